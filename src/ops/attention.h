@@ -1,0 +1,30 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace speedrun::ops {
+
+// Document-masked, causal, sliding-window attention over one packed sequence of T tokens:
+// query t sees keys max(start of t's document, t - window) .. t.
+struct AttentionMask {
+    at::Tensor cu_seqlens;  // int32 [n] on the CPU (CUDA: on the device): document starts, padded with T; may hold repeats
+    int64_t window = 0;     // tokens to the left, so window + 1 keys at most
+};
+
+// q, k, v, out [T, H, D], same dtype (fp32 or bf16), last dimension contiguous (row stride may be larger than H * D);
+// lse fp32 [H, T]: natural log of the sum of exp(scale * q.k), saved for backward. Softmax in fp32.
+void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionMask& mask,
+                       double scale, const at::Tensor& out, const at::Tensor& lse);
+
+// dq, dk, dv are overwritten; same shapes and strides rule as q, k, v.
+void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
+                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
+
+// The plain definition with a dense [T, T] mask, for tests and for devices without a fast path.
+void attention_forward_reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionMask& mask,
+                                 double scale, const at::Tensor& out, const at::Tensor& lse);
+void attention_backward_reference(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                  const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
+                                  const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
+
+}  // namespace speedrun::ops

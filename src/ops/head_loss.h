@@ -1,0 +1,28 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace speedrun::ops {
+
+// logits = A * sigmoid((z + B) / C) (record 43: 30, 0, 7.5, which is Gemma 2's tanh cap shifted)
+struct Softcap {
+    double a = 30, b = 0, c = 7.5;
+};
+
+// Sum over tokens of cross_entropy(softcap(x w^T), target), without ever holding [T, V] logits: chunks of tokens go
+// through GEMM, soft cap, cross-entropy and their backward while they are in cache.
+// x [T, d], w [V, d] (fp32 or bf16), targets int64 [T]. The softmax runs over all V rows, padding included.
+// Writes loss_per_token fp32 [T].
+// Training form also writes dx [T, d] (x's dtype) = grad_scale * d(sum loss)/dx and adds grad_scale * d(sum loss)/dw
+// to dw [V, d] (fp32 or bf16).
+void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+               const at::Tensor& loss_per_token);
+void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+                        double grad_scale, const at::Tensor& loss_per_token, const at::Tensor& dx,
+                        const at::Tensor& dw);
+
+// The same on plain ATen calls with full logits, for tests and for devices without a fast path.
+void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+                                  const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
+                                  const at::Tensor& dx, const at::Tensor& dw);
+
+}  // namespace speedrun::ops
