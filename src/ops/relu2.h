@@ -1,0 +1,19 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace speedrun::ops {
+
+// y = max(x, 0)^2 (So et al. 2021, arXiv:2109.08668). x, y [T, d] of one dtype (fp32 or bf16), rows
+// contiguous, any row stride. y may be x.
+void relu2(const at::Tensor& x, const at::Tensor& y);
+
+// dx = 2 max(x, 0) dy. dx may be dy or x.
+void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx);
+
+// The same on plain ATen calls (any device; fp64 too), for tests and for devices without a fused path.
+namespace reference {
+void relu2(const at::Tensor& x, const at::Tensor& y);
+void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx);
+}  // namespace reference
+
+}  // namespace speedrun::ops

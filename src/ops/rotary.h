@@ -1,0 +1,26 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace speedrun::ops {
+
+// RMS norm of every head, then rotary embedding in halves:
+//   n = x * rstd, rstd = 1 / sqrt(mean(x^2) + eps) over D;  y1 = n1 cos + n2 sin,  y2 = -n1 sin + n2 cos.
+// x, y [T, H, D] of one dtype (fp32 or bf16), D even and at most 1024, heads contiguous within a token, any
+// token stride; cos, sin [T', D/2] with T' >= T, row t is position t, one dtype (fp32 or bf16); rstd fp32 [T,
+// H], saved for backward. y may be x.
+void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, double eps,
+                    const at::Tensor& y, const at::Tensor& rstd);
+
+// dx is overwritten; it may be dy or x.
+void qk_norm_rotary_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
+                             const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx);
+
+// The same on plain ATen calls (any device; fp64 too), for tests and for devices without a fused path.
+namespace reference {
+void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, double eps,
+                    const at::Tensor& y, const at::Tensor& rstd);
+void qk_norm_rotary_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
+                             const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx);
+}  // namespace reference
+
+}  // namespace speedrun::ops
