@@ -1,0 +1,14 @@
+#pragma once
+#include <span>
+#include <string>
+
+namespace speedrun {
+
+// Runs `speedrun ARGS...`: args[0] is the verb. Prints errors to stderr and returns the exit code: 0, or what
+// the verb returned; 2 for a user's mistake, 3 for a fault of the program.
+int run_program(std::span<char*> args);
+
+// "speedrun 0.1.0 (commit ..., Release, torch 2.11.0, backends: cpu)"
+std::string version_text();
+
+}  // namespace speedrun
