@@ -13,14 +13,19 @@ struct Parameter {
     ParamConfig config;
     at::Tensor value;  // config.shape; the master copy the optimizer updates
     at::Tensor grad;   // same shape and dtype, zero at the start of an accumulation
-    at::Tensor used;   // what forward reads: `value` itself, or its copy in the activations' dtype, made by refresh()
+    at::Tensor
+        used;  // what forward reads: `value` itself, or its copy in the activations' dtype, made by refresh()
+
+    // Index in dimension 0 that serves `layer`; InternalError if the bank has none for it.
+    int64_t index_of_layer(int64_t layer) const;
 };
 
 // Every parameter of a model, in declaration order.
 class ParameterTable {
   public:
-    // Allocates values (uninitialised), zero gradients, and compute copies where activations differ from the master dtype
-    // for parameters of two dimensions or more that matmuls read.
+    // Allocates values (uninitialised), zero gradients, and compute copies where activations differ from the
+    // master dtype for parameters of two dimensions or more that matmuls read (embedding tables are looked
+    // up, not multiplied: their `used` is `value`).
     ParameterTable(const ModelConfig& model, const NumericsConfig& numerics, at::Device device);
 
     Parameter& operator[](const std::string& name);  // InternalError if there is none
@@ -28,11 +33,28 @@ class ParameterTable {
     std::vector<Parameter>& all() { return parameters_; }
     const std::vector<Parameter>& all() const { return parameters_; }
 
-    void refresh();  // copies every master into its compute copy; call after each optimizer step
+    void refresh();         // copies every master into its compute copy; call after each optimizer step
+    void zero_grad();       // all gradients to zero
     int64_t count() const;  // elements in all
 
   private:
     std::vector<Parameter> parameters_;
 };
+
+// One tensor as the reference's state_dict has it.
+struct StateDictEntry {
+    std::string name;            // the reference's name
+    int64_t index = -1;          // in the bank's dimension 0; -1: the whole bank
+    int64_t layer = -1;          // the layer it belongs to; -1: none
+    std::vector<int64_t> shape;  // its shape there
+
+    at::Tensor of(
+        const at::Tensor& bank) const;  // the part of `bank` it names, a view in the bank's own shape
+};
+
+// The state_dict entries of one bank in order of its dimension 0: one per layer, one per {k}, or one in all.
+std::vector<StateDictEntry> state_dict_entries(const ParamConfig& config);
+
+at::ScalarType scalar_type(Dtype dtype);
 
 }  // namespace speedrun

@@ -1,0 +1,16 @@
+#pragma once
+#include <cstdint>
+
+#include "config/config.h"
+#include "model/parameters.h"
+
+namespace speedrun {
+
+// Sets every parameter to its declared initial value and refreshes the compute copies. Random values are
+// those of torch's CPU generator under `seed`, drawn in fp32 (then cast) in the reference's order of
+// construction: parameters without layers as declared, entry by entry, then layer by layer the layer's
+// parameters as declared. Zeros and constants draw nothing. With torch's default seed, 67280421310721, the
+// weights of record 43 are those of train_gpt.py bit for bit.
+void initialize(ParameterTable& table, const ModelConfig& model, uint64_t seed);
+
+}  // namespace speedrun

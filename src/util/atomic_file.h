@@ -1,0 +1,33 @@
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+namespace speedrun {
+
+// A file that appears under its name whole or not at all: it is written beside its place under a temporary
+// name, and commit() syncs and renames it. Without commit() nothing is left behind. Errors are UserErrors
+// that name the file.
+class AtomicFile {
+  public:
+    // Creates the temporary file. An existing regular file at `path` stays until commit(); anything else
+    // there is an error.
+    explicit AtomicFile(std::filesystem::path path);
+    ~AtomicFile();
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+
+    void write(std::span<const std::byte> bytes);
+    void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+    void commit();  // once; nothing may be written after
+
+  private:
+    [[noreturn]] void fail(const char* doing, int error) const;
+
+    std::filesystem::path path_, temporary_;
+    int fd_ = -1;
+    size_t written_ = 0;
+};
+
+}  // namespace speedrun

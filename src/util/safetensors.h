@@ -1,0 +1,52 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace speedrun {
+
+// One tensor of a safetensors file: little-endian, row-major.
+struct SafeTensor {
+    std::string name;
+    std::string dtype;  // as the format spells it: "F32", "BF16", "I64", ...
+    std::vector<int64_t> shape;
+    std::span<const std::byte> data;  // may be unaligned in memory: copy, do not cast
+};
+
+// Bytes of one element of `dtype`, 0 for a name the format (version 0.4: whole-byte types) does not have.
+int64_t safetensors_item_size(const std::string& dtype);
+
+// A safetensors file, mapped and checked whole on opening: https://github.com/huggingface/safetensors#format
+// The header must be strict JSON of the documented shape; the tensors must tile the data exactly: no overlap,
+// no hole, nothing outside, every size the product of its shape. Otherwise a UserError with file, byte offset
+// and tensor.
+class SafetensorsFile {
+  public:
+    explicit SafetensorsFile(const std::filesystem::path& path);
+    ~SafetensorsFile();
+    SafetensorsFile(SafetensorsFile&& other) noexcept;
+    SafetensorsFile(const SafetensorsFile&) = delete;
+    SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+
+    const std::filesystem::path& path() const { return path_; }
+    const std::vector<SafeTensor>& tensors() const { return tensors_; }  // in order of their data
+    const SafeTensor* find(const std::string& name) const;               // nullptr if there is none
+    const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+  private:
+    std::filesystem::path path_;
+    std::span<const std::byte> bytes_;  // the whole file
+    std::vector<SafeTensor> tensors_;
+    std::map<std::string, std::string> metadata_;
+};
+
+// Writes a safetensors file atomically (see AtomicFile): wider dtypes first, as alignment wants, then in the
+// order given.
+void write_safetensors(const std::filesystem::path& path, std::vector<SafeTensor> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace speedrun
