@@ -1,10 +1,113 @@
+#include <ATen/core/Tensor.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "app/arguments.h"
+#include "app/build_info.h"
+#include "app/session.h"
 #include "app/verbs.h"
+#include "model/weights.h"
+#include "record/hardware.h"
+#include "train/throughput.h"
+#include "train/trainer.h"
+#include "util/atomic_file.h"
 #include "util/error.h"
 
 namespace speedrun {
+namespace {
 
-int run_train(int, char**) {
-    throw UserError("train: not built into this executable");
+constexpr int kInterrupted = 130;
+
+cxxopts::Options train_options() {
+    cxxopts::Options options("speedrun train", "Train a model as a config says.");
+    auto add = options.add_options();
+    add("config", "run's JSON file", cxxopts::value<std::string>());
+    add("run-dir", "folder for log, metrics, curve and weights", cxxopts::value<std::string>());
+    add("set", "override a value, such as optimizer.normuon.lr=0.02",
+        cxxopts::value<std::vector<std::string>>());
+    add("init", "start from the weights in this safetensors file", cxxopts::value<std::string>());
+    add("overwrite", "replace what an earlier run left in the run directory");
+    add("diagnostics", "every N steps: RMS, update RMS and condition number of each matrix",
+        cxxopts::value<int64_t>()->default_value("0"));
+    add("help", "this text");
+    return options;
+}
+
+std::vector<std::string> names(const std::vector<std::filesystem::path>& paths) {
+    return {paths.begin(), paths.end()};
+}
+
+RunDescription describe(const Config& config, const std::string& command_line, int64_t threads,
+                        const std::vector<std::filesystem::path>& train_shards,
+                        const std::vector<std::filesystem::path>& val_shards) {
+    return {.command_line = command_line,
+            .config_json = config.resolved_json,
+            .config_hash = config.hash,
+            .commit = build_commit(),
+            .build = build_summary(),
+            .libraries = library_versions(),
+            .hardware = hardware_table(),
+            .train_shards = names(train_shards),
+            .val_shards = names(val_shards),
+            .seed = config.runtime.seed,
+            .world_size = 1,
+            .threads = threads};
+}
+
+int64_t weights_bytes(const ParameterTable& parameters) {
+    int64_t bytes = 0;
+    for (const Parameter& parameter : parameters.all())
+        bytes += static_cast<int64_t>(parameter.value.nbytes());
+    return bytes;
+}
+
+int train(const cxxopts::ParseResult& options, const std::string& command_line) {
+    Interrupt interrupt;
+    const Config config = load_config(options["config"].as<std::string>(),
+                                      value_or_empty<std::vector<std::string>>(options, "set"));
+    const int64_t threads = set_threads(config.runtime);
+    const auto train_shards = find_shards(config.data.train);
+    const auto val_shards = find_shards(config.data.val);
+    const auto init = options.count("init") > 0
+                          ? std::optional<std::filesystem::path>(options["init"].as<std::string>())
+                          : std::nullopt;
+    auto model = make_model(config, init,
+                            std::max(config.data.micro_batch_tokens, config.data.val_micro_batch_tokens));
+
+    constexpr int64_t log_bytes = 1 << 24;
+    const RunDir dir = RunDir::create(options["run-dir"].as<std::string>(),
+                                      {.overwrite = options.count("overwrite") > 0,
+                                       .expected_bytes = weights_bytes(model->parameters()) + log_bytes});
+    write_file_atomically(dir.config(), config.resolved_json + "\n");
+
+    Trainer trainer(config, *model, train_shards, val_shards, {options["diagnostics"].as<int64_t>()});
+    const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
+    Reporter reporter(dir, describe(config, command_line, threads, train_shards, val_shards),
+                      config.schedule.total_steps(), gemm_flop_per_token(config.model), peak);
+    const RunEnd end = trainer.run(reporter, interrupt);
+    save_weights(model->parameters(), dir.weights());
+    reporter.finish(dir.path().filename().string());
+    std::printf("run directory: %s\n", dir.path().c_str());
+    return end == RunEnd::interrupted ? kInterrupted : 0;
+}
+
+}  // namespace
+
+int run_train(int argc, char** argv) {
+    auto specification = train_options();
+    const auto options = parse_arguments(specification, argc, argv);
+    if (options.count("help") > 0) {
+        std::puts(specification.help().c_str());
+        return 0;
+    }
+    for (const char* required : {"config", "run-dir"})
+        if (options.count(required) == 0)
+            throw UserError(std::string("train needs --") + required + "\n" + specification.help());
+    std::string command_line = "speedrun";
+    for (int i = 0; i < argc; ++i) command_line += std::string(" ") + argv[i];
+    return train(options, command_line);
 }
 
 }  // namespace speedrun

@@ -1,0 +1,39 @@
+#pragma once
+// What train, eval, generate and bench begin with.
+#include <ATen/core/ScalarType.h>
+#include <c10/core/Device.h>
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "config/config.h"
+#include "model/gpt.h"
+
+namespace speedrun {
+
+// The device runtime.device asks for. UserError where it is not there.
+at::Device choose_device(const RuntimeConfig& runtime);
+
+// Sets the number of threads to runtime.threads, or to the cores this process may use. Returns it.
+int64_t set_threads(const RuntimeConfig& runtime);
+
+at::ScalarType activation_type(const Config& config);
+
+// A model with its weights: from `weights` where given, else the initial ones of runtime.seed.
+std::unique_ptr<GPT> make_model(const Config& config, const std::optional<std::filesystem::path>& weights,
+                                int64_t max_tokens);
+
+// Windows of the last validation, in which a trained model is used.
+AttentionSettings final_attention(const Config& config);
+
+// Config and weights of `--run-dir DIR`, or of `--config FILE --weights FILE`.
+struct SavedModel {
+    Config config;
+    std::filesystem::path weights;
+};
+SavedModel find_saved_model(const std::string& run_dir, const std::string& config, const std::string& weights,
+                            const std::vector<std::string>& overrides);
+
+}  // namespace speedrun

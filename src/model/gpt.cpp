@@ -1,0 +1,163 @@
+#include "model/gpt.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "util/error.h"
+
+namespace speedrun {
+
+GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
+    : model_(config.model),
+      device_(device),
+      parameters_(config.model, config.numerics, device),
+      rotary_(config.model, config.schedule.block_size, max_tokens, device) {
+    rotary_.reset(config.schedule.stages.front().window_long);
+    compile(model_, config.numerics.activations == Dtype::bf16 ? at::kBFloat16 : at::kFloat);
+}
+
+// ---- the plan becomes a flat list
+// ------------------------------------------------------------------------------
+
+void GPT::compile(const ModelConfig& model, at::ScalarType activations) {
+    ValueDeclarations values;
+    BuildContext build{model, activations, values, coefficients_, 0};
+    const auto add = [&](auto layer) {
+        layers_.push_back(std::move(layer));
+        build.layer = static_cast<int>(layers_.size());
+    };
+    auto input = std::make_unique<InputLayer>(build);
+    names_ = {{"x0", input->x0()}};
+    ValueId x = input->x0();
+    add(std::move(input));
+    if (!model.input.value_embeds.empty()) {
+        const int64_t tables = model.param(model.input.value_embeds).shape.front();
+        for (int64_t k = 0; k < tables; ++k) {
+            auto embed = std::make_unique<ValueEmbedLayer>(build, k);
+            names_["ve." + std::to_string(k)] = embed->output();
+            add(std::move(embed));
+        }
+    }
+    for (const LayerConfig& layer : model.layers) {
+        if (!layer.skip_layer) x = compile_layer(build, layer, x);
+        if (!layer.cache.empty()) names_[layer.cache] = x;
+    }
+    names_["x"] = x;
+    std::vector<ValueId> sources;
+    for (const MixTerm& term : model.output.mix) sources.push_back(names_.at(term.source));
+    auto mix = std::make_unique<MixLayer>(build, model.output.mix, sources, /*with_norm=*/true);
+    head_input_ = mix->normed();
+    add(std::move(mix));
+    add(std::make_unique<HeadLayer>(build, head_input_));
+    coefficients_.finish(device_);
+    workspace_ = std::make_unique<Workspace>(values.specs(), device_);
+}
+
+ValueId GPT::compile_layer(BuildContext& build, const LayerConfig& layer, ValueId x) {
+    const auto add = [&](auto op) {
+        layers_.push_back(std::move(op));
+        build.layer = static_cast<int>(layers_.size());
+    };
+    ValueId normed = -1;
+    const std::vector<MixTerm> unchanged{{Coefficient{}, "x"}};
+    // x <- mix of `terms`; leaves rms_norm(x) in `normed` where the next op wants it
+    const auto mix = [&](const std::vector<MixTerm>& terms, bool with_norm) {
+        if (terms.empty() && !with_norm) return;
+        const auto& used = terms.empty() ? unchanged : terms;
+        names_["x"] = x;
+        std::vector<ValueId> sources;
+        for (const MixTerm& term : used) sources.push_back(names_.at(term.source));
+        auto op = std::make_unique<MixLayer>(build, used, sources, with_norm);
+        x = op->output();
+        normed = op->normed();
+        add(std::move(op));
+    };
+    mix(layer.entry, false);
+    mix(layer.before_attn, layer.attn || layer.mlp);
+    if (layer.attn) {
+        std::vector<ValueId> sources;
+        for (const MixTerm& term : layer.attn->v_terms)
+            sources.push_back(term.source == "v" ? -1 : names_.at(term.source));
+        auto attn = std::make_unique<AttentionLayer>(build, *layer.attn, layer.index, normed, sources);
+        names_["attn_out"] = attn->output();
+        add(std::move(attn));
+        mix(layer.after_attn, layer.mlp.has_value());
+    }
+    if (layer.mlp) {
+        auto mlp = std::make_unique<MlpLayer>(build, *layer.mlp, layer.index, normed);
+        names_["mlp_out"] = mlp->output();
+        add(std::move(mlp));
+        mix(layer.after_mlp, false);
+    }
+    return x;
+}
+
+// ---- running it
+// ------------------------------------------------------------------------------------------------
+
+Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings) {
+    const auto tensor = [&](const auto& host, at::ScalarType dtype) {
+        // host memory is only read, and outlives the pass
+        return at::from_blob(const_cast<void*>(static_cast<const void*>(host.data())),
+                             {static_cast<int64_t>(host.size())}, dtype)
+            .to(device_, /*non_blocking=*/true);
+    };
+    rotary_.stretch(settings.yarn_window);
+    coefficients_.evaluate(parameters_);
+    const at::Tensor cu_seqlens = tensor(batch.cu_seqlens, at::kInt);
+    const auto tokens = static_cast<int64_t>(batch.inputs.size());
+    return Pass{.workspace = *workspace_,
+                .parameters = parameters_,
+                .coefficients = coefficients_,
+                .rotary = rotary_,
+                .inputs = tensor(batch.inputs, at::kInt),
+                .targets = tensor(batch.targets, at::kLong),
+                .short_mask = {cu_seqlens, settings.window_short},
+                .long_mask = {cu_seqlens, settings.window_long},
+                .loss_per_token = at::empty({tokens}, at::TensorOptions().dtype(at::kFloat).device(device_))};
+}
+
+void GPT::run_forward(Pass& pass, bool training) const {
+    pass.workspace.begin(pass.inputs.size(0), training);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+        layers_[i]->forward(pass);
+        pass.workspace.end_forward_op(static_cast<int>(i));
+    }
+}
+
+at::Tensor GPT::forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale) {
+    Pass pass = make_pass(batch, settings);
+    pass.grad_scale = grad_scale;
+    run_forward(pass, /*training=*/true);
+    for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
+        (*layer)->backward(pass);
+        for (const ValueId id : (*layer)->outputs()) workspace_->release(id);
+    }
+    coefficients_.backward(parameters_);
+    return pass.loss_per_token.sum(at::kDouble);
+}
+
+at::Tensor GPT::evaluate(const Batch& batch, const AttentionSettings& settings) {
+    Pass pass = make_pass(batch, settings);
+    run_forward(pass, /*training=*/false);
+    return pass.loss_per_token.mean(at::kDouble);
+}
+
+at::Tensor GPT::next_token_logits(const std::vector<int32_t>& tokens, int64_t position,
+                                  const AttentionSettings& settings) {
+    const auto length = static_cast<int32_t>(tokens.size());
+    const Batch batch{tokens, std::vector<int64_t>(tokens.size(), 0), {0, length}};
+    Pass pass = make_pass(batch, settings);
+    workspace_->begin(length, /*training=*/false);
+    for (size_t i = 0; i + 1 < layers_.size(); ++i) {  // all but the loss
+        layers_[i]->forward(pass);
+        if (i + 2 < layers_.size()) workspace_->end_forward_op(static_cast<int>(i));
+    }
+    const auto& output = model_.output;
+    const at::Tensor x = workspace_->value(head_input_)[position].to(at::kFloat);
+    const at::Tensor z = at::mv(parameters_[output.head].used.to(at::kFloat), x);
+    return at::sigmoid((z + output.softcap_b) / output.softcap_c) * output.softcap_a;
+}
+
+}  // namespace speedrun

@@ -1,0 +1,64 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "config/config.h"
+#include "data/batch.h"
+#include "model/layers.h"
+#include "model/parameters.h"
+#include "model/rotary.h"
+#include "model/workspace.h"
+
+namespace speedrun {
+
+// Windows and YaRN state of a pass, in the units of StepSettings.
+struct AttentionSettings {
+    int64_t window_short = 0, window_long = 0;  // tokens
+    int64_t yarn_window = 0;                    // blocks
+};
+
+// The model of a layer plan: parameters, and the flat list of layers that forward walks in order and backward
+// in reverse.
+class GPT {
+  public:
+    // max_tokens: longest micro-batch it will see (rotary tables).
+    GPT(const Config& config, int64_t max_tokens, at::Device device);
+
+    ParameterTable& parameters() { return parameters_; }
+    const ParameterTable& parameters() const { return parameters_; }
+    Rotary& rotary() { return rotary_; }
+
+    // Adds grad_scale * d(sum of the tokens' losses)/dp to every parameter's gradient; returns the sum of
+    // losses (fp64, 0-dim, on the device).
+    at::Tensor forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale);
+
+    // Mean loss of a micro-batch (fp64, 0-dim, on the device); no gradients, head without FP8.
+    at::Tensor evaluate(const Batch& batch, const AttentionSettings& settings);
+
+    // Soft-capped logits fp32 [vocab_size] for the token that follows tokens[position]; later tokens have no
+    // effect.
+    at::Tensor next_token_logits(const std::vector<int32_t>& tokens, int64_t position,
+                                 const AttentionSettings& settings);
+
+    int64_t activation_bytes() const { return workspace_->allocated_bytes(); }
+
+  private:
+    void compile(const ModelConfig& model, at::ScalarType activations);
+    ValueId compile_layer(BuildContext& build, const LayerConfig& layer, ValueId x);
+    Pass make_pass(const Batch& batch, const AttentionSettings& settings);
+    void run_forward(Pass& pass, bool training) const;
+
+    ModelConfig model_;
+    at::Device device_;
+    ParameterTable parameters_;
+    Rotary rotary_;
+    CoefficientTable coefficients_;
+    std::vector<std::unique_ptr<Layer>> layers_;
+    std::map<std::string, ValueId> names_;  // while compiling: what the plan's sources mean
+    ValueId head_input_ = -1;
+    std::unique_ptr<Workspace> workspace_;
+};
+
+}  // namespace speedrun

@@ -1,0 +1,59 @@
+#include "model/rotary.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "util/error.h"
+
+namespace speedrun {
+
+Rotary::Rotary(const ModelConfig& model, int64_t block_size, int64_t max_tokens, at::Device device)
+    : rope_(model.rope), block_size_(block_size), attn_scale_(model.rope.softmax_scale_init) {
+    const auto dtype = rope_.table_dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
+    const auto options = at::TensorOptions().dtype(dtype).device(device);
+    cos_ = at::empty({max_tokens, model.head_dim / 2}, options);
+    sin_ = at::empty_like(cos_);
+    check(rope_.rotary_dims <= model.head_dim, "more rotary dims than the head has");
+}
+
+void Rotary::reset(int64_t window) {
+    window_ = window;
+    attn_scale_ = rope_.softmax_scale_init;
+    // float32 throughout, like torch.linspace and torch.pow in the reference
+    const int64_t turning = rope_.rotary_dims / 2;
+    const at::Tensor exponent = at::linspace(0, 1, turning, at::kFloat);
+    const at::Tensor freq = at::pow(1.0 / rope_.theta, exponent).contiguous();
+    angular_freq_.assign(static_cast<size_t>(cos_.size(1)), 0.0F);
+    std::copy_n(freq.const_data_ptr<float>(), turning, angular_freq_.begin());
+    fill_tables();
+}
+
+void Rotary::stretch(int64_t window) {
+    if (window == window_) return;
+    const double scaling = static_cast<double>(window_) / static_cast<double>(window);
+    for (float& f : angular_freq_) {
+        const float rotations =
+            static_cast<float>(block_size_ * window_) * f / static_cast<float>(2 * std::numbers::pi);
+        const float c = std::clamp((rotations - static_cast<float>(rope_.yarn_alpha)) /
+                                       static_cast<float>(rope_.yarn_beta - rope_.yarn_alpha),
+                                   0.0F, 1.0F);
+        f *= static_cast<float>(scaling) + c * static_cast<float>(1 - scaling);
+    }
+    attn_scale_ *=
+        rope_.softmax_scale_log_coef * std::log(static_cast<double>(window) / static_cast<double>(window_)) +
+        1;
+    window_ = window;
+    fill_tables();
+}
+
+void Rotary::fill_tables() {
+    const at::Tensor freq = at::from_blob(angular_freq_.data(), {cos_.size(1)}, at::kFloat);
+    const at::Tensor theta = at::outer(at::arange(cos_.size(0), at::kFloat), freq);
+    cos_.copy_(theta.cos());
+    sin_.copy_(theta.sin());
+}
+
+}  // namespace speedrun

@@ -1,0 +1,42 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "config/config.h"
+
+namespace speedrun {
+
+// Half-truncated rotary tables with YaRN at every change of the long window.
+// Frequencies (1/theta)^(j/(n-1)) for j < n = rotary_dims/2, zero for the other pairs; angles are formed in
+// fp32 as the reference forms them, and the tables stored in rope.table_dtype.
+class Rotary {
+  public:
+    Rotary(const ModelConfig& model, int64_t block_size, int64_t max_tokens, at::Device device);
+
+    void reset(
+        int64_t window);  // tables for a model whose long window has been `window` blocks from the start
+    // Stretches the tables from the current long window to `window` blocks (arXiv 2309.00071 as record 43
+    // applies it): f *= s + c (1 - s), s = old/new, c = clamp((block old f / 2 pi - alpha) / (beta - alpha),
+    // 0, 1); softmax scale *= 1 + coef ln(new/old). Cumulative; does nothing where the window is already
+    // `window`.
+    void stretch(int64_t window);
+
+    const at::Tensor& cos() const { return cos_; }  // [max_tokens, head_dim/2]
+    const at::Tensor& sin() const { return sin_; }
+    const std::vector<float>& angular_freq() const { return angular_freq_; }  // [head_dim/2]
+    double attn_scale() const { return attn_scale_; }
+    int64_t window() const { return window_; }
+
+  private:
+    void fill_tables();
+
+    ModelConfig::Rope rope_;
+    int64_t block_size_;
+    int64_t window_ = 0;
+    double attn_scale_;
+    std::vector<float> angular_freq_;
+    at::Tensor cos_, sin_;
+};
+
+}  // namespace speedrun

@@ -1,0 +1,24 @@
+#pragma once
+#include <chrono>
+
+namespace speedrun {
+
+// The track's clock: runs while training, stands while validating or warming up. Monotonic.
+class TrainClock {
+  public:
+    void start() { started_ = std::chrono::steady_clock::now(); }
+    void stop() { elapsed_ += std::chrono::steady_clock::now() - started_; }
+    double stopped_ms() const { return milliseconds(elapsed_); }  // while it stands
+    double running_ms() const {
+        return milliseconds(elapsed_ + (std::chrono::steady_clock::now() - started_));
+    }
+
+  private:
+    static double milliseconds(std::chrono::steady_clock::duration d) {
+        return std::chrono::duration<double, std::milli>(d).count();
+    }
+    std::chrono::steady_clock::time_point started_{};
+    std::chrono::steady_clock::duration elapsed_{};
+};
+
+}  // namespace speedrun

@@ -1,0 +1,49 @@
+#pragma once
+#include <optional>
+#include <vector>
+
+#include "record/curve.h"
+#include "record/log.h"
+#include "record/metrics.h"
+#include "record/progress.h"
+#include "record/run_dir.h"
+
+namespace speedrun {
+
+// A finished training step.
+struct StepReport {
+    int64_t step = 0;         // steps finished, counting this one
+    int64_t tokens = 0;       // training tokens so far
+    int64_t step_tokens = 0;  // of this step
+    double train_time_ms = 0, train_loss = 0, lr_scale = 0;
+    std::map<std::string, double> diagnostics;
+};
+
+// Everything a run tells: the track's log, metrics.jsonl, the progress line, and the curve at the end.
+class Reporter {
+  public:
+    // flop_per_token and gemm_peak (FLOP/s) turn tokens/s into a share of the peak.
+    Reporter(const RunDir& dir, const RunDescription& description, int64_t total_steps, double flop_per_token,
+             double gemm_peak);
+
+    void note(const std::string& text);  // a line for the log and the terminal
+    void step(const StepReport& report);
+    void validation(int64_t step, double val_loss, double train_time_ms, int64_t tokens);
+    // Peak memory into the log, the curve into the run directory and onto the terminal.
+    void finish(const std::string& title);
+
+    std::optional<double> last_validation() const;
+
+  private:
+    std::filesystem::path curve_path_;
+    TrackLog log_;
+    MetricsFile metrics_;
+    Progress progress_;
+    int64_t total_steps_;
+    double flop_per_token_, gemm_peak_;
+    double last_time_ms_ = 0;
+    ProgressState state_;
+    LossCurve curve_;
+};
+
+}  // namespace speedrun
