@@ -16,7 +16,7 @@ using std::chrono::milliseconds;
 constexpr auto kRedraw = milliseconds(100);
 constexpr auto kPlainInterval = milliseconds(10'000);
 constexpr int kPlainColumns = 200;
-constexpr int kBarColumns = 20;
+constexpr int kLeastBarColumns = 6, kMostBarColumns = 24;
 constexpr const char* kClearRow = "\r\x1b[K";
 
 template <typename... Args>
@@ -80,8 +80,8 @@ std::string progress_line(const ProgressState& state, int columns) {
         line += "  " + part;
         used += 2 + static_cast<int>(part.size());
     }
-    if (used + kBarColumns + 3 > columns) return line;
-    return "▕" + bar(share, kBarColumns) + "▏ " + line;
+    const int bar_columns = std::min(kMostBarColumns, columns - used - 3);
+    return bar_columns < kLeastBarColumns ? line : "▕" + bar(share, bar_columns) + "▏ " + line;
 }
 
 Progress::Progress(int fd, Mode mode, Clock clock) : fd_(fd), mode_(mode), clock_(std::move(clock)) {

@@ -47,6 +47,12 @@ void require_space(const fs::path& path, int64_t bytes) {
                     ", but only " + mebibytes(space.available) + " are free there");
 }
 
+void remove_output(const fs::path& output) {
+    std::error_code error;
+    fs::remove(output, error);
+    if (error) throw UserError(output.string() + ": cannot be removed: " + error.message());
+}
+
 }  // namespace
 
 RunDir RunDir::create(const fs::path& path, const RunDirOptions& options) {
@@ -62,7 +68,7 @@ RunDir RunDir::create(const fs::path& path, const RunDirOptions& options) {
     }
     require_writable(path);
     require_space(path, options.expected_bytes);
-    for (const auto& output : outputs) fs::remove(output);
+    for (const auto& output : outputs) remove_output(output);
     return run;
 }
 
