@@ -1,0 +1,205 @@
+#include "util/safetensors.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "util/atomic_file.h"
+#include "util/error.h"
+#include "util/safetensors_header.h"
+
+namespace speedrun {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+constexpr uint64_t kMaxHeader = 100'000'000;  // the reference implementation's limit
+constexpr uint64_t kPrefix = 8;               // the header's length comes first, as a 64-bit integer
+
+[[noreturn]] void fail(const std::filesystem::path& path, uint64_t offset, const std::string& what) {
+    throw UserError(path.string() + ": byte " + std::to_string(offset) + ": " + what);
+}
+
+std::span<const std::byte> map_file(const std::filesystem::path& path) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) throw UserError(path.string() + ": cannot be opened: " + std::strerror(errno));
+    struct stat status {};
+    const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    const auto size = static_cast<size_t>(status.st_size);
+    void* address = MAP_FAILED;
+    if (regular && size > 0) address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    const int error = errno;
+    ::close(fd);
+    if (!regular) throw UserError(path.string() + ": is not a regular file");
+    if (size == 0) throw UserError(path.string() + ": is empty; a safetensors file has a header");
+    if (address == MAP_FAILED) throw UserError(path.string() + ": cannot be mapped: " + std::strerror(error));
+    return {static_cast<const std::byte*>(address), size};
+}
+
+std::string_view header_text(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+    if (bytes.size() < kPrefix) {
+        fail(path, 0,
+             "the file ends inside the 8 bytes of the header's length (" + std::to_string(bytes.size()) +
+                 " bytes)");
+    }
+    uint64_t length = 0;
+    std::memcpy(&length, bytes.data(), kPrefix);
+    const uint64_t room = bytes.size() - kPrefix;
+    if (length > kMaxHeader || length > room) {
+        fail(path, 0,
+             "the header's length is given as " + std::to_string(length) + " bytes; at most " +
+                 std::to_string(std::min(kMaxHeader, room)) +
+                 " are possible here (not a safetensors file, or cut off)");
+    }
+    return {reinterpret_cast<const char*>(bytes.data()) + kPrefix, static_cast<size_t>(length)};
+}
+
+// Bytes of a tensor, or nothing where the product overflows.
+std::optional<uint64_t> byte_count(const SafetensorsEntry& entry, int64_t item_size) {
+    uint64_t count = static_cast<uint64_t>(item_size);
+    for (const int64_t size : entry.shape) {
+        if (__builtin_mul_overflow(count, static_cast<uint64_t>(size), &count)) return {};
+    }
+    return count;
+}
+
+void check_entry(const std::filesystem::path& path, const SafetensorsEntry& entry, uint64_t data_size) {
+    const auto bad = [&](const std::string& what) {
+        fail(path, kPrefix + entry.position, "tensor " + shown(entry.name) + ": " + what);
+    };
+    const int64_t item_size = safetensors_item_size(entry.dtype);
+    if (item_size == 0) bad("unknown dtype " + shown(entry.dtype));
+    const std::string offsets = "[" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
+    if (entry.begin > entry.end) bad("data_offsets " + offsets + " end before they begin");
+    if (entry.end > data_size) {
+        bad("data_offsets " + offsets + " reach beyond the " + std::to_string(data_size) +
+            " bytes of data in the file");
+    }
+    const auto count = byte_count(entry, item_size);
+    if (!count) bad("the size of its shape overflows 64 bits");
+    if (*count != entry.end - entry.begin) {
+        bad("its shape and dtype need " + std::to_string(*count) + " bytes, data_offsets " + offsets +
+            " give " + std::to_string(entry.end - entry.begin));
+    }
+    if (entry.begin % static_cast<uint64_t>(item_size) != 0) {
+        bad("data_offsets " + offsets + " are not a multiple of its element's " + std::to_string(item_size) +
+            " bytes");
+    }
+}
+
+// `entries` in order of their data: each must begin where the one before ended.
+void check_tiling(const std::filesystem::path& path, const std::vector<SafetensorsEntry>& entries,
+                  uint64_t data_size) {
+    uint64_t end = 0;
+    std::string before = "the header";
+    for (const SafetensorsEntry& entry : entries) {
+        if (entry.begin != end) {
+            fail(path, kPrefix + entry.position,
+                 "tensor " + shown(entry.name) + " begins at data byte " + std::to_string(entry.begin) +
+                     (entry.begin < end ? ", inside of " : ", leaving a hole behind ") + before +
+                     ", which ends at " + std::to_string(end));
+        }
+        end = entry.end;
+        before = shown(entry.name);
+    }
+    if (end != data_size) {
+        fail(path, 0,
+             "the tensors end at data byte " + std::to_string(end) + ", the file has " +
+                 std::to_string(data_size) + " bytes of data");
+    }
+}
+
+SafetensorsHeader read_header(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+    const std::string_view text = header_text(path, bytes);
+    const uint64_t data_size = bytes.size() - kPrefix - text.size();
+    try {
+        if (!text.starts_with('{')) throw SafetensorsSyntax{0, "the header does not begin with '{'"};
+        SafetensorsHeader header = parse_safetensors_header(text);
+        for (const SafetensorsEntry& entry : header.entries) check_entry(path, entry, data_size);
+        std::ranges::stable_sort(header.entries, {},
+                                 [](const auto& entry) { return std::pair(entry.begin, entry.end); });
+        check_tiling(path, header.entries, data_size);
+        return header;
+    } catch (const SafetensorsSyntax& error) {
+        fail(path, kPrefix + error.position, error.what);
+    }
+}
+
+}  // namespace
+
+int64_t safetensors_item_size(const std::string& dtype) {
+    static const std::map<std::string, int64_t> sizes = {
+        {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1},
+        {"U16", 2},  {"I16", 2}, {"F16", 2}, {"BF16", 2},    {"U32", 4},     {"I32", 4},
+        {"F32", 4},  {"U64", 8}, {"I64", 8}, {"F64", 8}};
+    const auto found = sizes.find(dtype);
+    return found == sizes.end() ? 0 : found->second;
+}
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), bytes_(map_file(path)) {
+    try {
+        SafetensorsHeader header = read_header(path, bytes_);
+        const size_t data = kPrefix + header_text(path, bytes_).size();
+        for (SafetensorsEntry& entry : header.entries) {
+            tensors_.push_back({std::move(entry.name), std::move(entry.dtype), std::move(entry.shape),
+                                bytes_.subspan(data + entry.begin, entry.end - entry.begin)});
+        }
+        metadata_ = std::move(header.metadata);
+    } catch (...) {
+        ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+        throw;
+    }
+}
+
+SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      bytes_(std::exchange(other.bytes_, {})),
+      tensors_(std::move(other.tensors_)),
+      metadata_(std::move(other.metadata_)) {}
+
+SafetensorsFile::~SafetensorsFile() {
+    if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+const SafeTensor* SafetensorsFile::find(const std::string& name) const {
+    const auto found = std::ranges::find(tensors_, name, &SafeTensor::name);
+    return found == tensors_.end() ? nullptr : &*found;
+}
+
+void write_safetensors(const std::filesystem::path& path, std::vector<SafeTensor> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    std::ranges::stable_sort(tensors, std::greater<>(),
+                             [](const SafeTensor& t) { return safetensors_item_size(t.dtype); });
+    auto header = nlohmann::ordered_json::object();
+    if (!metadata.empty()) header["__metadata__"] = metadata;
+    size_t offset = 0;
+    for (const SafeTensor& tensor : tensors) {
+        const SafetensorsEntry entry{.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape};
+        check(byte_count(entry, safetensors_item_size(tensor.dtype)) == tensor.data.size(),
+              tensor.name + ": size and shape differ");
+        check(!header.contains(tensor.name), tensor.name + " twice");
+        header[tensor.name] = {{"dtype", tensor.dtype},
+                               {"shape", tensor.shape},
+                               {"data_offsets", {offset, offset + tensor.data.size()}}};
+        offset += tensor.data.size();
+    }
+    std::string text = header.dump();
+    text.resize((text.size() + kPrefix - 1) / kPrefix * kPrefix,
+                ' ');  // data starts at a multiple of 8 bytes
+    const uint64_t length = text.size();
+    AtomicFile file(path);
+    file.write(std::as_bytes(std::span(&length, 1)));
+    file.write(text);
+    for (const SafeTensor& tensor : tensors) file.write(tensor.data);
+    file.commit();
+}
+
+}  // namespace speedrun
