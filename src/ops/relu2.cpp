@@ -1,0 +1,64 @@
+#include "ops/relu2.h"
+
+#include <ATen/ATen.h>
+
+#include "ops/cpu/convert.h"
+#include "ops/cpu/rows.h"
+#include "ops/wide.h"
+
+namespace speedrun::ops {
+
+void reference::relu2(const at::Tensor& x, const at::Tensor& y) {
+    y.copy_(wide(x).relu().square());
+}
+
+void reference::relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx) {
+    dx.copy_(2 * wide(x).relu() * wide(dy));
+}
+
+namespace {
+
+// A NaN stays one, as in ATen's relu.
+inline float relu(float x) {
+    return x < 0 ? 0.0F : x;
+}
+
+template <class T>
+void relu2_row(const T* x, T* y, int64_t d) {
+#pragma omp simd
+    for (int64_t i = 0; i < d; ++i) {
+        const float positive = relu(cpu::load(x[i]));
+        cpu::store(y[i], positive * positive);
+    }
+}
+
+template <class T>
+void relu2_backward_row(const T* dy, const T* x, T* dx, int64_t d) {
+#pragma omp simd
+    for (int64_t i = 0; i < d; ++i) cpu::store(dx[i], 2 * relu(cpu::load(x[i])) * cpu::load(dy[i]));
+}
+
+}  // namespace
+
+void relu2(const at::Tensor& x, const at::Tensor& y) {
+    if (!cpu::fused(x)) return reference::relu2(x, y);
+    const int64_t d = cpu::row_length(x);
+    cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {
+        const auto from = cpu::rows<const T>(x, x.sizes(), "relu2: x");
+        const auto to = cpu::rows<T>(y, x.sizes(), "relu2: y");
+        cpu::for_each_row(x.size(0), [&](int64_t t) { relu2_row(from[t], to[t], d); });
+    });
+}
+
+void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx) {
+    if (!cpu::fused(x)) return reference::relu2_backward(dy, x, dx);
+    const int64_t d = cpu::row_length(x);
+    cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {
+        const auto above = cpu::rows<const T>(dy, x.sizes(), "relu2_backward: dy");
+        const auto from = cpu::rows<const T>(x, x.sizes(), "relu2_backward: x");
+        const auto to = cpu::rows<T>(dx, x.sizes(), "relu2_backward: dx");
+        cpu::for_each_row(x.size(0), [&](int64_t t) { relu2_backward_row(above[t], from[t], to[t], d); });
+    });
+}
+
+}  // namespace speedrun::ops

@@ -1,0 +1,56 @@
+#include "ops/relu2.h"
+
+#include <limits>
+
+#include "row_op_testing.h"
+
+namespace speedrun::ops {
+namespace {
+
+using namespace testing;
+
+TEST(Relu2, IsTheFormula) {
+    for (const auto op : {&relu2, &reference::relu2}) {
+        for_each_setting(row_shapes, [&](const Setting& s) {
+            const Buffer x = s.buffer(), y = s.buffer();
+            op(x.view, y.view);
+            const at::Tensor expected = wide(x.view).relu().square();
+            expect_within(y.view, expected, expected * (s.store() + 2 * s.arithmetic()), "y");
+            EXPECT_TRUE(y.rest_untouched());
+        });
+    }
+}
+
+TEST(Relu2, BackwardIsTheGradient) {
+    for (const auto op : {&relu2_backward, &reference::relu2_backward}) {
+        for_each_setting(row_shapes, [&](const Setting& s) {
+            const Buffer x = s.buffer(), dy = s.buffer(), dx = s.buffer();
+            const at::Tensor in = leaf(x.view);
+            in.relu().square().backward(wide(dy.view));
+            op(dy.view, x.view, dx.view);
+            expect_within(dx.view, in.grad(), in.grad().abs() * (s.store() + 2 * s.arithmetic()), "dx");
+            EXPECT_TRUE(dx.rest_untouched());
+        });
+    }
+}
+
+TEST(Relu2, MayWorkInPlace) {
+    for_each_setting(row_shapes, [&](const Setting& s) {
+        const Buffer x = s.buffer(), dy = s.buffer(), y = s.buffer(), dx = s.buffer();
+        relu2(x.view, y.view);
+        relu2_backward(dy.view, x.view, dx.view);
+        relu2_backward(dy.view, x.view, dy.view);
+        EXPECT_TRUE(at::equal(dy.view, dx.view));
+        relu2(x.view, x.view);
+        EXPECT_TRUE(at::equal(x.view, y.view));
+    });
+}
+
+TEST(Relu2, KeepsNan) {
+    const at::Tensor x = at::full({1, 9}, std::numeric_limits<float>::quiet_NaN()), y = at::zeros_like(x);
+    relu2(x, y);
+    EXPECT_TRUE(y.isnan().all().item<bool>());
+}
+
+}  // namespace
+}  // namespace speedrun::ops
