@@ -1,0 +1,140 @@
+#include "data/loader.h"
+
+#include <utility>
+
+#include "data/make_batch.h"
+#include "util/error.h"
+
+namespace speedrun {
+namespace {
+
+int64_t rows_per_step(const StepShape& shape, const DataLayout& layout) {
+    check(shape.batch_tokens > 0 && shape.batch_tokens % layout.micro_batch_tokens == 0,
+          "batch_tokens must be a positive multiple of micro_batch_tokens");
+    return shape.batch_tokens / layout.micro_batch_tokens;
+}
+
+DataLayout layout_of(const DataConfig& data, int64_t tokens) {
+    return {tokens, data.max_num_docs.entries(tokens), data.vocab_size, static_cast<uint16_t>(data.bos_id)};
+}
+
+void check_position(const LoaderPosition& p, bool ok, int64_t limit, const char* field, int64_t found) {
+    if (ok) return;
+    throw UserError("data position " + std::to_string(p.shard) + "/" + std::to_string(p.document) + ": " +
+                    field + " is " + std::to_string(found) + ", these shards allow 0 to " +
+                    std::to_string(limit) + ": are they the shards the run began with?");
+}
+
+}  // namespace
+
+DataLayout train_layout(const DataConfig& data) {
+    return layout_of(data, data.micro_batch_tokens);
+}
+DataLayout val_layout(const DataConfig& data) {
+    return layout_of(data, data.val_micro_batch_tokens);
+}
+
+TrainLoader::TrainLoader(std::vector<std::filesystem::path> shards, DataLayout layout, ReadAhead read_ahead)
+    : shards_(std::move(shards), layout, read_ahead), layout_(layout) {}
+
+std::pair<StepPlan, int64_t> TrainLoader::plan_next(const StepShape& shape) {
+    const int64_t rows = rows_per_step(shape, layout_);
+    int64_t document = position_.document;
+    for (int64_t index = position_.shard; index < shards_.size(); ++index, document = 0) {
+        auto plan = plan_step(shards_.at(index).documents(), document, rows, layout_.micro_batch_tokens,
+                              shape.max_seq_len);
+        if (plan) return {std::move(*plan), index};
+    }
+    throw UserError("training data ends before step " + std::to_string(position_.step) + ": the " +
+                    std::to_string(shards_.size()) + " shards up to " + shards_.files().back().string() +
+                    " are used up");
+}
+
+std::vector<Batch> TrainLoader::next_step(const StepShape& shape) {
+    const auto [plan, index] = plan_next(shape);
+    const IndexedShard& shard = shards_.at(index);
+    std::vector<Batch> batches;
+    batches.reserve(plan.rows.size());
+    for (const auto& row : plan.rows) batches.push_back(make_train_batch(shard.shard.tokens(), row, layout_));
+    position_ = {index, plan.next_document, position_.step + 1};
+    return batches;
+}
+
+void TrainLoader::seek(const LoaderPosition& p) {
+    check_position(p, p.step >= 0, INT64_MAX, "step", p.step);
+    check_position(p, p.shard >= 0 && p.shard < shards_.size(), shards_.size() - 1, "shard", p.shard);
+    if (p.document != 0) {  // at document 0 the shard need not be opened yet
+        const auto documents = static_cast<int64_t>(shards_.at(p.shard).starts.size());
+        check_position(p, p.document > 0 && p.document <= documents, documents, "document", p.document);
+    }
+    position_ = p;
+}
+
+DataBudget measure_data(std::vector<std::filesystem::path> files, DataLayout layout,
+                        std::span<const StepShape> steps) {
+    ShardSequence shards(std::move(files), layout, ReadAhead::yes);
+    DataBudget budget;
+    budget.steps_needed = static_cast<int64_t>(steps.size());
+    for (const StepShape& shape : steps) budget.tokens_needed += shape.batch_tokens;
+    for (int64_t index = 0; index < shards.size() && budget.steps_served < budget.steps_needed; ++index) {
+        const Documents documents = shards.at(index).documents();
+        budget.shard_tokens += documents.tokens;
+        int64_t document = 0;
+        while (budget.steps_served < budget.steps_needed) {
+            const StepShape& shape = steps[static_cast<size_t>(budget.steps_served)];
+            const auto plan = plan_step(documents, document, rows_per_step(shape, layout),
+                                        layout.micro_batch_tokens, shape.max_seq_len);
+            if (!plan) break;
+            document = plan->next_document;
+            ++budget.steps_served;
+            budget.tokens_served += shape.batch_tokens;
+        }
+    }
+    return budget;
+}
+
+void require_enough_data(const std::vector<std::filesystem::path>& shards, const DataLayout& layout,
+                         std::span<const StepShape> steps) {
+    const DataBudget b = measure_data(shards, layout, steps);
+    if (b.steps_served == b.steps_needed) return;
+    throw UserError("too little training data: the run needs " + std::to_string(b.tokens_needed) +
+                    " tokens in " + std::to_string(b.steps_needed) + " steps, " +
+                    std::to_string(shards.size()) + " shard(s) with " + std::to_string(b.shard_tokens) +
+                    " tokens serve " + std::to_string(b.tokens_served) + " in " +
+                    std::to_string(b.steps_served) +
+                    " steps (documents are cut at max_seq_len and at the end of a row); " +
+                    std::to_string(b.tokens_needed - b.tokens_served) + " tokens are missing");
+}
+
+ValLoader::ValLoader(const std::vector<std::filesystem::path>& shards, DataLayout layout, int64_t val_tokens)
+    : layout_(layout) {
+    const int64_t row = layout.micro_batch_tokens;
+    check(row > 0 && val_tokens > 0 && val_tokens % row == 0, "val_tokens must be a positive multiple of T");
+    const auto wanted = static_cast<size_t>(val_tokens / row);
+    int64_t held = 0;
+    for (size_t i = 0; i < shards.size() && places_.size() < wanted; ++i) {
+        const Shard& shard = shards_.emplace_back(shards[i]);
+        shard.check_tokens(layout.vocab_size);
+        const auto tokens = static_cast<int64_t>(shard.tokens().size());
+        held += tokens;
+        for (int64_t at = 0; at + row + 1 <= tokens && places_.size() < wanted; at += row)
+            places_.push_back({i, at});
+    }
+    if (places_.size() < wanted) {
+        throw UserError("too little validation data: data.val_tokens is " + std::to_string(val_tokens) +
+                        ", " + std::to_string(shards.size()) + " shard(s) with " + std::to_string(held) +
+                        " tokens serve " + std::to_string(static_cast<int64_t>(places_.size()) * row) +
+                        " in micro-batches of " + std::to_string(row));
+    }
+}
+
+Batch ValLoader::at(int64_t index) const {
+    check(index >= 0 && index < size(), "validation micro-batch out of range");
+    const Place place = places_[static_cast<size_t>(index)];
+    const auto tokens = shards_[place.shard].tokens();
+    return make_val_batch(
+        tokens.subspan(static_cast<size_t>(place.token), static_cast<size_t>(layout_.micro_batch_tokens + 1)),
+        layout_);
+}
+
+}  // namespace speedrun

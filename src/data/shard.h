@@ -1,0 +1,58 @@
+#pragma once
+// The track's shard files: 256 little-endian int32 (magic 20240520, version 1, token count, zeros), then the
+// tokens as little-endian uint16.
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace speedrun {
+
+inline constexpr int32_t kShardMagic = 20240520;
+inline constexpr int32_t kShardVersion = 1;
+inline constexpr int64_t kShardHeaderBytes = 256 * sizeof(int32_t);
+
+// One shard, memory-mapped read-only. Movable; unmapped when destroyed.
+class Shard {
+  public:
+    // Maps the file after checking magic, version and that the token count agrees with the file's size.
+    // Throws UserError with file, byte offset, value found and value expected.
+    explicit Shard(std::filesystem::path path);
+    ~Shard();
+    Shard(Shard&& other) noexcept;
+    Shard& operator=(Shard&& other) noexcept;
+    Shard(const Shard&) = delete;
+    Shard& operator=(const Shard&) = delete;
+
+    const std::filesystem::path& path() const { return path_; }
+    std::span<const uint16_t> tokens() const { return tokens_; }
+
+    // Throws UserError naming the first token >= vocab_size and its byte offset. One pass at memory speed.
+    void check_tokens(int64_t vocab_size) const;
+
+    // Asks the kernel to read the whole file now.
+    void prefetch() const;
+
+  private:
+    std::filesystem::path path_;
+    void* map_ = nullptr;
+    size_t map_bytes_ = 0;
+    std::span<const uint16_t> tokens_;
+};
+
+// Files that match a POSIX glob pattern, sorted by name. UserError naming the pattern if there are none.
+std::vector<std::filesystem::path> find_shards(const std::string& pattern);
+
+enum class Overwrite { no, yes };
+
+// Writes a shard under a temporary name in the same folder, fsyncs and renames it, so that `path` is either
+// absent, the old file or the whole new one. UserError if `path` exists (unless overwrite), cannot be
+// written, or tokens are more than the header's int32 can count.
+void write_shard(const std::filesystem::path& path, std::span<const uint16_t> tokens,
+                 Overwrite overwrite = Overwrite::no);
+
+// Positions of `bos_id`, ascending. Memory speed where it is rare, as at the starts of documents.
+std::vector<uint32_t> bos_index(std::span<const uint16_t> tokens, uint16_t bos_id);
+
+}  // namespace speedrun

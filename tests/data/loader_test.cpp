@@ -1,0 +1,239 @@
+#include "data/loader.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <fstream>
+#include <random>
+
+#include "../support/expect_error.h"
+#include "../support/temporary_folder.h"
+#include "data/prefetch.h"
+#include "loader_model.h"
+
+namespace speedrun {
+
+// Found by argument-dependent lookup in EXPECT_EQ.
+static bool operator==(const Batch& a, const Batch& b) {
+    return a.inputs == b.inputs && a.targets == b.targets && a.cu_seqlens == b.cu_seqlens;
+}
+
+namespace {
+
+constexpr uint16_t kBosId = 999;
+using Tokens = std::vector<uint16_t>;
+
+// `before` tokens of no document, then documents of these lengths; every token tells where it came from.
+Tokens documents(const std::vector<int64_t>& lengths, int64_t before = 0) {
+    Tokens out;
+    for (int64_t i = 0; i < before; ++i) out.push_back(7);
+    for (const int64_t length : lengths) {
+        out.push_back(kBosId);
+        for (int64_t j = 1; j < length; ++j) out.push_back(static_cast<uint16_t>(out.size() % 997));
+    }
+    return out;
+}
+
+DataLayout layout(int64_t row_tokens, int64_t entries = 64) {
+    return {row_tokens, entries, 1000, kBosId};
+}
+
+// write_shard waits for the disk; thousands of cases should not.
+void write_unsynced(const std::filesystem::path& path, const Tokens& tokens) {
+    std::array<int32_t, 256> header{kShardMagic, kShardVersion, static_cast<int32_t>(tokens.size())};
+    std::filesystem::remove(path);  // some file systems flush a file that is truncated and written again
+    std::ofstream file(path, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(header.data()), sizeof(header));
+    file.write(reinterpret_cast<const char*>(tokens.data()), static_cast<std::streamsize>(2 * tokens.size()));
+}
+
+std::vector<std::filesystem::path> write_all(const TemporaryFolder& dir, const std::vector<Tokens>& shards) {
+    std::vector<std::filesystem::path> files;
+    for (size_t i = 0; i < shards.size(); ++i) {
+        files.push_back(dir / (std::to_string(i) + ".bin"));
+        write_unsynced(files.back(), shards[i]);
+    }
+    return files;
+}
+
+// The loader, the prefetching loader, the dry run and the model agree until the shards are used up.
+void expect_equal_to_model(const TemporaryFolder& dir, const std::vector<Tokens>& shards, int64_t row_tokens,
+                           const std::vector<StepShape>& steps) {
+    const auto files = write_all(dir, shards);
+    const DataLayout l = layout(row_tokens, row_tokens + 2);
+    LoaderModel model(shards, row_tokens, l.cu_seqlens_entries, kBosId);
+    TrainLoader loader(files, l);
+    PrefetchingLoader prefetching(files, l, steps);
+    int64_t served = 0;
+    for (const StepShape& shape : steps) {
+        const auto expected = model.next(shape.batch_tokens / row_tokens, shape.max_seq_len);
+        if (!expected) {
+            expect_user_error([&] { loader.next_step(shape); }, {"before step " + std::to_string(served)});
+            expect_user_error([&] { prefetching.next_step(); }, {"before step " + std::to_string(served)});
+            break;
+        }
+        EXPECT_EQ(loader.next_step(shape), *expected);
+        EXPECT_EQ(prefetching.next_step(), *expected);
+        EXPECT_EQ(loader.position(), prefetching.position());
+        ++served;
+    }
+    EXPECT_EQ(measure_data(files, l, steps).steps_served, served);
+}
+
+std::vector<StepShape> same_steps(size_t n, StepShape shape) {
+    return std::vector<StepShape>(n, shape);
+}
+
+TEST(Loader, AdversarialDocumentLengths) {
+    const TemporaryFolder dir;
+    const auto eight = std::vector<int64_t>(8, 9);
+    const std::vector<std::vector<Tokens>> cases{
+        {documents(std::vector<int64_t>(200, 1))},  // one-token documents
+        {documents(std::vector<int64_t>(40, 9))},   // each exactly a row
+        {documents(std::vector<int64_t>(40, 10))},  // one token too long
+        {documents(std::vector<int64_t>(40, 8)),
+         documents(eight)},                               // one token short: a one-token last segment
+        {documents({100, 100, 3, 6, 5, 4, 1, 8, 1, 9})},  // cut at T and at max_seq_len
+        {documents({9, 9, 9, 9})},                        // last document just consumed
+        {documents({9, 9, 9, 9}), documents({9, 9})},     // and a shard follows
+        {documents({9, 9, 9, 5}), documents({9, 9, 3}),
+         documents(eight, 17)},  // ends inside a row; tokens before BOS
+        {documents({3}), documents({2}),
+         documents(std::vector<int64_t>(20, 9))},  // shards that serve nothing
+    };
+    for (const auto& shards : cases) {
+        for (const int64_t max_len : {1, 4, 8, 9, 1000}) {
+            for (const int64_t rows : {1, 2, 8}) {
+                expect_equal_to_model(dir, shards, 8, same_steps(60, {8 * rows, max_len}));
+            }
+        }
+    }
+}
+
+TEST(Loader, RandomDocumentsRowsAndStages) {
+    const TemporaryFolder dir;
+    std::mt19937 random(43);
+    const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
+    for (int trial = 0; trial < 1500; ++trial) {
+        const int64_t row_tokens = 1 + below(24);
+        std::vector<Tokens> shards;
+        const int64_t shard_count = 1 + below(4);
+        for (int64_t s = 0; s < shard_count; ++s) {
+            std::vector<int64_t> lengths;
+            const int64_t longest = 1 + below(40);
+            for (int64_t d = 1 + below(60); d > 0; --d) lengths.push_back(1 + below(longest));
+            shards.push_back(documents(lengths, below(5)));
+        }
+        std::vector<StepShape> steps;
+        for (int i = 0; i < 30; ++i) steps.push_back({row_tokens * (1 + below(6)), 1 + below(30)});
+        expect_equal_to_model(dir, shards, row_tokens, steps);
+        if (HasFailure()) FAIL() << "trial " << trial;
+    }
+}
+
+TEST(Loader, SavedPositionGoesOnBitForBit) {
+    const TemporaryFolder dir;
+    std::vector<int64_t> lengths;
+    for (int64_t i = 0; i < 300; ++i) lengths.push_back(1 + (i * 37) % 23);
+    const auto files = write_all(dir, {documents(lengths), documents(lengths, 3)});
+    const auto steps = same_steps(30, {64, 12});
+    for (int64_t at = 0; at < 30; ++at) {
+        TrainLoader whole(files, layout(16));
+        for (int64_t i = 0; i < at; ++i) whole.next_step(steps[0]);
+        TrainLoader resumed(files, layout(16));
+        PrefetchingLoader prefetching(files, layout(16), steps);
+        prefetching.next_step();
+        resumed.seek(whole.position());
+        prefetching.seek(whole.position());
+        EXPECT_EQ(prefetching.position(), whole.position());
+        for (int64_t i = at; i < 30; ++i) {
+            const auto expected = whole.next_step(steps[0]);
+            EXPECT_EQ(resumed.next_step(steps[0]), expected);
+            EXPECT_EQ(prefetching.next_step(), expected);
+        }
+        EXPECT_EQ(resumed.position(),
+                  (LoaderPosition{whole.position().shard, whole.position().document, 30}));
+    }
+}
+
+TEST(Loader, PositionThatTheseShardsDoNotHave) {
+    const TemporaryFolder dir;
+    const auto files = write_all(dir, {documents({9, 9, 9})});
+    TrainLoader loader(files, layout(8));
+    expect_user_error([&] { loader.seek({1, 0, 0}); }, {"shard is 1", "0 to 0"});
+    expect_user_error([&] { loader.seek({0, 4, 1}); }, {"document is 4", "0 to 3"});
+    expect_user_error([&] { loader.seek({0, -1, 1}); }, {"document is -1"});
+    expect_user_error([&] { loader.seek({0, 0, -1}); }, {"step is -1"});
+    PrefetchingLoader prefetching(files, layout(8), same_steps(3, {8, 9}));
+    expect_user_error([&] { prefetching.seek({0, 4, 1}); }, {"document is 4"});
+    expect_user_error([&] { prefetching.next_step(); }, {"document is 4"});
+    prefetching.seek({});
+    EXPECT_EQ(prefetching.next_step().size(), 1u);
+}
+
+TEST(Loader, MoreDocumentsThanEntriesIsAnErrorThatSaysSo) {
+    const TemporaryFolder dir;
+    const auto files = write_all(dir, {documents(std::vector<int64_t>(100, 1))});
+    TrainLoader fits(files, layout(16, 18));
+    EXPECT_EQ(fits.next_step({16, 9})[0].cu_seqlens.back(), 16);  // 17 documents and the end
+    TrainLoader loader(files, layout(16, 17));
+    expect_user_error([&] { loader.next_step({16, 9}); }, {"17 documents", "max_num_docs", "16"});
+    const ValLoader val(files, layout(16, 17), 16);  // 16 starts and the segment before them
+    expect_user_error([&] { val.at(0); }, {"17 documents"});
+    EXPECT_EQ(ValLoader(files, layout(16, 18), 16).at(0).cu_seqlens.back(), 16);
+}
+
+TEST(Loader, TooLittleDataIsSaidWithHowMuchIsMissing) {
+    const TemporaryFolder dir;
+    const auto files =
+        write_all(dir, {documents(std::vector<int64_t>(10, 9)), documents(std::vector<int64_t>(3, 9))});
+    const auto steps = same_steps(10, {16, 9});
+    EXPECT_NO_THROW(require_enough_data(files, layout(8), std::span(steps).first(6)));
+    expect_user_error([&] { require_enough_data(files, layout(8), steps); },
+                      {"160 tokens in 10 steps", "2 shard(s) with 117 tokens", "serve 96 in 6 steps",
+                       "64 tokens are missing"});
+    expect_user_error([&] { ValLoader(files, layout(8), 120); },
+                      {"val_tokens is 120", "117 tokens", "serve 112"});
+}
+
+TEST(Loader, ValidationGoesOnInTheNextShard) {
+    const TemporaryFolder dir;
+    const auto files = write_all(dir, {documents({9}), documents({5, 30})});
+    const ValLoader loader(files, layout(8), 40);
+    EXPECT_EQ(loader.size(), 5);
+    EXPECT_EQ(loader.at(0).inputs[0], kBosId);
+    EXPECT_EQ(loader.at(0).cu_seqlens[0], 0);
+    EXPECT_EQ(loader.at(0).cu_seqlens[1], 0);
+    EXPECT_EQ(loader.at(1).cu_seqlens[2], 5);
+    EXPECT_EQ(loader.at(2).cu_seqlens[1], 8);
+}
+
+TEST(Loader, ABadShardSurfacesWhenItsTurnComes) {
+    const TemporaryFolder dir;
+    const auto files = write_all(dir, {documents({9, 9, 9}), Tokens(50, 3)});
+    PrefetchingLoader loader(files, layout(8), same_steps(10, {8, 9}));
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(loader.next_step().size(), 1u);
+    for (int i = 0; i < 2; ++i)
+        expect_user_error([&] { loader.next_step(); }, {"1.bin", "starts a document"});
+}
+
+TEST(Loader, PrefetchStopsAtAnyMoment) {
+    const TemporaryFolder dir;
+    const auto files =
+        write_all(dir, {documents(std::vector<int64_t>(500, 9)), documents(std::vector<int64_t>(500, 9))});
+    for (int steps = 0; steps < 60; ++steps) {
+        PrefetchingLoader loader(files, layout(8), same_steps(100, {80, 9}), 1 + steps % 3);
+        for (int i = 0; i < steps; ++i) loader.next_step();
+        if (steps % 2) loader.seek({1, 0, 50});
+    }
+}
+
+TEST(Loader, PastTheLastStepIsABrokenInvariant) {
+    const TemporaryFolder dir;
+    PrefetchingLoader loader(write_all(dir, {documents({9, 9, 9})}), layout(8), same_steps(1, {8, 9}));
+    loader.next_step();
+    EXPECT_THROW(loader.next_step(), InternalError);
+}
+
+}  // namespace
+}  // namespace speedrun
