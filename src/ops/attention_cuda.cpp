@@ -1,0 +1,48 @@
+#include "ops/attention_cuda.h"
+
+#include <ATen/ops/_flash_attention_backward.h>
+#include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/empty.h>
+
+#include "util/error.h"
+
+namespace speedrun::ops::cuda {
+namespace {
+
+// Repeats in cu_seqlens are sequences of length zero, which the kernels leave out.
+int64_t longest(const at::Tensor& q, const AttentionMask& mask) {
+    return mask.max_document > 0 ? mask.max_document : q.size(0);
+}
+
+}  // namespace
+
+void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       const AttentionMask& mask, double scale, const at::Tensor& out,
+                       const at::Tensor& lse) {
+    const int64_t length = longest(q, mask);
+    const auto [result, logsumexp, seed, offset, debug] = at::_flash_attention_forward(
+        q, k, v, mask.cu_seqlens, mask.cu_seqlens, length, length, /*dropout_p=*/0.0, /*is_causal=*/true,
+        /*return_debug_mask=*/false, scale, /*window_size_left=*/mask.window,
+        /*window_size_right=*/int64_t{0});
+    check(logsumexp.sizes() == lse.sizes(), "flash attention returned lse in another layout than [H, T]");
+    out.copy_(result);
+    lse.copy_(logsumexp);
+}
+
+void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
+                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
+    const int64_t length = longest(q, mask);
+    // Read only where there is dropout.
+    const at::Tensor no_rng = at::empty({2}, q.options().dtype(at::kUInt64));
+    const at::Tensor unused = at::empty({0}, q.options().dtype(at::kUInt64));
+    const auto [q_grad, k_grad, v_grad] = at::_flash_attention_backward(
+        dout, q, k, v, out, lse, mask.cu_seqlens, mask.cu_seqlens, length, length, /*dropout_p=*/0.0,
+        /*is_causal=*/true, no_rng, unused, scale, /*window_size_left=*/mask.window,
+        /*window_size_right=*/int64_t{0});
+    dq.copy_(q_grad);
+    dk.copy_(k_grad);
+    dv.copy_(v_grad);
+}
+
+}  // namespace speedrun::ops::cuda
