@@ -1,0 +1,67 @@
+#include "config/config.h"
+
+#include <algorithm>
+
+#include "config/overlay.h"
+#include "config/reader.h"
+#include "config/sections.h"
+#include "config/validate.h"
+#include "config/writer.h"
+#include "util/error.h"
+#include "util/sha256.h"
+
+namespace speedrun {
+namespace {
+
+// Rows of the optimizer's table in the order of the model's parameters, whatever the file's.
+void sort_rows(Config& config) {
+    const auto place = [&](const OptimParamConfig& row) {
+        return std::find_if(config.model.params.begin(), config.model.params.end(),
+                            [&](const ParamConfig& param) { return param.name == row.param; });
+    };
+    std::stable_sort(config.optimizer.params.begin(), config.optimizer.params.end(),
+                     [&](const auto& a, const auto& b) { return place(a) < place(b); });
+}
+
+Config read_config(const Json& root, const Report& report) {
+    Config config;
+    Scope scope;
+    scope.report = &report;
+    scope.model = &config.model;
+    Reader::read(root, "", scope, [&](Fields& fields) { visit_config(fields, config); });
+    return config;
+}
+
+}  // namespace
+
+int64_t DataConfig::MaxNumDocs::entries(int64_t tokens) const {
+    return multiple * std::max<int64_t>(1, (tokens / divisor + multiple - 1) / multiple);
+}
+
+const ParamConfig& ModelConfig::param(const std::string& name) const {
+    const auto found = std::find_if(params.begin(), params.end(),
+                                    [&](const ParamConfig& param) { return param.name == name; });
+    check(found != params.end(), "no parameter \"" + name + "\" in a validated config");
+    return *found;
+}
+
+Config load_config(const std::filesystem::path& file, std::span<const std::string> overrides) {
+    Origins origins;
+    Json root = read_with_parents(file, origins);
+    for (const std::string& text : overrides) apply_override(root, text, origins);
+    expand_layers(root, origins);
+
+    const Report report(origins);
+    Config config = read_config(root, report);
+    validate_params(config.model, report);
+    validate_layers(config.model, report);
+    validate_data(config, report);
+    validate_optimizer(config, report);
+    validate_schedule(config, report);
+    sort_rows(config);
+    config.resolved_json = pretty_json(write_config(config)) + "\n";
+    config.hash = sha256_hex(config.resolved_json);
+    return config;
+}
+
+}  // namespace speedrun

@@ -1,0 +1,35 @@
+#pragma once
+// JSON text to a document tree, with limits, so that no input can exhaust memory or the stack.
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace speedrun {
+
+using Json = nlohmann::ordered_json;  // keeps the order of keys: parameters are declared in file order
+
+inline constexpr size_t max_json_bytes = size_t{16} << 20;
+inline constexpr int max_json_depth = 64;
+inline constexpr size_t max_json_keys = 10000;  // of one object
+
+// Parses strict JSON (RFC 8259, UTF-8, numbers that fit a double). UserError, beginning "NAME:line:column
+// (byte N)", for malformed text, a key given twice in one object, and anything over the limits above.
+Json parse_json(std::string_view text, const std::string& name);
+
+// The same for a file; UserError as well if it cannot be read.
+Json read_json_file(const std::filesystem::path& file);
+
+// `value` for humans: members and elements that fit a line share it, otherwise one a line. Ends without a
+// newline.
+std::string pretty_json(const Json& value);
+
+// `value` on one line, cut to about 80 bytes, for error messages.
+std::string brief_json(const Json& value);
+
+// `text` in double quotes with everything but printable ASCII escaped, cut to about 80 bytes, for error
+// messages.
+std::string in_quotes(std::string_view text);
+
+}  // namespace speedrun

@@ -1,0 +1,87 @@
+#include "config/origins.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "util/error.h"
+
+namespace speedrun {
+namespace {
+
+size_t edit_distance(const std::string& a, const std::string& b) {
+    std::vector<size_t> row(b.size() + 1);
+    std::iota(row.begin(), row.end(), size_t{0});
+    for (size_t i = 1; i <= a.size(); ++i) {
+        size_t diagonal = std::exchange(row[0], i);
+        for (size_t j = 1; j <= b.size(); ++j) {
+            const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+            diagonal = row[j];
+            row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+        }
+    }
+    return row.back();
+}
+
+}  // namespace
+
+void Origins::erase_below(const std::string& path) {
+    auto at = origins_.upper_bound(path);
+    while (at != origins_.end() && at->first.starts_with(path)) {
+        const bool below = path.empty() || at->first[path.size()] == '.' || at->first[path.size()] == '[';
+        at = below ? origins_.erase(at) : std::next(at);
+    }
+}
+
+Origin Origins::find(const std::string& path) const {
+    std::string known = path;
+    while (true) {
+        if (const auto at = origins_.find(known); at != origins_.end()) {
+            std::string rest = path.substr(known.size());
+            if (at->second.path.empty() && rest.starts_with('.')) rest.erase(0, 1);
+            return {at->second.where, at->second.path + rest};
+        }
+        if (known.empty()) return {"config", path};
+        const size_t last = known.find_last_of(".[");
+        known.erase(last == std::string::npos ? 0 : last);
+    }
+}
+
+std::string join_path(const std::string& path, const std::string& key) {
+    return path.empty() ? key : path + "." + key;
+}
+
+std::string join_path(const std::string& path, size_t index) {
+    return path + "[" + std::to_string(index) + "]";
+}
+
+std::string nearest(const std::string& name, std::span<const std::string> candidates) {
+    const std::string start = name.substr(0, 100);  // far beyond any valid name, and keeps the cost small
+    const auto best = std::min_element(
+        candidates.begin(), candidates.end(),
+        [&](const auto& a, const auto& b) { return edit_distance(start, a) < edit_distance(start, b); });
+    return best == candidates.end() ? "" : *best;
+}
+
+void Report::fail(const std::string& path, const std::string& what, const Details& details) const {
+    const Origin origin = origins_.find(path);
+    std::string text = origin.where + ": " + (origin.path.empty() ? "top level" : origin.path) + ": " + what;
+    if (!details.found.empty()) text += "; found " + details.found;
+    if (!details.allowed.empty()) text += "; allowed: " + details.allowed;
+    if (!details.nearest.empty()) text += "; nearest valid name: \"" + details.nearest + "\"";
+    throw UserError(text);
+}
+
+void Report::fail_name(const std::string& path, const std::string& what, const std::string& name,
+                       std::span<const std::string> allowed) const {
+    fail(path, what,
+         {in_quotes(name), allowed.empty() ? "nothing here" : joined(allowed), nearest(name, allowed)});
+}
+
+std::string joined(std::span<const std::string> words) {
+    std::string text;
+    for (const auto& word : words) text += (text.empty() ? "" : ", ") + word;
+    return text;
+}
+
+}  // namespace speedrun

@@ -1,0 +1,124 @@
+// --set a.b[2].c=VALUE
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <vector>
+
+#include "config/overlay.h"
+#include "config/schema.h"
+#include "util/error.h"
+
+namespace speedrun {
+namespace {
+
+struct Step {
+    std::string key;  // "" for an index
+    std::optional<size_t> index;
+};
+
+[[noreturn]] void fail(const std::string& text, const std::string& what) {
+    throw UserError("--set " + in_quotes(text) + ": " + what);
+}
+
+// "a.b[2].c" -> a, b, 2, c
+std::vector<Step> parse_path(const std::string& text, std::string_view path) {
+    std::vector<Step> steps;
+    while (!path.empty()) {
+        const size_t end = std::min(path.find_first_of(".["), path.size());
+        if (end == 0) fail(text, "the path has an empty key");
+        steps.push_back({std::string(path.substr(0, end)), {}});
+        path.remove_prefix(end);
+        while (path.starts_with('[')) {
+            size_t index = 0;
+            const auto [stop, error] = std::from_chars(path.data() + 1, path.data() + path.size(), index);
+            if (error != std::errc{} || stop == path.data() + path.size() || *stop != ']')
+                fail(text, "an index is written [0], [1], ...");
+            steps.push_back({"", index});
+            path.remove_prefix(static_cast<size_t>(stop - path.data()) + 1);
+        }
+        if (path.empty()) break;
+        if (!path.starts_with('.') || path.size() == 1) fail(text, "the path is written a.b[0].c");
+        path.remove_prefix(1);
+    }
+    if (steps.empty()) fail(text, "the path is missing");
+    if (steps.size() > static_cast<size_t>(max_json_depth)) fail(text, "the path is too deep");
+    return steps;
+}
+
+Json parse_value(const std::string& text, const std::string& value) {
+    try {
+        return parse_json(value, "value");
+    } catch (const UserError&) {  // not JSON: a bare string, as a shell user writes a path
+    }
+    try {
+        static_cast<void>(Json(value).dump());
+    } catch (const Json::type_error&) {
+        fail(text, "the value is not UTF-8");
+    }
+    return value;
+}
+
+// Where the schema allows several shapes (null or an object), the one with members or elements.
+const Json& shape_of(const Json& schema) {
+    static const Json nothing = Json::object();
+    if (const auto reference = schema.find("$ref"); reference != schema.end())
+        return shape_of(config_schema().at(Json::json_pointer(reference->get<std::string>().substr(1))));
+    if (const auto any = schema.find("anyOf"); any != schema.end()) {
+        for (const auto& choice : *any) {
+            const Json& shape = shape_of(choice);
+            if (shape.contains("properties") || shape.contains("items")) return shape;
+        }
+        return nothing;
+    }
+    return schema;
+}
+
+const Json& member_schema(const std::string& text, const std::string& path, const Json& schema,
+                          const std::string& key) {
+    const auto properties = schema.find("properties");
+    if (properties != schema.end() && properties->contains(key)) return properties->at(key);
+    const auto named = schema.find("additionalProperties");
+    if (named != schema.end() && named->is_object()) return *named;
+    std::vector<std::string> known;
+    if (properties != schema.end())
+        for (const auto& [name, unused] : properties->items())
+            if (name != "extends" && name != "$schema") known.push_back(name);
+    fail(text, (path.empty() ? "top level" : path) + ": no key " + in_quotes(key) +
+                   "; allowed: " + (known.empty() ? "nothing below a plain value" : joined(known)) +
+                   (known.empty() ? "" : "; nearest valid name: \"" + nearest(key, known) + "\""));
+}
+
+}  // namespace
+
+void apply_override(Json& root, const std::string& text, Origins& origins) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos) fail(text, "written KEY=VALUE");
+    Json* target = &root;
+    const Json* schema = &shape_of(config_schema());
+    std::string path;
+    for (const Step& step : parse_path(text, std::string_view(text).substr(0, equals))) {
+        if (step.index) {
+            if (!target->is_array() || *step.index >= target->size())
+                fail(text, path + ": has no entry [" + std::to_string(*step.index) + "]; found " +
+                               brief_json(*target));
+            const auto items = schema->find("items");
+            static const Json nothing = Json::object();
+            schema = items == schema->end() ? &nothing : &shape_of(*items);
+            target = &(*target)[*step.index];
+            path = join_path(path, *step.index);
+        } else {
+            if (path.empty() && (step.key == "extends" || step.key == "$schema"))
+                fail(text, step.key + " belongs to a file");
+            schema = &shape_of(member_schema(text, path, *schema, step.key));
+            if (target->is_null()) *target = Json::object();
+            if (!target->is_object()) fail(text, path + ": is no object; found " + brief_json(*target));
+            target = &(*target)[step.key];
+            path = join_path(path, step.key);
+        }
+    }
+    *target = parse_value(text, text.substr(equals + 1));
+    origins.erase_below(path);
+    origins.set(path, {"--set " + in_quotes(text), path});
+}
+
+}  // namespace speedrun

@@ -1,0 +1,141 @@
+#include "config/sections.h"
+
+namespace speedrun {
+namespace {
+
+void visit_gate(Fields& f, GateConfig& gate) {
+    f.text({"param", "parameter whose rows weigh the channels"}, gate.param);
+    f.integer({"input_dims", "the gate reads this many channels, the first ones"}, gate.input_dims, positive);
+}
+
+void visit_slice(Fields& f, Slice& slice) {
+    f.integer({"at", "first element"}, slice.at, {});
+    f.dims({"shape", "[] is one element"}, slice.shape, {0, 4});
+    f.numbers({"init", "a number, or numbers that repeat over the slice"}, slice.init, any_number, {1, 4096});
+}
+
+void visit_param(Fields& f, ParamConfig& param) {
+    f.dims({"shape",
+            "of the whole bank; a per-layer parameter has one entry of dimension 0 for each of its layers"},
+           param.shape, {1, 5});
+    f.choice({"dtype", "of the master copy and its gradient"}, param.dtype, dtype_names);
+    f.integers(
+        {"layers", "layers that own an entry, ascending; absent: not a per-layer parameter", optional_key},
+        param.layers, {0, 1023});
+    f.named_objects({"slices", "named parts of a parameter of one dimension", optional_key}, param.slices,
+                    &Slice::name, visit_slice);
+    if (f.describes() || param.slices.empty())
+        f.init({"init",
+                "one for the whole, or a list with one for each index of dimension 1; with slices: theirs"},
+               param.init);
+    f.text({"state_dict",
+            "name in weight files; {i}: layer, {k}: index in dimension 0; absent: the parameter's name",
+            optional_key},
+           param.state_dict);
+    f.dims({"state_dict_shape", "shape of one entry in weight files; absent: the bank's own", optional_key},
+           param.state_dict_shape, {1, 5});
+}
+
+void visit_attention(Fields& f, AttentionConfig& attn) {
+    f.text({"param", "bank [n, 4, d_model, d_model] of q, k, v, o"}, attn.param);
+    f.choice({"window", "which of the stage's two windows", optional_key}, attn.window,
+             std::array{"short", "long"});
+    f.mix({"v_terms", "terms of the values, from \"v\" and \"ve.K\"; absent: v unchanged", optional_key},
+          attn.v_terms);
+    f.maybe({"out_gate", "each head's output times sigmoid(gate . x[:input_dims])", optional_key},
+            attn.out_gate, visit_gate);
+}
+
+void visit_mlp(Fields& f, MlpConfig& mlp) {
+    f.text({"fc", "bank [n, d_model, mlp_hidden], stored [in, out]"}, mlp.fc);
+    f.text({"proj", "bank [n, d_model, mlp_hidden], stored [out, in]"}, mlp.proj);
+}
+
+void visit_yarn(Fields& f, ModelConfig::Rope& rope) {
+    f.number({"alpha", "rotations below which a frequency is interpolated fully", optional_key},
+             rope.yarn_alpha, not_negative);
+    f.number({"beta", "rotations above which a frequency is left alone", optional_key}, rope.yarn_beta,
+             not_negative);
+    f.number({"softmax_scale_init", "attention scale before any window change", optional_key},
+             rope.softmax_scale_init, above_zero);
+    f.number({"softmax_scale_log_coef", "scale *= 1 + this * ln(new / old window)", optional_key},
+             rope.softmax_scale_log_coef, not_negative);
+}
+
+void visit_rope(Fields& f, ModelConfig::Rope& rope) {
+    f.number({"theta", "base: frequencies run from 1 to 1 / theta", optional_key}, rope.theta, above_zero);
+    f.integer({"rotary_dims", "dims of a head that turn; the other frequencies are zero"}, rope.rotary_dims,
+              positive);
+    f.choice({"table_dtype", "of the cos and sin tables", optional_key}, rope.table_dtype, dtype_names);
+    f.object({"yarn", "how frequencies change with the long window", optional_key},
+             [&](Fields& yarn) { visit_yarn(yarn, rope); });
+}
+
+void visit_input(Fields& f, ModelConfig::Input& input) {
+    f.text({"token", "embedding table [vocab_size, d_model]"}, input.token);
+    f.text(
+        {"value_embeds", "bank [n, vocab_size, d_model] behind ve.0 .. ve.n-1; absent: none", optional_key},
+        input.value_embeds);
+    f.maybe(
+        {"smear", "e_t += lambda * sigmoid(gate . e_t[:input_dims]) * e_(t-1)", optional_key}, input.smear,
+        [](Fields& s, SmearConfig& smear) {
+            s.object({"gate", "parameter [1, input_dims]"}, [&](Fields& g) { visit_gate(g, smear.gate); });
+            s.coefficient({"lambda", "weight of the previous token"}, smear.lambda);
+        });
+}
+
+void visit_output(Fields& f, ModelConfig::Output& output) {
+    f.mix({"mix", "terms of the last hidden state; absent: x", optional_key}, output.mix);
+    f.text({"head", "parameter [vocab_size, d_model]"}, output.head);
+    f.object({"softcap", "logits = a * sigmoid((z + b) / c)", optional_key}, [&](Fields& cap) {
+        cap.number({"a", "largest logit", optional_key}, output.softcap_a, above_zero);
+        cap.number({"b", "shift", optional_key}, output.softcap_b, any_number);
+        cap.number({"c", "width", optional_key}, output.softcap_c, above_zero);
+    });
+}
+
+}  // namespace
+
+void visit_layer(Fields& f, LayerConfig& layer) {
+    f.integer({"i", "index of the layer"}, layer.index, {0, 1023});
+    f.inside_layer(layer.index);
+    f.boolean({"skip_layer", "the layer does nothing at all, and takes no defaults", optional_key},
+              layer.skip_layer);
+    if (layer.skip_layer && !f.describes()) return;
+    f.mix({"entry", "x on entering the layer; absent: unchanged", optional_key}, layer.entry);
+    f.mix({"before_attn", "x before attention", optional_key}, layer.before_attn);
+    f.maybe({"attn", "attention on norm(x); null: none", optional_key}, layer.attn, visit_attention);
+    f.mix({"after_attn", "x after attention, from \"attn_out\" and others", optional_key}, layer.after_attn);
+    f.maybe({"mlp", "relu(norm(x) fc)^2 proj; null: none", optional_key}, layer.mlp, visit_mlp);
+    f.mix({"after_mlp", "x after the MLP, from \"mlp_out\" and others", optional_key}, layer.after_mlp);
+    f.text({"cache", "name under which later mixes can use this layer's output", optional_key}, layer.cache);
+}
+
+void visit_model(Fields& f, ModelConfig& model) {
+    f.integer({"vocab_size", "rows of the embedding tables and the head, padding included"}, model.vocab_size,
+              positive);
+    f.integer({"d_model", "width; n_head * head_dim"}, model.d_model, positive);
+    f.integer({"n_head", "attention heads"}, model.n_head, positive);
+    f.integer({"head_dim", "channels of a head"}, model.head_dim, positive);
+    f.integer({"n_layer", "layers, skipped ones included"}, model.n_layer, {1, 1024});
+    f.integer({"mlp_hidden", "hidden channels of an MLP"}, model.mlp_hidden, positive);
+    f.number({"norm_eps", "of every RMS norm", optional_key}, model.norm_eps, above_zero);
+    f.object({"rope", "rotary position embedding"}, [&](Fields& rope) { visit_rope(rope, model.rope); });
+    f.named_objects({"params", "every parameter, in the order of construction"}, model.params,
+                    &ParamConfig::name, visit_param);
+    for (ParamConfig& param : model.params)
+        if (!param.slices.empty()) param.init = {Init{}};
+    f.object({"input", "from tokens to the first hidden state"},
+             [&](Fields& in) { visit_input(in, model.input); });
+    f.defaults({"layer_defaults", "what every layer has unless its own entry says otherwise", optional_key},
+               [](Fields& defaults) {
+                   LayerConfig layer;
+                   visit_layer(defaults, layer);
+               });
+    f.objects({"layers", "entries that differ from the defaults, each naming its layer by i", optional_key},
+              model.layers, visit_layer);
+    f.object({"output", "from the last hidden state to logits"},
+             [&](Fields& out) { visit_output(out, model.output); });
+}
+
+}  // namespace speedrun

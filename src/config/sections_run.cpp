@@ -1,0 +1,185 @@
+#include "config/sections.h"
+
+namespace speedrun {
+namespace {
+
+void visit_adam(Fields& f, AdamConfig& adam) {
+    f.number({"lr", "learning rate before lr_mul and the schedule"}, adam.lr, not_negative);
+    std::vector<double> betas{adam.beta1, adam.beta2};
+    f.numbers({"betas", "decay of the first and the second moment"}, betas, below_one, {2, 2});
+    if (betas.size() == 2) adam.beta1 = betas[0], adam.beta2 = betas[1];
+    f.number({"eps", "added to sqrt(v)"}, adam.eps, above_zero);
+    f.number({"weight_decay", "decoupled: p *= 1 - lr * weight_decay * wd_mul"}, adam.weight_decay,
+             not_negative);
+    f.choice({"state_dtype", "of the moments (fewer than 2 dimensions: fp32)", optional_key},
+             adam.state_dtype, dtype_names);
+    f.integer({"every_n_steps", "updates when step % n == n - 1; gradients in between add up", optional_key},
+              adam.every_n_steps, {1, max_steps});
+}
+
+void visit_momentum(Fields& f, NorMuonConfig::Momentum& momentum) {
+    f.number({"min", "at the start and at the end"}, momentum.min, below_one);
+    f.number({"max", "in between"}, momentum.max, below_one);
+    f.integer({"warmup_steps", "from min to max"}, momentum.warmup_steps, steps_range);
+    f.integer({"cooldown_steps", "from max back to min"}, momentum.cooldown_steps, steps_range);
+}
+
+void visit_orthogonalize(Fields& f, NorMuonConfig::Orthogonalize& ortho) {
+    f.choice({"method", "coefficients of the iteration", optional_key}, ortho.method,
+             std::array{"polar_express", "newton_schulz"});
+    f.integer({"iters", "iterations", optional_key}, ortho.iters, {1, 20});
+    f.choice({"dtype", "of the iteration's matrices", optional_key}, ortho.dtype, dtype_names);
+    f.number({"norm_safety", "X /= ||X|| * norm_safety + norm_eps", optional_key}, ortho.norm_safety,
+             above_zero);
+    f.number({"norm_eps", "see norm_safety", optional_key}, ortho.norm_eps, not_negative);
+}
+
+void visit_normuon(Fields& f, NorMuonConfig& muon) {
+    f.number({"lr", "learning rate before lr_mul and the schedule"}, muon.lr, not_negative);
+    f.number({"beta2", "decay of the second moment"}, muon.beta2, below_one);
+    f.number({"weight_decay", "coefficient of `decay`"}, muon.weight_decay, not_negative);
+    f.choice({"decay",
+              "decoupled: p *= 1 - weight_decay; cautious: u += lr * weight_decay * p where u * p >= 0, then "
+              "p -= lr * "
+              "lr_mul * u"},
+             muon.decay, std::array{"none", "decoupled", "cautious"});
+    f.boolean({"nesterov", "update from gradient and momentum, not momentum alone", optional_key},
+              muon.nesterov);
+    f.object({"momentum", "schedule of the momentum"}, [&](Fields& m) { visit_momentum(m, muon.momentum); });
+    f.object({"orthogonalize", "towards the polar factor", optional_key},
+             [&](Fields& o) { visit_orthogonalize(o, muon.orthogonalize); });
+    f.choice({"second_moment", "none, or one number a row or column", optional_key}, muon.second_moment,
+             std::array{"none", "vector"});
+    f.choice({"scale", "after the second moment", optional_key}, muon.scale,
+             std::array{"restore_norm", "none"});
+}
+
+void visit_optim_param(Fields& f, OptimParamConfig& row) {
+    f.choice({"optim", "update rule"}, row.rule, std::array{"adam", "normuon"});
+    f.number({"lr_mul", "multiplies the rule's lr", optional_key}, row.lr_mul, not_negative);
+    f.number({"wd_mul", "multiplies the rule's weight_decay", optional_key}, row.wd_mul, not_negative);
+    if (row.rule != OptimParamConfig::Rule::normuon && !f.describes()) return;
+    std::vector<int64_t> view(row.matrix_view.begin(), row.matrix_view.end());
+    f.dims({"matrix_view", "normuon only: [matrices, rows, cols] of the bank", !f.describes()}, view, {3, 3});
+    if (view.size() == 3) std::copy(view.begin(), view.end(), row.matrix_view.begin());
+    f.integer({"var_reduce_dim", "normuon only: the second moment averages over columns (-1) or rows (-2)",
+               optional_key},
+              row.var_reduce_dim, {-2, -1});
+}
+
+void visit_stage(Fields& f, Stage& stage) {
+    f.integer({"start", "first step"}, stage.start, steps_range);
+    f.integer({"batch_tokens", "tokens of a step, a multiple of data.micro_batch_tokens"}, stage.batch_tokens,
+              {1, int64_t{1} << 40});
+    f.integer({"max_seq_len", "documents are cut here"}, stage.max_seq_len, positive);
+    f.object({"window", "attention windows in blocks of block_size tokens"}, [&](Fields& window) {
+        window.integer({"short", "of the layers with window short"}, stage.window_short, {0, 1 << 20});
+        window.integer({"long", "of the layers with window long"}, stage.window_long, {1, 1 << 20});
+    });
+    f.number({"lr_mul", "multiplies every learning rate", optional_key}, stage.lr_mul, not_negative);
+}
+
+}  // namespace
+
+void visit_data(Fields& f, DataConfig& data) {
+    f.text({"train", "glob of training shards; relative paths are relative to the working directory"},
+           data.train);
+    f.text({"val", "glob of validation shards"}, data.val);
+    f.integer({"val_tokens", "tokens a validation reads, a multiple of val_micro_batch_tokens"},
+              data.val_tokens, {1, int64_t{1} << 40});
+    f.integer({"micro_batch_tokens", "tokens of a training micro-batch"}, data.micro_batch_tokens, positive);
+    f.integer({"val_micro_batch_tokens", "tokens of a validation micro-batch"}, data.val_micro_batch_tokens,
+              positive);
+    f.integer({"vocab_size", "token ids are below this"}, data.vocab_size, {1, 65536});
+    f.integer({"bos_id", "token that begins a document"}, data.bos_id, {0, 65535});
+    f.object({"max_num_docs", "cu_seqlens entries: T / divisor, rounded up to multiple", optional_key},
+             [&](Fields& d) {
+                 d.integer({"divisor", "tokens a document is expected to have at least", optional_key},
+                           data.max_num_docs.divisor, positive);
+                 d.integer({"multiple", "the count is rounded up to this", optional_key},
+                           data.max_num_docs.multiple, {1, 1 << 20});
+             });
+}
+
+void visit_objective(Fields& f, ObjectiveConfig& objective) {
+    f.choice({"accumulation",
+              "when gradients are divided by grad_divisor: once after accumulation, each micro-batch's loss "
+              "before "
+              "backward, or (sum) only over ranks",
+              optional_key},
+             objective.accumulation, std::array{"sum_then_divide", "divide_then_sum", "sum"});
+    f.number({"grad_divisor", "gradient = sum over the step's tokens / this", optional_key},
+             objective.grad_divisor, above_zero);
+}
+
+void visit_numerics(Fields& f, NumericsConfig& numerics) {
+    f.choice({"activations", "dtype of activations and of weights in matmuls", optional_key},
+             numerics.activations, dtype_names);
+    f.choice({"params", "each parameter in its declared dtype, or all in fp32", optional_key},
+             numerics.params, std::array{"declared", "fp32"});
+    f.object({"lm_head", "the head's matmul in training", optional_key}, [&](Fields& head) {
+        auto& lm_head = numerics.lm_head;
+        head.choice({"format", "as the activations, or fp8 (needs a GPU that has it)", optional_key},
+                    lm_head.format, std::array{"activations", "fp8"});
+        head.number({"x_scale", "fp8: the input is divided by this", optional_key}, lm_head.x_scale,
+                    above_zero);
+        head.number({"w_scale", "fp8: the weight is divided by this", optional_key}, lm_head.w_scale,
+                    above_zero);
+        head.number({"grad_scale", "fp8: the gradient is divided by this", optional_key}, lm_head.grad_scale,
+                    above_zero);
+    });
+}
+
+void visit_optimizer(Fields& f, OptimizerConfig& optimizer) {
+    f.object({"adam", "the element-wise rule"}, [&](Fields& adam) { visit_adam(adam, optimizer.adam); });
+    f.object({"normuon", "the matrix rule"}, [&](Fields& muon) { visit_normuon(muon, optimizer.normuon); });
+    f.named_objects({"params", "one row for each of model.params"}, optimizer.params,
+                    &OptimParamConfig::param, visit_optim_param);
+}
+
+void visit_schedule(Fields& f, ScheduleConfig& schedule) {
+    f.integer({"scheduled_steps", "steps the learning rate's schedule spans"}, schedule.scheduled_steps,
+              {1, max_steps});
+    f.integer({"extension_steps", "steps after it"}, schedule.extension_steps, steps_range);
+    f.integer({"block_size", "tokens of a window block"}, schedule.block_size, {1, 1 << 20});
+    f.object({"lr", "flat, then linear to `floor`"}, [&](Fields& lr) {
+        lr.number({"cooldown_frac", "share of scheduled_steps the decay takes"}, schedule.lr.cooldown_frac,
+                  {0, 1});
+        lr.number({"floor", "scale at the end"}, schedule.lr.floor, not_negative);
+        lr.number({"clamp_x", "step / scheduled_steps is capped here", optional_key}, schedule.lr.clamp_x,
+                  {0, 1, false, true});
+    });
+    f.objects({"stages", "ascending by start, the first at 0"}, schedule.stages, visit_stage);
+    f.object({"eval", "when and how to validate"}, [&](Fields& eval) {
+        eval.integer({"every", "steps; 0: only at the end"}, schedule.eval.every, steps_range);
+        eval.integer({"final_long_window", "long window of the last validation, in blocks"},
+                     schedule.eval.final_long_window, {1, 1 << 20});
+    });
+}
+
+void visit_runtime(Fields& f, RuntimeConfig& runtime) {
+    f.choice({"device", "auto: a GPU where there is one", optional_key}, runtime.device,
+             std::array{"auto", "cpu", "cuda"});
+    f.integer({"threads", "0: the cores this process may use", optional_key}, runtime.threads, {0, 4096});
+    f.integer({"warmup_steps", "untimed steps before the clock starts, all effects undone", optional_key},
+              runtime.warmup_steps, steps_range);
+    f.seed({"seed", "of the initial weights", optional_key}, runtime.seed);
+}
+
+void visit_config(Fields& f, Config& config) {
+    f.integer({"record", "number of the record this run repeats; 0: none", optional_key}, config.record,
+              {0, 1 << 20});
+    f.object({"data", "tokens"}, [&](Fields& s) { visit_data(s, config.data); });
+    f.object({"model", "the network, layer by layer"}, [&](Fields& s) { visit_model(s, config.model); });
+    f.object({"objective", "how losses become gradients", optional_key},
+             [&](Fields& s) { visit_objective(s, config.objective); });
+    f.object({"numerics", "precision", optional_key}, [&](Fields& s) { visit_numerics(s, config.numerics); });
+    f.object({"optimizer", "update rules and who uses which"},
+             [&](Fields& s) { visit_optimizer(s, config.optimizer); });
+    f.object({"schedule", "everything that varies by step"},
+             [&](Fields& s) { visit_schedule(s, config.schedule); });
+    f.object({"runtime", "where and how to run", optional_key},
+             [&](Fields& s) { visit_runtime(s, config.runtime); });
+}
+
+}  // namespace speedrun
