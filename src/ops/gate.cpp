@@ -16,7 +16,7 @@ namespace speedrun::ops {
 
 void reference::head_gate(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w,
                           const at::Tensor& out, const at::Tensor& gate) {
-    gate.copy_(at::sigmoid(at::mm(wide(x.narrow(1, 0, w.size(1))), wide(w).t())));
+    gate.copy_(at::sigmoid(at::mm(wide(x.narrow(1, 0, w.size(1))), w.to(gate.scalar_type()).t())));
     out.copy_(wide(y) * gate.unsqueeze(-1));
 }
 
@@ -26,7 +26,7 @@ void reference::head_gate_backward(const at::Tensor& dout, const at::Tensor& y, 
     const at::Tensor head = x.narrow(1, 0, w.size(1)), dhead = dx.narrow(1, 0, w.size(1));
     const at::Tensor dlogit = (wide(dout) * wide(y)).sum(-1) * gate * (1 - gate);
     dy.copy_(wide(dout) * gate.unsqueeze(-1));
-    dhead.copy_(wide(dhead) + at::mm(dlogit, wide(w)));
+    dhead.copy_(wide(dhead) + at::mm(dlogit, w.to(gate.scalar_type())));
     dw.copy_(wide(dw) + at::mm(dlogit.t(), wide(head)));
 }
 

@@ -16,7 +16,7 @@ namespace speedrun::ops {
 
 void reference::smear(const at::Tensor& e, const at::Tensor& w, const at::Tensor& lambda,
                       const at::Tensor& out, const at::Tensor& gate) {
-    const at::Tensor wide_e = wide(e), weights = wide(w).reshape({-1});
+    const at::Tensor wide_e = wide(e), weights = w.to(gate.scalar_type()).reshape({-1});
     gate.copy_(at::sigmoid(at::mv(wide_e.narrow(1, 0, weights.size(0)), weights)));
     gate.narrow(0, 0, 1).zero_();
     const at::Tensor factor = (gate * lambda.reshape({1})).unsqueeze(-1);
@@ -26,7 +26,8 @@ void reference::smear(const at::Tensor& e, const at::Tensor& w, const at::Tensor
 void reference::smear_backward(const at::Tensor& dout, const at::Tensor& e, const at::Tensor& w,
                                const at::Tensor& lambda, const at::Tensor& gate, const at::Tensor& de,
                                const at::Tensor& dw, const at::Tensor& dlambda) {
-    const at::Tensor above = wide(dout), wide_e = wide(e), weights = wide(w).reshape({1, -1});
+    const at::Tensor above = wide(dout), wide_e = wide(e),
+                     weights = w.to(gate.scalar_type()).reshape({1, -1});
     const int64_t n = weights.size(1);
     const at::Tensor scale = lambda.reshape({1});
     const at::Tensor inner = (above * wide_e.roll(1, 0)).sum(-1);

@@ -82,10 +82,10 @@ inline const std::vector<std::pair<int64_t, int64_t>> row_shapes = {{1, 12},   {
                                                                     {33, 131}, {40, 64}, {2100, 16}};
 
 inline at::Tensor wide(const at::Tensor& x) {
-    return x.detach().to(at::kDouble);
+    return x.detach().to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
 }
 inline at::Tensor leaf(const at::Tensor& x) {
-    return wide(x).clone().requires_grad_(true);
+    return wide(x).requires_grad_(true);
 }
 
 // |actual - expected| <= bound, element by element.
