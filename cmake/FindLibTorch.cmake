@@ -2,10 +2,15 @@
 # targets do not:
 #   LibTorch::cpu   headers, libtorch_cpu, libc10
 #   LibTorch::cuda  the same and libtorch_cuda (defined where the wheel has it)
-# LIBTORCH_DIR names the folder that holds include/ and lib/; by default the one scripts/bootstrap installs.
+# LIBTORCH_DIR, a CMake or environment variable, names the folder that holds include/ and lib/; by default the one
+# scripts/bootstrap installs.
 if(NOT LIBTORCH_DIR)
   file(GLOB _candidates ${PROJECT_SOURCE_DIR}/.deps/venv/lib/python3*/site-packages/torch)
+  list(APPEND _candidates "")
   list(GET _candidates 0 LIBTORCH_DIR)
+  if(DEFINED ENV{LIBTORCH_DIR})
+    set(LIBTORCH_DIR "$ENV{LIBTORCH_DIR}")
+  endif()
 endif()
 if(NOT EXISTS "${LIBTORCH_DIR}/include/ATen/ATen.h")
   message(FATAL_ERROR "LibTorch not found (LIBTORCH_DIR='${LIBTORCH_DIR}'). Run scripts/bootstrap first.")

@@ -102,7 +102,8 @@ int run_program(std::span<char*> args) {
 std::string version_text() {
     std::string text = "speedrun " + build_version() + "\ncommit: " + build_commit() +
                        "\nbuild: " + build_summary() + "\nbackends: " + build_backends();
-    for (const auto& [name, version] : library_versions()) text += "\n" + name + ": " + version;
+    for (const auto& [name, version] : library_versions())
+        text.append("\n").append(name).append(": ").append(version);
     return text;
 }
 

@@ -15,7 +15,7 @@ constexpr unsigned kDot[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40
 class Canvas {
   public:
     Canvas(int columns, int rows)
-        : columns_(columns), rows_(rows), cells_(static_cast<size_t>(columns * rows)) {}
+        : columns_(columns), rows_(rows), cells_(static_cast<size_t>(columns) * static_cast<size_t>(rows)) {}
 
     int dots_across() const { return 2 * columns_; }
     int dots_down() const { return 4 * rows_; }
@@ -23,14 +23,14 @@ class Canvas {
     void dot(int x, int y) {
         x = std::clamp(x, 0, dots_across() - 1);
         y = std::clamp(y, 0, dots_down() - 1);
-        cells_[static_cast<size_t>(y / 4 * columns_ + x / 2)] |= kDot[y % 4][x % 2];
+        cell(x / 2, y / 4) |= kDot[y % 4][x % 2];
     }
 
     // U+2800 + bits in UTF-8: three bytes, all cells alike.
-    std::string row(int index) const {
+    std::string row(int index) {
         std::string text;
         for (int column = 0; column < columns_; ++column) {
-            const unsigned bits = cells_[static_cast<size_t>(index * columns_ + column)];
+            const unsigned bits = cell(column, index);
             text += '\xe2';
             text += static_cast<char>(0xa0 + (bits >> 6));
             text += static_cast<char>(0x80 + (bits & 0x3f));
@@ -39,6 +39,10 @@ class Canvas {
     }
 
   private:
+    unsigned& cell(int column, int row) {
+        return cells_[static_cast<size_t>(row) * static_cast<size_t>(columns_) + static_cast<size_t>(column)];
+    }
+
     int columns_, rows_;
     std::vector<unsigned> cells_;
 };
