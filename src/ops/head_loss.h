@@ -8,19 +8,26 @@ struct Softcap {
     double a = 30, b = 0, c = 7.5;
 };
 
-// Sum over tokens of cross_entropy(softcap(x w^T), target), without ever holding [T, V] logits: chunks of tokens go
+// Per token, cross_entropy(softcap(x w^T), target), without ever holding [T, V] logits: chunks of tokens go
 // through GEMM, soft cap, cross-entropy and their backward while they are in cache.
 // x [T, d], w [V, d] (fp32 or bf16), targets int64 [T]. The softmax runs over all V rows, padding included.
-// Writes loss_per_token fp32 [T].
-// Training form also writes dx [T, d] (x's dtype) = grad_scale * d(sum loss)/dx and adds grad_scale * d(sum loss)/dw
-// to dw [V, d] (fp32 or bf16).
+// Writes loss_per_token fp32 [T]. All outputs are contiguous; logits, cap and softmax are computed in fp32
+// whatever the dtypes, and each element of dw is rounded once. Training form also writes dx [T, d] (x's
+// dtype) = grad_scale * d(sum loss)/dx and adds grad_scale * d(sum loss)/dw to dw [V, d] (fp32 or bf16). The
+// result does not depend on timing, only on the number of threads. CPU: micro-kernels as `gemm`; a machine
+// without AVX-512, an odd d in bf16, and an x of another dtype than w take copies in fp32. CUDA, and |A| >
+// 128 (out of fp32's range): the reference below. Throws InternalError for shapes or dtypes that do not fit
+// and for a target outside [0, V).
 void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
                const at::Tensor& loss_per_token);
-void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
-                        double grad_scale, const at::Tensor& loss_per_token, const at::Tensor& dx,
-                        const at::Tensor& dw);
+void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+                        const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
+                        const at::Tensor& dx, const at::Tensor& dw);
 
-// The same on plain ATen calls with full logits, for tests and for devices without a fast path.
+// The same on plain ATen calls with the logits of up to 4096 tokens at a time, for tests and for devices
+// without a fast path. fp64 tensors are computed in fp64, others in fp32.
+void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+                         const Softcap& softcap, const at::Tensor& loss_per_token);
 void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
                                   const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
                                   const at::Tensor& dx, const at::Tensor& dw);

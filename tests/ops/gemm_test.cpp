@@ -24,7 +24,7 @@ double relative_error(const at::Tensor& found, const at::Tensor& wanted, const a
 
 // An fp32 dot product of length K, summed in blocks, stays under K * 2^-24 in the worst case, and near
 // sqrt(K) * 2^-24 for random signs; 4 times that is never reached by chance. A bf16 result adds its rounding,
-// 2^-9 of the value.
+// 2^-8 of the value.
 double tolerance(int64_t k, at::ScalarType out) {
     return 4 * std::sqrt(static_cast<double>(k) + 1) * 0x1p-24 + (out == at::kBFloat16 ? 0x1p-8 : 0);
 }

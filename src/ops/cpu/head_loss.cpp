@@ -1,0 +1,229 @@
+// With e_tv = exp(y_tv - A/2) of the capped logits y = A s, S_t = sum_v e_tv and g the gradient scale, the
+// gradient of the summed loss with respect to the logits z before the cap is
+//   dz_tv = g A / C / S_t * (e_tv - S_t [v is t's target]) * s_tv (1 - s_tv) = scale_t * q_tv.
+// q knows S_t only at the targets, and the scale is a factor of the token. So one pass over the vocabulary
+// makes e and q and already multiplies q by w; dx's rows are scaled at the end, and dw is the product of q^T
+// and the scaled x. For a chunk of tokens this keeps q [V, chunk], never [V, T], and runs three GEMMs, each
+// on a tile still in L2.
+#include "ops/cpu/head_loss.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ops/cpu/brgemm.h"
+#include "ops/cpu/softcap.h"
+#include "ops/cpu/workspace.h"
+
+namespace speedrun::ops::cpu {
+
+namespace {
+
+constexpr int64_t chunk_tokens = 256;
+constexpr int64_t block_rows = 128;  // of the vocabulary
+
+int64_t round_up(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+size_t elements(int64_t a, int64_t b) {
+    return static_cast<size_t>(a * b);
+}
+
+// Memory of one thread's share of the vocabulary, a contiguous run of blocks.
+template <class T>
+struct Slot {
+    Workspace z_memory, packed_q_memory, packed_w_memory, dx_memory, dw_memory;
+    std::vector<float> block_sums;
+    std::vector<double> sums;  // S_t over the share [width]
+    float* dx = nullptr;       // sum over the share of q w, unscaled [width, d]
+};
+
+template <class T>
+struct Memory {
+    Workspace x, packed_x, scaled_x, packed_scaled_x, q, dw;
+    std::vector<Slot<T>> slots;
+};
+
+template <class T>
+class HeadPass {
+  public:
+    HeadPass(const HeadProblem<T>& problem, const HeadGradients<T>* gradients, Memory<T>& memory)
+        : p_(problem),
+          out_(gradients),
+          memory_(memory),
+          cap_(problem.softcap.a, problem.softcap.b, problem.softcap.c),
+          blocks_((problem.vocab + block_rows - 1) / block_rows),
+          slots_(std::min<int64_t>(at::get_num_threads(), blocks_)) {
+        if (std::ssize(memory_.slots) < slots_) memory_.slots.resize(static_cast<size_t>(slots_));
+        if (out_ != nullptr && out_->dw_fp32 == nullptr && p_.tokens > chunk_tokens) {
+            dw_sums_ = memory_.dw.template get<float>(elements(p_.vocab, p_.d));
+        }
+    }
+
+    void run() {
+        for (begin_ = 0; begin_ < p_.tokens; begin_ += chunk_tokens) {
+            prepare_chunk();
+            for_each_slot([&](Slot<T>& slot, int64_t row, int64_t end) { first_pass(slot, row, end); });
+            finish_tokens();
+            if (out_ == nullptr) continue;
+            cpu::pack_b({scaled_x_, width_, p_.d, p_.d, 1}, packed_scaled_x_, p_.d);
+            for_each_slot([&](Slot<T>& slot, int64_t row, int64_t end) { second_pass(slot, row, end); });
+        }
+    }
+
+  private:
+    // f(slot, first row, end row), a thread a slot.
+    template <class F>
+    void for_each_slot(const F& f) {
+        at::parallel_for(0, slots_, 1, [&](int64_t first, int64_t last) {
+            const BrgemmScope scope;
+            for (int64_t i = first; i < last; ++i) {
+                f(memory_.slots[static_cast<size_t>(i)], i * blocks_ / slots_ * block_rows,
+                  std::min(p_.vocab, (i + 1) * blocks_ / slots_ * block_rows));
+            }
+        });
+    }
+
+    void prepare_chunk() {
+        tokens_ = std::min(chunk_tokens, p_.tokens - begin_);
+        width_ = round_up(tokens_, 16);
+        const T* x = p_.x + begin_ * p_.d;
+        if (width_ != tokens_) {
+            T* padded = memory_.x.template get<T>(elements(width_, p_.d));
+            std::fill(std::copy_n(x, tokens_ * p_.d, padded), padded + width_ * p_.d, T(0.0F));
+            x = padded;
+        }
+        packed_x_ = memory_.packed_x.template get<T>(elements(p_.d, width_));
+        cpu::pack_b({x, p_.d, width_, 1, p_.d}, packed_x_, width_);
+
+        by_target_.clear();
+        for (int64_t t = 0; t < tokens_; ++t) by_target_.emplace_back(p_.targets[begin_ + t], t);
+        std::sort(by_target_.begin(), by_target_.end());
+        target_z_.resize(elements(tokens_, 1));
+        if (out_ == nullptr) return;
+        q_ = memory_.q.template get<T>(elements(p_.vocab, width_));
+        scaled_x_ = memory_.scaled_x.template get<T>(elements(width_, p_.d));
+        packed_scaled_x_ = memory_.packed_scaled_x.template get<T>(elements(width_, p_.d));
+    }
+
+    void first_pass(Slot<T>& slot, int64_t row, int64_t end) {
+        slot.sums.assign(elements(width_, 1), 0.0);
+        slot.block_sums.resize(elements(width_, 1));
+        float* const z = slot.z_memory.template get<float>(elements(block_rows, width_));
+        if (out_ != nullptr) slot.dx = slot.dx_memory.template get<float>(elements(width_, p_.d));
+        for (bool first = true; row < end; row += block_rows, first = false) {
+            const int64_t rows = std::min(block_rows, end - row);
+            T* const q = out_ == nullptr ? nullptr : q_ + row * width_;
+            cpu::brgemm(rows, width_, p_.d, p_.w + row * p_.d, p_.d, packed_x_, width_, z, width_, false);
+            softcap_pass(cap_, z, rows, width_, q, slot.block_sums.data());
+            for (size_t t = 0; t < slot.sums.size(); ++t) slot.sums[t] += slot.block_sums[t];
+            for (auto it = std::lower_bound(by_target_.begin(), by_target_.end(), std::pair{row, int64_t{0}});
+                 it != by_target_.end() && it->first < row + rows; ++it) {
+                const int64_t at = (it->first - row) * width_ + it->second;
+                target_z_[static_cast<size_t>(it->second)] = z[at];
+                if (q != nullptr) q[at] = T(0.0F);
+            }
+            if (q != nullptr) add_dx(slot, q, row, rows, !first);
+        }
+    }
+
+    void add_dx(Slot<T>& slot, const T* q, int64_t row, int64_t rows, bool accumulate) {
+        T* const left = slot.packed_q_memory.template get<T>(elements(width_, block_rows));
+        cpu::pack_a({q, width_, rows, 1, width_}, left, block_rows);
+        const T* right = p_.w + row * p_.d;
+        if constexpr (!std::is_same_v<T, float>) {
+            T* const packed = slot.packed_w_memory.template get<T>(elements(block_rows, p_.d));
+            cpu::pack_b({right, rows, p_.d, p_.d, 1}, packed, p_.d);
+            right = packed;
+        }
+        cpu::brgemm(width_, p_.d, cpu::padded_k<T>(rows), left, block_rows, right, p_.d, slot.dx, p_.d,
+                    accumulate);
+    }
+
+    void finish_tokens() {
+        at::parallel_for(0, tokens_, 8, [&](int64_t first, int64_t last) {
+            for (int64_t t = first; t < last; ++t) finish_token(t);
+        });
+        if (out_ != nullptr) std::fill(scaled_x_ + tokens_ * p_.d, scaled_x_ + width_ * p_.d, T(0.0F));
+    }
+
+    void finish_token(int64_t t) {
+        const auto& [a, b, c] = p_.softcap;
+        double sum = 0;
+        for (int64_t i = 0; i < slots_; ++i)
+            sum += memory_.slots[static_cast<size_t>(i)].sums[static_cast<size_t>(t)];
+        const double s = 1 / (1 + std::exp(-(target_z_[static_cast<size_t>(t)] + b) / c));
+        p_.loss[begin_ + t] = static_cast<float>(std::log(sum) + a / 2 - a * s);
+        if (out_ == nullptr) return;
+
+        const auto scale = static_cast<float>(out_->grad_scale * a / c / sum);
+        const auto target_q = static_cast<float>((std::exp(a * s - a / 2) - sum) * s * (1 - s));
+        const int64_t target = p_.targets[begin_ + t];
+        q_[target * width_ + t] = static_cast<T>(target_q);
+        const T *x = p_.x + (begin_ + t) * p_.d, *w = p_.w + target * p_.d;
+        T* const dx = out_->dx + (begin_ + t) * p_.d;
+        for (int64_t j = 0; j < p_.d; ++j) {
+            float total = target_q * static_cast<float>(w[j]);
+            for (int64_t i = 0; i < slots_; ++i)
+                total += memory_.slots[static_cast<size_t>(i)].dx[t * p_.d + j];
+            dx[j] = static_cast<T>(scale * total);
+            scaled_x_[t * p_.d + j] = static_cast<T>(scale * static_cast<float>(x[j]));
+        }
+    }
+
+    void second_pass(Slot<T>& slot, int64_t row, int64_t end) {
+        const bool only_chunk = p_.tokens <= chunk_tokens, last_chunk = begin_ + chunk_tokens >= p_.tokens;
+        float* sums = out_->dw_fp32;
+        if (sums == nullptr) {
+            sums = only_chunk ? slot.dw_memory.template get<float>(elements(block_rows, p_.d)) : dw_sums_;
+        }
+        for (; row < end; row += block_rows) {
+            const int64_t rows = std::min(block_rows, end - row);
+            float* const dw = out_->dw_fp32 == nullptr && only_chunk ? sums : sums + row * p_.d;
+            cpu::brgemm(rows, p_.d, width_, q_ + row * width_, width_, packed_scaled_x_, p_.d, dw, p_.d,
+                        out_->dw_fp32 != nullptr || begin_ > 0);
+            if (out_->dw_fp32 != nullptr || !last_chunk) continue;
+            at::BFloat16* const to = out_->dw_bf16 + row * p_.d;
+            for (int64_t i = 0; i < rows * p_.d; ++i)
+                to[i] = static_cast<at::BFloat16>(static_cast<float>(to[i]) + dw[i]);
+        }
+    }
+
+    HeadProblem<T> p_;
+    const HeadGradients<T>* out_;
+    Memory<T>& memory_;
+    SoftcapPass cap_;
+    int64_t blocks_, slots_;
+
+    // of the current chunk
+    int64_t begin_ = 0, tokens_ = 0;
+    int64_t width_ = 0;  // tokens_ rounded up: the added ones have x = 0 and are left out of the results
+    std::vector<std::pair<int64_t, int64_t>> by_target_;  // (target, token), sorted
+    std::vector<float> target_z_;                         // logit of each token's target, before the cap
+    T* packed_x_ = nullptr;                               // x^T [d, width]
+    T* q_ = nullptr;                                      // [vocab, width]
+    T* scaled_x_ = nullptr;                               // scale_t x [width, d]
+    T* packed_scaled_x_ = nullptr;
+    float* dw_sums_ = nullptr;  // for a bf16 dw: the sum over chunks, so that dw is rounded once [vocab, d]
+};
+
+template <class T>
+void run(const HeadProblem<T>& problem, const HeadGradients<T>* gradients) {
+    thread_local Memory<T> memory;
+    HeadPass<T>(problem, gradients, memory).run();
+}
+
+}  // namespace
+
+void head_loss(const HeadProblem<float>& problem, const HeadGradients<float>* gradients) {
+    run(problem, gradients);
+}
+void head_loss(const HeadProblem<at::BFloat16>& problem, const HeadGradients<at::BFloat16>* gradients) {
+    run(problem, gradients);
+}
+
+}  // namespace speedrun::ops::cpu

@@ -1,0 +1,36 @@
+#pragma once
+#include <c10/util/BFloat16.h>
+
+#include <cstdint>
+
+#include "ops/head_loss.h"
+
+namespace speedrun::ops::cpu {
+
+// What head_loss works on: contiguous arrays, T = float or bf16 (with has_bf16_brgemm() and an even d),
+// |softcap.a| <= SoftcapPass::max_height.
+template <class T>
+struct HeadProblem {
+    const T* x;              // [tokens, d]
+    const T* w;              // [vocab, d]
+    const int64_t* targets;  // [tokens], each in [0, vocab)
+    int64_t tokens, vocab, d;
+    Softcap softcap;
+    float* loss;  // [tokens]
+};
+
+// Where the training form puts its gradients: dx [tokens, d] is written, dw [vocab, d] (exactly one pointer
+// set) added to.
+template <class T>
+struct HeadGradients {
+    double grad_scale;
+    T* dx;
+    float* dw_fp32;
+    at::BFloat16* dw_bf16;
+};
+
+// gradients null: the loss only.
+void head_loss(const HeadProblem<float>& problem, const HeadGradients<float>* gradients);
+void head_loss(const HeadProblem<at::BFloat16>& problem, const HeadGradients<at::BFloat16>* gradients);
+
+}  // namespace speedrun::ops::cpu

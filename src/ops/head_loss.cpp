@@ -1,0 +1,166 @@
+#include "ops/head_loss.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+#include "ops/cpu/brgemm.h"
+#include "ops/cpu/head_loss.h"
+#include "ops/cpu/softcap.h"
+#include "util/error.h"
+
+namespace speedrun::ops {
+
+namespace {
+
+bool is_fp32_or_bf16(const at::Tensor& x) {
+    return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+}
+
+void check_inputs(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+                  const at::Tensor& loss) {
+    check(x.dim() == 2 && w.dim() == 2 && x.size(1) == w.size(1) && x.size(1) > 0 && w.size(0) > 0,
+          "head_loss: x is not [T, d] or w not [V, d]");
+    check(targets.dim() == 1 && targets.size(0) == x.size(0) && targets.scalar_type() == at::kLong,
+          "head_loss: targets are not int64 [T]");
+    check(loss.dim() == 1 && loss.size(0) == x.size(0) && loss.is_contiguous(),
+          "head_loss: loss_per_token is not a contiguous [T]");
+    check(x.device() == w.device() && x.device() == targets.device() && x.device() == loss.device(),
+          "head_loss: tensors on several devices");
+}
+
+void check_gradients(const at::Tensor& x, const at::Tensor& w, const at::Tensor& dx, const at::Tensor& dw) {
+    check(dx.sizes() == x.sizes() && dx.scalar_type() == x.scalar_type() && dx.is_contiguous(),
+          "head_loss_backward: dx is not contiguous with x's shape and dtype");
+    check(dw.sizes() == w.sizes() && dw.is_contiguous(),
+          "head_loss_backward: dw is not contiguous with w's shape");
+}
+
+void check_targets(const at::Tensor& targets, int64_t vocab) {
+    const int64_t* t = targets.const_data_ptr<int64_t>();
+    for (int64_t i = 0; i < targets.numel(); ++i) {
+        check(t[i] >= 0 && t[i] < vocab, "head_loss: target " + std::to_string(t[i]) + " of token " +
+                                             std::to_string(i) + " is outside [0, " + std::to_string(vocab) +
+                                             ")");
+    }
+}
+
+bool has_fast_path(const at::Tensor& x, const Softcap& softcap) {
+    return x.device().is_cpu() && std::abs(softcap.a) <= cpu::SoftcapPass::max_height;
+}
+
+template <class T>
+void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+          double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw) {
+    const cpu::HeadProblem<T> problem{x.const_data_ptr<T>(),
+                                      w.const_data_ptr<T>(),
+                                      targets.const_data_ptr<int64_t>(),
+                                      x.size(0),
+                                      w.size(0),
+                                      x.size(1),
+                                      softcap,
+                                      loss.data_ptr<float>()};
+    if (!dw.defined()) {
+        cpu::head_loss(problem, nullptr);
+        return;
+    }
+    const bool fp32 = dw.scalar_type() == at::kFloat;
+    const cpu::HeadGradients<T> gradients{grad_scale, dx.data_ptr<T>(), fp32 ? dw.data_ptr<float>() : nullptr,
+                                          fp32 ? nullptr : dw.data_ptr<at::BFloat16>()};
+    cpu::head_loss(problem, &gradients);
+}
+
+// dx and dw undefined: the loss only.
+void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+          double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw) {
+    check(is_fp32_or_bf16(x) && is_fp32_or_bf16(w) && (!dw.defined() || is_fp32_or_bf16(dw)),
+          "head_loss: a tensor is neither fp32 nor bf16");
+    check(loss.scalar_type() == at::kFloat, "head_loss: loss_per_token is not fp32");
+    const at::Tensor t = targets.contiguous();
+    check_targets(t, w.size(0));
+    if (x.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat) {
+        fast<float>(x.contiguous(), w.contiguous(), t, softcap, grad_scale, loss, dx, dw);
+    } else if (x.scalar_type() == w.scalar_type() && x.size(1) % 2 == 0 && cpu::has_bf16_brgemm()) {
+        fast<at::BFloat16>(x.contiguous(), w.contiguous(), t, softcap, grad_scale, loss, dx, dw);
+    } else {
+        const at::Tensor dx_fp32 = dx.defined() ? at::empty(dx.sizes(), at::kFloat) : dx;
+        fast<float>(x.to(at::kFloat).contiguous(), w.to(at::kFloat).contiguous(), t, softcap, grad_scale,
+                    loss, dx_fp32, dw);
+        if (dx.defined()) at::Tensor(dx).copy_(dx_fp32);
+    }
+}
+
+constexpr int64_t reference_chunk = 4096;
+
+// One chunk of the reference: the loss, and with `dw_sum` (in the computing dtype) the gradients.
+void reference_chunk_pass(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+                          const Softcap& cap, double grad_scale, at::Tensor loss, at::Tensor dx,
+                          at::Tensor dw_sum) {
+    const at::Tensor s = x.mm(w.t()).add_(cap.b).div_(cap.c).sigmoid_();
+    at::Tensor p = (s * cap.a).log_softmax(1);
+    const at::Tensor target = targets.unsqueeze(1);
+    loss.copy_(-p.gather(1, target).squeeze(1));
+    if (!dw_sum.defined()) return;
+    p.exp_().scatter_add_(1, target, at::full({x.size(0), 1}, -1.0, p.options()));
+    const at::Tensor dz = p.mul_(s).mul_(1 - s).mul_(grad_scale * cap.a / cap.c);
+    dx.copy_(dz.mm(w));
+    dw_sum.addmm_(dz.t(), x);
+}
+
+void reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+               double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw) {
+    const at::ScalarType type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    const at::Tensor weights = w.to(type);
+    at::Tensor sum;
+    if (dw.defined()) sum = dw.to(type);  // dw itself where it has that dtype
+    for (int64_t begin = 0; begin < x.size(0); begin += reference_chunk) {
+        const auto part = [&](const at::Tensor& tensor) {
+            return tensor.defined() ? tensor.slice(0, begin, begin + reference_chunk) : tensor;
+        };
+        reference_chunk_pass(part(x).to(type), weights, part(targets), softcap, grad_scale, part(loss),
+                             part(dx), sum);
+    }
+    if (dw.defined() && !sum.is_same(dw)) at::Tensor(dw).copy_(sum);
+}
+
+}  // namespace
+
+void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+               const at::Tensor& loss_per_token) {
+    check_inputs(x, w, targets, loss_per_token);
+    if (has_fast_path(x, softcap)) {
+        fast(x, w, targets, softcap, 0, loss_per_token, {}, {});
+    } else {
+        reference(x, w, targets, softcap, 0, loss_per_token, {}, {});
+    }
+}
+
+void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+                        const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
+                        const at::Tensor& dx, const at::Tensor& dw) {
+    check_inputs(x, w, targets, loss_per_token);
+    check_gradients(x, w, dx, dw);
+    if (has_fast_path(x, softcap)) {
+        fast(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
+    } else {
+        reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
+    }
+}
+
+void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+                         const Softcap& softcap, const at::Tensor& loss_per_token) {
+    check_inputs(x, w, targets, loss_per_token);
+    reference(x, w, targets, softcap, 0, loss_per_token, {}, {});
+}
+
+void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+                                  const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
+                                  const at::Tensor& dx, const at::Tensor& dw) {
+    check_inputs(x, w, targets, loss_per_token);
+    check_gradients(x, w, dx, dw);
+    reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
+}
+
+}  // namespace speedrun::ops
