@@ -1,0 +1,129 @@
+#include "optim/adam.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "ops/cpu/convert.h"
+#include "ops/cpu/rows.h"
+#include "util/error.h"
+
+namespace speedrun {
+namespace {
+
+using ops::cpu::flat;
+using ops::cpu::load;
+using ops::cpu::store;
+
+constexpr int64_t kBlock = 256;  // elements looked at together
+constexpr int64_t kTaskElements = 1 << 15;
+
+struct Numbers {
+    explicit Numbers(const AdamStep& step)
+        : beta1(static_cast<float>(step.beta1)),
+          beta2(static_cast<float>(step.beta2)),
+          rest1(static_cast<float>(1 - step.beta1)),
+          rest2(static_cast<float>(1 - step.beta2)),
+          eps(static_cast<float>(step.eps)),
+          step_size(static_cast<float>(step.step_size)),
+          keep(static_cast<float>(step.keep)) {}
+    float beta1, beta2, rest1, rest2, eps, step_size, keep;
+
+    // Whether an element without gradient and state stays as it is: no decay, no 0 / 0.
+    bool idle_is_still() const { return keep == 1 && eps > 0 && std::isfinite(step_size); }
+};
+
+template <class T>
+bool all_zero_bits(const T* x, int64_t count) {
+    uint32_t any = 0;
+    for (int64_t i = 0; i < count; ++i) any |= std::bit_cast<uint32_t>(load(x[i]));
+    return any == 0;
+}
+
+template <class P, class S>
+void adam_block(P* value, P* grad, S* exp_avg, S* exp_avg_sq, int64_t count, const Numbers n) {
+    for (int64_t i = 0; i < count; ++i) {
+        const float g = load(grad[i]);
+        const float m = n.beta1 * load(exp_avg[i]) + n.rest1 * g;
+        const float v = n.beta2 * load(exp_avg_sq[i]) + n.rest2 * (g * g);
+        store(value[i], n.keep * load(value[i]) - n.step_size * (m / (std::sqrt(v) + n.eps)));
+        store(exp_avg[i], m);
+        store(exp_avg_sq[i], v);
+        store(grad[i], 0);
+    }
+}
+
+// Rows of tables whose token has not been seen cost one look instead of a pass.
+template <class P, class S>
+void adam_range(P* value, P* grad, S* exp_avg, S* exp_avg_sq, int64_t count, const Numbers& n) {
+    const bool may_skip = n.idle_is_still();
+    for (int64_t at = 0; at < count; at += kBlock) {
+        const int64_t size = std::min(kBlock, count - at);
+        if (may_skip && all_zero_bits(grad + at, size) && all_zero_bits(exp_avg_sq + at, size) &&
+            all_zero_bits(exp_avg + at, size)) {
+            continue;
+        }
+        adam_block(value + at, grad + at, exp_avg + at, exp_avg_sq + at, size, n);
+    }
+}
+
+}  // namespace
+
+void reference::adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
+                            const at::Tensor& exp_avg_sq, const AdamStep& step) {
+    const auto wide = [](const at::Tensor& x) {
+        return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+    };
+    const at::Tensor g = wide(grad);
+    const at::Tensor m = step.beta1 * wide(exp_avg) + (1 - step.beta1) * g;
+    const at::Tensor v = step.beta2 * wide(exp_avg_sq) + (1 - step.beta2) * g.square();
+    value.copy_(step.keep * wide(value) - step.step_size * (m / (v.sqrt() + step.eps)));
+    exp_avg.copy_(m);
+    exp_avg_sq.copy_(v);
+    grad.zero_();
+}
+
+void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
+                 const at::Tensor& exp_avg_sq, const AdamStep& step) {
+    if (!ops::cpu::fused(value)) return reference::adam_update(value, grad, exp_avg, exp_avg_sq, step);
+    const int64_t count = value.numel();
+    const Numbers numbers(step);
+    ops::cpu::with_dtype(value.scalar_type(), [&]<class P>(P) {
+        ops::cpu::with_dtype(exp_avg.scalar_type(), [&]<class S>(S) {
+            P* const p = flat<P>(value, count, "adam_update: value");
+            P* const g = flat<P>(grad, count, "adam_update: grad");
+            S* const m = flat<S>(exp_avg, count, "adam_update: exp_avg");
+            S* const v = flat<S>(exp_avg_sq, count, "adam_update: exp_avg_sq");
+            at::parallel_for(0, count, kTaskElements, [&](int64_t begin, int64_t end) {
+                adam_range(p + begin, g + begin, m + begin, v + begin, end - begin, numbers);
+            });
+        });
+    });
+}
+
+Adam::Adam(const AdamConfig& config, const OptimParamConfig& row, const Parameter& parameter)
+    : config_(config), row_(row) {
+    const bool wide = parameter.value.dim() < 2;
+    const auto options = parameter.value.options().dtype(wide ? at::kFloat : scalar_type(config.state_dtype));
+    exp_avg_ = at::zeros(parameter.value.sizes(), options);
+    exp_avg_sq_ = at::zeros(parameter.value.sizes(), options);
+}
+
+void Adam::step(Parameter& parameter, double lr_scale, int64_t t) {
+    check(t >= 1, "Adam counts its steps from 1");
+    const double lr = config_.lr * row_.lr_mul * lr_scale, count = static_cast<double>(t);
+    const double correction1 = 1 - std::pow(config_.beta1, count),
+                 correction2 = 1 - std::pow(config_.beta2, count);
+    const AdamStep step{.beta1 = config_.beta1,
+                        .beta2 = config_.beta2,
+                        .eps = config_.eps,
+                        .step_size = lr * std::sqrt(correction2) / correction1,
+                        .keep = 1 - lr * config_.weight_decay * row_.wd_mul};
+    adam_update(parameter.value, parameter.grad, exp_avg_, exp_avg_sq_, step);
+    if (!parameter.used.is_same(parameter.value)) parameter.used.copy_(parameter.value);
+}
+
+}  // namespace speedrun

@@ -1,0 +1,48 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "config/config.h"
+#include "model/parameters.h"
+
+namespace speedrun {
+
+// Numbers of one Adam step.
+struct AdamStep {
+    double beta1 = 0, beta2 = 0, eps = 0;
+    double step_size = 0;  // lr * sqrt(1 - beta2^t) / (1 - beta1^t)
+    double keep = 1;       // 1 - lr * weight_decay, multiplies the value first
+};
+
+// m <- beta1 m + (1 - beta1) g; v <- beta2 v + (1 - beta2) g^2; p <- keep p - step_size * m / (sqrt(v) +
+// eps); g <- 0. As in train_gpt.py's class DistAdam, compiled: one pass in fp32, with the unrounded m and v
+// in the step, each of m, v, p rounded once to its dtype. value and grad share a dtype, exp_avg and
+// exp_avg_sq another (fp32 or bf16 each).
+void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
+                 const at::Tensor& exp_avg_sq, const AdamStep& step);
+
+namespace reference {
+// The same on ATen calls: for other devices and dtypes, and for tests.
+void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
+                 const at::Tensor& exp_avg_sq, const AdamStep& step);
+}  // namespace reference
+
+// The rule and its state for one parameter.
+class Adam {
+  public:
+    Adam(const AdamConfig& config, const OptimParamConfig& row, const Parameter& parameter);
+
+    // The t-th step, t = 1, 2, ...; the gradient is zero and the compute copy up to date afterwards.
+    void step(Parameter& parameter, double lr_scale, int64_t t);
+
+    const at::Tensor& exp_avg() const { return exp_avg_; }  // the parameter's shape, config.state_dtype
+    const at::Tensor& exp_avg_sq() const {
+        return exp_avg_sq_;
+    }  // (fp32 for parameters of fewer than 2 dimensions)
+
+  private:
+    AdamConfig config_;
+    OptimParamConfig row_;
+    at::Tensor exp_avg_, exp_avg_sq_;
+};
+
+}  // namespace speedrun

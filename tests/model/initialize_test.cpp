@@ -1,0 +1,117 @@
+#include "model/initialize.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "record_params.h"
+
+namespace speedrun {
+namespace {
+
+constexpr uint64_t kTorchSeed = 67280421310721;  // at::default_rng_seed_val
+// Python's torch seeds its generator at random unless told otherwise. The golden weights are one such run's;
+// torch uses the seed's low 32 bits only, and these are the ones that give all of its values.
+constexpr uint64_t kGoldenSeed = 3867017073;
+
+TEST(Initialize, Record43IsTheReferenceBitForBit) {
+    std::ifstream file(SPEEDRUN_SOURCE_DIR "/tests/golden/initial_weights.json");
+    const auto golden = nlohmann::json::parse(file);
+    const ModelConfig model = testing::record_params(768, 50304, 6);
+    ParameterTable table(model, {}, at::kCPU);
+    initialize(table, model, kGoldenSeed);
+    size_t seen = 0;
+    for (const Parameter& parameter : table.all()) {
+        for (const StateDictEntry& entry : state_dict_entries(parameter.config)) {
+            SCOPED_TRACE(entry.name);
+            const auto& want = golden.at(entry.name);
+            const at::Tensor value = entry.of(parameter.value).flatten(), wide = value.to(at::kDouble);
+            EXPECT_EQ(entry.shape, want.at("shape").get<std::vector<int64_t>>());
+            EXPECT_EQ(value.scalar_type() == at::kFloat ? "float32" : "bfloat16",
+                      want.at("dtype").get<std::string>());
+            const auto first = want.at("first").get<std::vector<double>>();
+            for (size_t i = 0; i < first.size(); ++i)
+                EXPECT_EQ(wide[static_cast<int64_t>(i)].item<double>(), first[i]);
+            const auto last = want.at("last").get<std::vector<double>>();
+            const int64_t tail = wide.numel() - static_cast<int64_t>(last.size());
+            for (size_t i = 0; i < last.size(); ++i) {
+                EXPECT_EQ(wide[tail + static_cast<int64_t>(i)].item<double>(), last[i]);
+            }
+            // fp64 sums in another order of at most 4e7 terms of size 1: below 1e-7; one other bf16 value
+            // moves the sum by more than 1e-5.
+            EXPECT_NEAR(wide.sum().item<double>(), want.at("sum").get<double>(), 1e-6);
+            EXPECT_NEAR(wide.norm().item<double>(), want.at("l2").get<double>(), 1e-6);
+            ++seen;
+        }
+    }
+    EXPECT_EQ(seen, golden.size());
+}
+
+// Against the reference's constructors in Python after torch.manual_seed(67280421310721), width 32,
+// vocabulary 128.
+TEST(Initialize, TorchDefaultSeed) {
+    const ModelConfig model = testing::record_params(32, 128, 2);
+    ParameterTable table(model, {}, at::kCPU);
+    initialize(table, model, kTorchSeed);
+    const auto expect = [](const at::Tensor& got, std::array<double, 4> want) {
+        for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(got[i].item<double>(), want[static_cast<size_t>(i)]);
+    };
+    expect(table["embed"].value.flatten(), {-0.173828125, -1.8203125, 0.77734375, -1.015625});
+    expect(table["value_embeds"].value.flatten().slice(0, -4),
+           {0.31640625, 0.6953125, 0.68359375, 0.396484375});
+    expect(table["attn_qkvo"].value.flatten(),
+           {-0.04501164332032204, 0.09095112234354019, -0.04851468279957771, 0.049182016402482986});
+    expect(table["mlp_fc"].value.flatten().slice(0, -4),
+           {-0.05850103870034218, 0.07005276530981064, 0.037059683352708817, 0.08754077553749084});
+}
+
+TEST(Initialize, ValuesDependOnTheSeedOnly) {
+    const ModelConfig model = testing::record_params(32, 128, 2);
+    ParameterTable a(model, {}, at::kCPU), b(model, {}, at::kCPU), c(model, {}, at::kCPU);
+    initialize(a, model, 1);
+    initialize(b, model, 1);
+    initialize(c, model, 2);
+    EXPECT_TRUE(a["value_embeds"].value.equal(b["value_embeds"].value));
+    EXPECT_FALSE(a["value_embeds"].value.equal(c["value_embeds"].value));
+    EXPECT_TRUE(a["attn_qkvo"].used.equal(a["attn_qkvo"].value.to(at::kBFloat16)));
+    EXPECT_FALSE(a["value_embeds"].value[0].equal(a["value_embeds"].value[1]));
+}
+
+TEST(Initialize, Fp32ParametersRoundToTheBf16Ones) {
+    const ModelConfig model = testing::record_params(32, 128, 2);
+    NumericsConfig fp32;
+    fp32.params = NumericsConfig::Params::fp32;
+    fp32.activations = Dtype::fp32;
+    ParameterTable narrow(model, {}, at::kCPU), wide(model, fp32, at::kCPU);
+    initialize(narrow, model, 3);
+    initialize(wide, model, 3);
+    for (const Parameter& parameter : wide.all()) {
+        EXPECT_EQ(parameter.value.scalar_type(), at::kFloat);
+        EXPECT_TRUE(parameter.used.is_same(parameter.value));
+        const at::Tensor& other = narrow[parameter.config.name].value;
+        EXPECT_TRUE(parameter.value.to(other.scalar_type()).equal(other)) << parameter.config.name;
+    }
+}
+
+TEST(ParameterTable, CopiesOnlyWhatMatmulsReadInAnotherDtype) {
+    const ModelConfig model = testing::record_params(32, 128, 2);
+    NumericsConfig fp32_activations;
+    fp32_activations.activations = Dtype::fp32;
+    ParameterTable table(model, fp32_activations, at::kCPU);
+    EXPECT_TRUE(table["embed"].used.is_same(table["embed"].value));
+    EXPECT_TRUE(table["value_embeds"].used.is_same(table["value_embeds"].value));
+    EXPECT_TRUE(table["mlp_fc"].used.is_same(table["mlp_fc"].value));
+    EXPECT_EQ(table["lm_head"].used.scalar_type(), at::kFloat);
+    EXPECT_EQ(table["attn_gate"].used.scalar_type(), at::kFloat);
+    EXPECT_EQ(table["mlp_fc"].index_of_layer(11), 10);
+    EXPECT_ANY_THROW(table["attn_qkvo"].index_of_layer(7));
+    EXPECT_ANY_THROW(table["no such"]);
+    int64_t count = 5 * 128 * 32 + 10 * 4 * 32 * 32 + 2 * 11 * 32 * 128 + 10 * 2 * 12 + 12 + 64;
+    EXPECT_EQ(table.count(), count);
+}
+
+}  // namespace
+}  // namespace speedrun
