@@ -102,7 +102,7 @@ void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor&
         cpu::with_dtype(out.scalar_type(), [&]<class To>(To) {
             const auto from = cpu::rows<const From>(table, table.sizes(), "embedding: table");
             const auto to = cpu::rows<To>(out, out.sizes(), "embedding: out");
-            cpu::for_each_row(tokens, [&](int64_t t) { cpu::scale(from[id[t]], 1.0F, to[t], d); });
+            cpu::for_each_row(tokens, d, [&](int64_t t) { cpu::scale(from[id[t]], 1.0F, to[t], d); });
         });
     });
 }
@@ -117,7 +117,7 @@ void embedding_backward(const at::Tensor& dout, const at::Tensor& ids, const at:
         cpu::with_dtype(dtable.scalar_type(), [&]<class To>(To) {
             const auto from = cpu::rows<const From>(dout, dout.sizes(), "embedding_backward: dout");
             const auto to = cpu::rows<To>(dtable, dtable.sizes(), "embedding_backward: dtable");
-            cpu::Chunks(tokens).for_each([&](int64_t, int64_t begin, int64_t end) {
+            cpu::Chunks(tokens, d).for_each([&](int64_t, int64_t begin, int64_t end) {
                 add_ids(from, keys, static_cast<size_t>(begin), static_cast<size_t>(end), to, d);
             });
         });

@@ -67,7 +67,7 @@ void head_gate(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, co
         const auto from = cpu::rows<const T>(y, y.sizes(), "head_gate: y");
         const auto input = cpu::rows<const T>(x, x.sizes(), "head_gate: x");
         const auto to = cpu::rows<T>(out, y.sizes(), "head_gate: out");
-        cpu::for_each_row(size.tokens, [&](int64_t t) {
+        cpu::for_each_row(size.tokens, size.heads * size.d, [&](int64_t t) {
             for (int64_t h = 0; h < size.heads; ++h) {
                 const float logit = cpu::dot(weights.data() + h * size.n, input[t], size.n);
                 const float value = 1.0F / (1.0F + std::exp(-logit));
@@ -85,7 +85,7 @@ void head_gate_backward(const at::Tensor& dout, const at::Tensor& y, const at::T
     const Sizes size = check_sizes(y, x, w);
     const std::vector<float> weights = cpu::as_floats(w, "head_gate: w");
     const float* g = cpu::flat<const float>(gate, size.tokens * size.heads, "head_gate_backward: gate");
-    const cpu::Chunks chunks(size.tokens);
+    const cpu::Chunks chunks(size.tokens, size.heads * size.d);
     cpu::Partials dw_sums(chunks, w.numel());
     cpu::with_dtype(y.scalar_type(), [&]<class T>(T) {
         const auto above = cpu::rows<const T>(dout, y.sizes(), "head_gate_backward: dout");

@@ -49,7 +49,7 @@ void mix_rows(std::span<const at::Tensor> sources, const at::Tensor& coefficient
         with_count(sources.size(), [&]<size_t N>(std::integral_constant<size_t, N>) {
             std::array<cpu::Rows<const T>, N> from;
             for (size_t j = 0; j < N; ++j) from[j] = cpu::rows<const T>(sources[j], y.sizes(), "mix: source");
-            cpu::for_each_row(y.size(0), [&](int64_t t) {
+            cpu::for_each_row(y.size(0), d, [&](int64_t t) {
                 mix_row<T>(from, c, t, to[t], d, std::make_index_sequence<N>{});
                 if (!norm.normed) return;
                 norm.rstd[t] = cpu::reciprocal_rms(to[t], d, norm.eps);

@@ -81,7 +81,7 @@ void mix_backward(const at::Tensor& dy, std::span<const at::Tensor> sources, con
     check_counts(sources, dsources, accumulate, wants_dc);
     const size_t n = sources.size();
     const float* c = cpu::flat<const float>(coefficients, std::ssize(sources), "mix_backward: coefficients");
-    const cpu::Chunks chunks(dy.size(0));
+    const cpu::Chunks chunks(dy.size(0), cpu::row_length(dy));
     cpu::Partials dc(chunks, std::ssize(sources));
     cpu::with_dtype(dy.scalar_type(), [&]<class T>(T) {
         std::array<Source<T>, max_mix_sources> parts;

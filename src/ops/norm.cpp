@@ -28,7 +28,7 @@ void rms_norm(const at::Tensor& x, double eps, const at::Tensor& y, const at::Te
     cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {
         const auto from = cpu::rows<const T>(x, x.sizes(), "rms_norm: x");
         const auto to = cpu::rows<T>(y, x.sizes(), "rms_norm: y");
-        cpu::for_each_row(x.size(0), [&](int64_t t) {
+        cpu::for_each_row(x.size(0), d, [&](int64_t t) {
             r[t] = cpu::reciprocal_rms(from[t], d, static_cast<float>(eps));
             cpu::scale(from[t], r[t], to[t], d);
         });
@@ -62,7 +62,7 @@ void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tens
         const auto above = cpu::rows<const T>(dy, x.sizes(), "rms_norm_backward: dy");
         const auto from = cpu::rows<const T>(x, x.sizes(), "rms_norm_backward: x");
         const auto to = cpu::rows<T>(dx, x.sizes(), "rms_norm_backward: dx");
-        cpu::for_each_row(x.size(0), [&](int64_t t) {
+        cpu::for_each_row(x.size(0), d, [&](int64_t t) {
             rms_norm_backward_row(above[t], from[t], r[t], to[t], d, accumulate);
         });
     });

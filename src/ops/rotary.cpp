@@ -103,7 +103,7 @@ template <class Body>
 void for_each_position(const at::Tensor& cos, const at::Tensor& sin, const at::Tensor& x, const Body& body) {
     cpu::with_dtype(cos.scalar_type(), [&]<class Table>(Table) {
         const AngleRows<Table> table(cos, sin, x);
-        cpu::for_each_row(x.size(0), [&](int64_t t) {
+        cpu::for_each_row(x.size(0), cpu::row_length(x), [&](int64_t t) {
             Angles angles;
             table.read(t, angles);
             body(t, angles);

@@ -70,7 +70,7 @@ void smear(const at::Tensor& e, const at::Tensor& w, const at::Tensor& lambda, c
     cpu::with_dtype(e.scalar_type(), [&]<class T>(T) {
         const auto from = cpu::rows<const T>(e, e.sizes(), "smear: e");
         const auto to = cpu::rows<T>(out, e.sizes(), "smear: out");
-        cpu::for_each_row(e.size(0), [&](int64_t t) {
+        cpu::for_each_row(e.size(0), d, [&](int64_t t) {
             const T* row = from[t];
             g[t] = t == 0 ? 0.0F : 1.0F / (1.0F + std::exp(-cpu::dot(weights.data(), row, n)));
             smear_row(row, t == 0 ? row : from[t - 1], scale * g[t], to[t], d);
@@ -87,7 +87,7 @@ void smear_backward(const at::Tensor& dout, const at::Tensor& e, const at::Tenso
     const std::vector<float> weights = cpu::as_floats(w, "smear: w");
     const float scale = *cpu::flat<const float>(lambda, 1, "smear_backward: lambda");
     const float* g = cpu::flat<const float>(gate, e.size(0), "smear_backward: gate");
-    const cpu::Chunks chunks(e.size(0));
+    const cpu::Chunks chunks(e.size(0), d);
     cpu::Partials sums(chunks, n + 1);  // dw, then dlambda
     cpu::with_dtype(e.scalar_type(), [&]<class T>(T) {
         const auto above = cpu::rows<const T>(dout, e.sizes(), "smear_backward: dout");

@@ -38,7 +38,7 @@ TEST(Embedding, RoundsAnFp32Table) {
 
 TEST(Embedding, BackwardAddsRowsOfOneIdOnce) {
     for (const auto op : {&embedding_backward, &reference::embedding_backward}) {
-        for_each_setting({{1, 12}, {7, 20}, {33, 131}, {2100, 16}, {40, 1100}}, [&](const Setting& s) {
+        for_each_setting({{1, 12}, {7, 20}, {33, 131}, {2100, 8}, {20, 1100}}, [&](const Setting& s) {
             for (const auto table_type : {s.saved(), at::kBFloat16}) {
                 const Buffer dout = s.buffer(), dtable(vocabulary, s.d, table_type, s.strided);
                 const at::Tensor ids = some_ids(s.tokens), before = wide(dtable.view);

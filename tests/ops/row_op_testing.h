@@ -79,7 +79,7 @@ void for_each_setting(const std::vector<std::pair<int64_t, int64_t>>& shapes, co
 // One row, fewer rows than a chunk, several chunks, chunks of more than 16 rows; widths around the vectors'
 // length.
 inline const std::vector<std::pair<int64_t, int64_t>> row_shapes = {{1, 12},   {7, 12},  {7, 20},
-                                                                    {33, 131}, {40, 64}, {2100, 16}};
+                                                                    {33, 131}, {40, 64}, {2100, 8}};
 
 inline at::Tensor wide(const at::Tensor& x) {
     return x.detach().to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);

@@ -64,28 +64,32 @@ inline int64_t row_length(const at::Tensor& x) {
 // Rows in at most 128 chunks of at least 16. The division does not depend on the number of threads, so
 // neither do sums over rows whose partial sums, one set a chunk, are combined in order.
 struct Chunks {
-    explicit Chunks(int64_t row_count)
+    Chunks(int64_t row_count, int64_t row_length)
         : rows(row_count),
           size(std::max<int64_t>(16, (row_count + 127) / 128)),
-          count((row_count + size - 1) / size) {}
+          count((row_count + size - 1) / size),
+          grain(std::max<int64_t>(1, min_elements / std::max<int64_t>(1, size * row_length))) {}
 
     // Calls body(chunk, first row, row after the last) for every chunk, in parallel.
     template <class Body>
     void for_each(const Body& body) const {
-        at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+        at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
             for (int64_t chunk = begin; chunk < end; ++chunk) {
                 body(chunk, chunk * size, std::min(rows, (chunk + 1) * size));
             }
         });
     }
 
-    int64_t rows, size, count;
+    // Elements a thread should have: below, waking it costs more than it saves.
+    static constexpr int64_t min_elements = 8192;
+
+    int64_t rows, size, count, grain;  // rows in all and in a chunk; chunks in all and at least for a thread
 };
 
 // Calls body(row) for every row, in parallel.
 template <class Body>
-void for_each_row(int64_t row_count, const Body& body) {
-    Chunks(row_count).for_each([&](int64_t, int64_t begin, int64_t end) {
+void for_each_row(int64_t row_count, int64_t row_length, const Body& body) {
+    Chunks(row_count, row_length).for_each([&](int64_t, int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) body(row);
     });
 }
