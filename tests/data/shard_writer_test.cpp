@@ -1,0 +1,58 @@
+#include "data/shard_writer.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "../support/expect_error.h"
+#include "../support/temporary_folder.h"
+
+namespace speedrun {
+namespace {
+
+std::vector<std::string> documents_of(const std::string& text, const std::optional<std::string>& separator) {
+    const TemporaryFolder dir;
+    std::ofstream(dir / "text", std::ios::binary) << text;
+    std::vector<std::string> found;
+    for_each_document(dir / "text", separator, [&](std::string_view d) { found.emplace_back(d); });
+    return found;
+}
+
+TEST(Documents, WholeFileOrBetweenSeparatorLines) {
+    using List = std::vector<std::string>;
+    EXPECT_EQ(documents_of("a\n--\nb", std::nullopt), (List{"a\n--\nb"}));
+    EXPECT_EQ(documents_of("a\n--\nb", "--"), (List{"a\n", "b"}));
+    EXPECT_EQ(documents_of("--\n--\na\nx--\n--y\n--\n", "--"), (List{"a\nx--\n--y\n"}));
+    EXPECT_EQ(documents_of("a\n\nb\n", ""), (List{"a\n", "b\n"}));
+    expect_user_error([] { documents_of("", std::nullopt); }, {"no document", "0 bytes"});
+    expect_user_error([] { documents_of("--\n--", "--"); }, {"no document"});
+    expect_user_error([] { for_each_document("/nowhere", std::nullopt, [](std::string_view) {}); },
+                      {"/nowhere"});
+}
+
+TEST(ShardWriter, WholeDocumentsShardByShard) {
+    const TemporaryFolder dir;
+    const Tokenizer tokenizer(SPEEDRUN_SOURCE_DIR "/data/tokenizer");
+    const auto write = [&](std::initializer_list<std::string_view> documents, int64_t tokens,
+                           Overwrite overwrite) {
+        ShardWriter writer(tokenizer, dir / "x", tokens, overwrite);
+        for (const auto d : documents) writer.add(d);
+        return writer.finish();
+    };
+    const auto summary = write({"a b", "a", "a b c d e f g", "a"}, 5, Overwrite::no);
+    EXPECT_EQ(summary.documents, 4);
+    EXPECT_EQ(summary.tokens, 15);
+    ASSERT_EQ(summary.files.size(), 3u);
+    EXPECT_EQ(Shard(summary.files[0]).tokens().size(), 5u);  // 3 + 2: full to the last token
+    EXPECT_EQ(Shard(summary.files[1]).tokens().size(), 8u);  // longer than a shard
+    EXPECT_EQ(Shard(summary.files[2]).tokens().size(), 2u);
+    EXPECT_EQ(Shard(summary.files[1]).tokens()[0], 50256);
+    expect_user_error([&] { write({"a"}, 5, Overwrite::no); }, {"x_000000.bin", "exists", "--force"});
+    EXPECT_EQ(write({"a"}, 5, Overwrite::yes).files.size(), 1u);
+    EXPECT_FALSE(std::filesystem::exists(dir / "x_000001.bin"));  // left by the longer run
+    EXPECT_FALSE(std::filesystem::exists(dir / "x_000002.bin"));
+    expect_user_error([&] { ShardWriter(tokenizer, dir / "no/x", 5, Overwrite::no); }, {"no such folder"});
+}
+
+}  // namespace
+}  // namespace speedrun
