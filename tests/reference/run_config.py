@@ -9,9 +9,26 @@ def from_json(text: str) -> SimpleNamespace:
     return json.loads(text, object_hook=lambda members: SimpleNamespace(**members))
 
 
-def resolve(executable: str, file: str, overrides: list[str] = ()) -> SimpleNamespace:
-    command = [executable, "config", "show", file, *(word for value in overrides for word in ("--set", value))]
-    return from_json(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def overrides(values: list[str]) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
+
+
+def resolve(executable: str, file: str, values: list[str] = ()) -> SimpleNamespace:
+    """The resolved config of a file with "path=value" overrides; AssertionError where the twin does something else."""
+    command = [executable, "config", "show", file, *overrides(values)]
+    run = from_json(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    normuon, head = run.optimizer.normuon, run.numerics.lm_head
+    assert (normuon.decay, normuon.nesterov, normuon.second_moment, normuon.scale) == ("cautious", True, "vector", "restore_norm")
+    assert (normuon.orthogonalize.method, normuon.orthogonalize.iters) == ("polar_express", 5)
+    assert run.model.n_layer == 12 and run.model.mlp_hidden == 4 * run.model.d_model and head.format == "activations"
+    assert run.objective.accumulation != "sum", "the twin divides by grad_divisor"
+    return run
+
+
+# The whole run in one precision, as the golden numbers have it; bf16 is what the configs say.
+PRECISION = {"bf16": ["numerics.activations=bf16", "numerics.params=declared"],
+             "fp32": ["numerics.activations=fp32", "numerics.params=fp32", "model.rope.table_dtype=fp32",
+                      "optimizer.adam.state_dtype=fp32", "optimizer.normuon.orthogonalize.dtype=fp32"]}
 
 
 class Settings(NamedTuple):

@@ -191,17 +191,19 @@ def test_training_in_bf16_is_as_near_as_the_reference_in_bf16():
     assert abs(sum(losses) / 16 - expected) < 0.004
 
 
-def test_blocked_attention_is_dense_attention():
+def test_every_way_to_compute_attention_agrees():
     torch.manual_seed(0)
     starts = torch.tensor([0, 1, 2, 40, 300, 511])
     for window in (0, 1, 63, 64, 65, 200, 600):
         q, k, v = (torch.randn(512, 2, 16, dtype=torch.float64, requires_grad=True) for _ in range(3))
-        blocked, dense = (attention(q, k, v, attention_mask(starts, 512, window, torch.float64, block), 0.1)
-                          for block in (64, 512))
-        torch.testing.assert_close(blocked, dense, rtol=1e-12, atol=1e-12)
+        dense, *others = (attention(q, k, v, attention_mask(starts, 512, window, torch.float64, block), 0.1, explicit)
+                          for block, explicit in ((512, False), (64, False), (64, True)))
         pull = torch.randn_like(dense)
-        for a, b in zip(*(torch.autograd.grad(y, (q, k, v), pull) for y in (blocked, dense))):
-            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+        gradients = torch.autograd.grad(dense, (q, k, v), pull)
+        for other in others:
+            torch.testing.assert_close(other, dense, rtol=1e-12, atol=1e-12)
+            for a, b in zip(torch.autograd.grad(other, (q, k, v), pull), gradients, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
 if __name__ == "__main__":
