@@ -158,6 +158,13 @@ void MixLayer::backward(Pass& pass) const {
             continue;
         }
         anything = true;
+        const auto twin =
+            std::find(sources_.begin(), sources_.begin() + static_cast<ptrdiff_t>(j), sources_[j]);
+        if (const auto k = static_cast<size_t>(twin - sources_.begin()); k < j && dsources[k].defined()) {
+            dsources[j] = dsources[k];  // a source used twice, as x0 is where it is also x
+            accumulate[j] = 1;
+            continue;
+        }
         auto target = ws.grad_target(sources_[j]);
         dsources[j] = std::move(target.tensor);
         accumulate[j] = target.accumulate;

@@ -66,15 +66,19 @@ const at::Tensor& Workspace::allocate(ValueId id) {
 
 void Workspace::end_forward_op(int op) {
     if (static_cast<size_t>(op) >= released_after_.size()) return;
-    for (const ValueId id : released_always_[static_cast<size_t>(op)]) release(id);
+    for (const ValueId id : released_always_[static_cast<size_t>(op)]) drop_data(id);
     if (training_) return;
-    for (const ValueId id : released_after_[static_cast<size_t>(op)]) release(id);
+    for (const ValueId id : released_after_[static_cast<size_t>(op)]) drop_data(id);
 }
 
 void Workspace::release(ValueId id) {
+    drop_data(id);
+    drop_grad(id);
+}
+
+void Workspace::drop_data(ValueId id) {
     Slot& slot = slots_[static_cast<size_t>(id)];
     if (slot.data.defined()) pool_.release(std::exchange(slot.data, {}));
-    drop_grad(id);
 }
 
 void Workspace::drop_grad(ValueId id) {

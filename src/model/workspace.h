@@ -69,6 +69,7 @@ class Workspace {
         at::Tensor data, grad;
     };
     std::vector<int64_t> full_shape(ValueId id) const;
+    void drop_data(ValueId id);
     void drop_grad(ValueId id);
 
     std::vector<ValueSpec> specs_;

@@ -1,0 +1,175 @@
+// Record 43's own train_gpt.py, run on a tiny model in fp64 and fp32, against this program in fp32: every
+// gradient after 1 and 8 micro-batches, every weight and loss over 12 steps, validation losses. The numbers
+// are checksums of whole tensors (sum, l2, projection on fixed weights) and 8 samples of each; tolerances are
+// 10 times the largest distance that fp32 runs of the Python itself have from its fp64 run
+// (tests/golden/record43.json, "about").
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "model/gpt.h"
+#include "model/weights.h"
+#include "optim/optimizer.h"
+#include "support/golden_inputs.h"
+#include "support/temporary_folder.h"
+#include "train/trainer.h"
+#include "util/safetensors.h"
+
+namespace speedrun {
+namespace {
+
+using nlohmann::json;
+
+json read_json(const std::filesystem::path& path) {
+    std::ifstream in(path);
+    return json::parse(in);
+}
+
+double at_checksum(const at::Tensor& x, const std::string& kind) {
+    if (kind == "sum") return x.sum().item<double>();
+    if (kind == "l2") return x.norm().item<double>();
+    double projection = 0;
+    const double* values = x.const_data_ptr<double>();
+    for (int64_t i = 0; i < x.numel(); ++i) {
+        const auto w = static_cast<uint32_t>(static_cast<uint64_t>(i) * 2654435761U + 12345U);
+        projection += values[i] * (w * 0x1p-31 - 1);
+    }
+    return projection;
+}
+
+void expect_matches(const json& golden, const at::Tensor& tensor, const std::string& what) {
+    const at::Tensor x = tensor.detach().to(at::kDouble).contiguous().view(-1);
+    const json& f64 = golden.at("f64");
+    const json& tol = golden.at("tol");
+    for (const std::string kind : {"sum", "l2", "proj"})
+        EXPECT_NEAR(at_checksum(x, kind), f64.at(kind).get<double>(), tol.at(kind).get<double>())
+            << what << ' ' << kind;
+    const int64_t n = x.numel();
+    int beyond = 0;
+    for (int64_t k = 0; k < 8; ++k) {
+        const double value = x[((2 * k + 1) * n / 16 + 37 * k + 5) % n].item<double>();
+        const double distance = std::abs(value - f64.at("samples").at(static_cast<size_t>(k)).get<double>());
+        beyond += !(distance <= tol.at("sample").get<double>());
+        EXPECT_LE(distance, tol.at("outlier").get<double>()) << what << " sample " << k;
+    }
+    EXPECT_LE(beyond, 1) << what << ": samples beyond tol.sample";
+}
+
+class Golden : public ::testing::Test {
+  protected:
+    Golden()
+        : golden_(read_json(SPEEDRUN_SOURCE_DIR "/tests/golden/record43.json")),
+          config_(load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json")) {
+        write_shard(folder_ / "train_1.bin", golden::train_tokens_1());
+        write_shard(folder_ / "val_0.bin", golden::val_tokens());
+        config_.data.train = folder_ / "train_*.bin";
+        config_.data.val = folder_ / "val_*.bin";
+        model_ = std::make_unique<GPT>(config_, config_.data.val_micro_batch_tokens, at::kCPU);
+        write_initial_weights();
+        load_weights(model_->parameters(), folder_ / "init.safetensors");
+        optimizer_ = std::make_unique<Optimizer>(config_, model_->parameters());
+        loader_ = std::make_unique<TrainLoader>(find_shards(config_.data.train), train_layout(config_.data));
+    }
+
+    void write_initial_weights() {
+        const auto parameters = golden::init_params();
+        std::vector<SafeTensor> tensors;
+        for (const auto& p : parameters)
+            tensors.push_back({p.name, "F32", p.shape, std::as_bytes(std::span(p.values))});
+        write_safetensors(folder_ / "init.safetensors", tensors);
+    }
+
+    // Compares `which` (value or grad) of every parameter under the reference's names.
+    void expect_tensors(const std::string& tag, at::Tensor Parameter::*which, double scale_adam = 1,
+                        double scale_normuon = 1) {
+        const json& tensors = golden_.at("tensors").at(tag);
+        size_t compared = 0;
+        for (const Parameter& parameter : model_->parameters().all()) {
+            const bool adam = is_adam(parameter.config.name);
+            for (const StateDictEntry& entry : state_dict_entries(parameter.config)) {
+                const at::Tensor part = entry.of(parameter.*which);
+                expect_matches(tensors.at(entry.name), part * (adam ? scale_adam : scale_normuon),
+                               tag + " " + entry.name);
+                ++compared;
+            }
+        }
+        EXPECT_EQ(compared, tensors.size());
+    }
+
+    bool is_adam(const std::string& name) const {
+        for (const auto& row : config_.optimizer.params)
+            if (row.param == name) return row.rule == OptimParamConfig::Rule::adam;
+        throw InternalError("no optimizer row for " + name);
+    }
+
+    std::vector<Batch> next_batches(const StepSettings& settings) {
+        return loader_->next_step({settings.batch_tokens, settings.max_seq_len});
+    }
+
+    TemporaryFolder folder_;
+    json golden_;
+    Config config_;
+    std::unique_ptr<GPT> model_;
+    std::unique_ptr<Optimizer> optimizer_;
+    std::unique_ptr<TrainLoader> loader_;
+};
+
+TEST_F(Golden, InitialWeights) {
+    expect_tensors("init", &Parameter::value);
+}
+
+TEST_F(Golden, GradientOfOneMicroBatch) {
+    const StepSettings settings = settings_at(config_, 0);
+    const double loss =
+        model_->forward_backward(next_batches(settings).front(), attention_settings(settings), 1.0 / 8)
+            .item<double>();
+    EXPECT_NEAR(loss, golden_["losses"]["0"]["micro_sum_f64"][0].get<double>(),
+                256 * golden_["losses"]["0"]["tol_mean"].get<double>());
+    expect_tensors("grad_micro1", &Parameter::grad);
+}
+
+TEST_F(Golden, GradientsOfAStepAndTheNext) {
+    for (int64_t step = 0; step < 2; ++step) {
+        const StepSettings settings = settings_at(config_, step);
+        accumulate_gradients(*model_, config_, next_batches(settings), settings);
+        // Adam's gradients are divided when Adam steps, not before
+        expect_tensors(step == 0 ? "grad_step0" : "grad_step1", &Parameter::grad,
+                       settings.adam_steps ? 1 : 1.0 / 8);
+        optimizer_->step(settings);
+    }
+}
+
+TEST_F(Golden, TwelveSteps) {
+    const ValLoader val_loader(find_shards(config_.data.val), val_layout(config_.data),
+                               config_.data.val_tokens);
+    for (int64_t step = 0; step <= 12; ++step) {
+        const StepSettings settings = settings_at(config_, step);
+        const std::string key = std::to_string(step);
+        EXPECT_EQ(settings.validate, golden_["val"].contains(key)) << step;
+        if (settings.validate) {
+            const json& val = golden_["val"][key];
+            EXPECT_NEAR(validate(*model_, val_loader, attention_settings(settings)),
+                        val["nats_f64"].get<double>(), val["tol"].get<double>())
+                << "validation at step " << step;
+        }
+        if (!settings.trains) break;
+        const double loss = accumulate_gradients(*model_, config_, next_batches(settings), settings);
+        const json& losses = golden_["losses"][key];
+        EXPECT_NEAR(loss, losses["mean_f64"].get<double>(), losses["tol_mean"].get<double>())
+            << "loss of step " << step;
+        EXPECT_DOUBLE_EQ(model_->rotary().attn_scale(), golden_["schedule"][key]["attn_scale"].get<double>());
+        optimizer_->step(settings);
+        const std::string tag = "weights_after" + std::to_string(step + 1);
+        if (golden_["tensors"].contains(tag)) expect_tensors(tag, &Parameter::value);
+    }
+    const json& yarn = golden_["tensors"]["yarn_end"];
+    expect_matches(yarn["cos"], model_->rotary().cos(), "cos");
+    expect_matches(yarn["sin"], model_->rotary().sin(), "sin");
+    expect_matches(yarn["angular_freq"], at::tensor(model_->rotary().angular_freq()), "angular_freq");
+}
+
+}  // namespace
+}  // namespace speedrun
