@@ -26,7 +26,7 @@ int64_t named_dim(const std::string& name, const ModelConfig& model) {
     if (name == "d_model") return model.d_model;
     if (name == "mlp_hidden") return model.mlp_hidden;
     if (name == "n_head") return model.n_head;
-    throw NotationError{"no dimension of that name", dim_allowed, nearest(name, dim_names)};
+    throw NotationError{"no dimension of that name", dim_allowed, nearest_name(name, dim_names)};
 }
 
 template <typename T>
@@ -37,7 +37,7 @@ const T& by_name(const std::vector<T>& items, const std::string& name, const std
         names.push_back(item.name);
     }
     throw NotationError{"no " + what + " is called " + in_quotes(name),
-                        names.empty() ? "none is declared" : joined(names), nearest(name, names)};
+                        names.empty() ? "none is declared" : joined(names), nearest_name(name, names)};
 }
 
 struct Element {

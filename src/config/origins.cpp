@@ -1,30 +1,9 @@
 #include "config/origins.h"
 
-#include <algorithm>
-#include <numeric>
-#include <vector>
-
 #include "util/error.h"
+#include "util/nearest.h"
 
 namespace speedrun {
-namespace {
-
-size_t edit_distance(const std::string& a, const std::string& b) {
-    std::vector<size_t> row(b.size() + 1);
-    std::iota(row.begin(), row.end(), size_t{0});
-    for (size_t i = 1; i <= a.size(); ++i) {
-        size_t diagonal = std::exchange(row[0], i);
-        for (size_t j = 1; j <= b.size(); ++j) {
-            const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-            diagonal = row[j];
-            row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-        }
-    }
-    return row.back();
-}
-
-}  // namespace
-
 void Origins::erase_below(const std::string& path) {
     auto at = origins_.upper_bound(path);
     while (at != origins_.end() && at->first.starts_with(path)) {
@@ -55,12 +34,12 @@ std::string join_path(const std::string& path, size_t index) {
     return path + "[" + std::to_string(index) + "]";
 }
 
-std::string nearest(const std::string& name, std::span<const std::string> candidates) {
-    const std::string start = name.substr(0, 100);  // far beyond any valid name, and keeps the cost small
-    const auto best = std::min_element(
-        candidates.begin(), candidates.end(),
-        [&](const auto& a, const auto& b) { return edit_distance(start, a) < edit_distance(start, b); });
-    return best == candidates.end() ? "" : *best;
+std::string nearest_name(const std::string& name, std::span<const std::string> candidates) {
+    constexpr size_t long_enough_to_tell = 3;
+    if (name.size() >= long_enough_to_tell)
+        for (const auto& candidate : candidates)
+            if (candidate.find(name) != std::string::npos) return candidate;
+    return nearest(name.substr(0, 100), candidates);  // no valid name is as long, and the cost stays small
 }
 
 void Report::fail(const std::string& path, const std::string& what, const Details& details) const {
@@ -75,7 +54,7 @@ void Report::fail(const std::string& path, const std::string& what, const Detail
 void Report::fail_name(const std::string& path, const std::string& what, const std::string& name,
                        std::span<const std::string> allowed) const {
     fail(path, what,
-         {in_quotes(name), allowed.empty() ? "nothing here" : joined(allowed), nearest(name, allowed)});
+         {in_quotes(name), allowed.empty() ? "nothing here" : joined(allowed), nearest_name(name, allowed)});
 }
 
 std::string joined(std::span<const std::string> words) {

@@ -26,8 +26,9 @@ class Origins {
 std::string join_path(const std::string& path, const std::string& key);
 std::string join_path(const std::string& path, size_t index);
 
-// The candidate with the smallest edit distance to `name` (the first of several); "" if there are none.
-std::string nearest(const std::string& name, std::span<const std::string> candidates);
+// The candidate a user most likely meant: the first that holds `name`, else the one with the fewest edits; ""
+// if there are none.
+std::string nearest_name(const std::string& name, std::span<const std::string> candidates);
 
 // Throws the UserErrors of one config.
 class Report {

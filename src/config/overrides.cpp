@@ -58,34 +58,43 @@ Json parse_value(const std::string& text, const std::string& value) {
     return value;
 }
 
-// Where the schema allows several shapes (null or an object), the one with members or elements.
-const Json& shape_of(const Json& schema) {
-    static const Json nothing = Json::object();
-    if (const auto reference = schema.find("$ref"); reference != schema.end())
-        return shape_of(config_schema().at(Json::json_pointer(reference->get<std::string>().substr(1))));
-    if (const auto any = schema.find("anyOf"); any != schema.end()) {
-        for (const auto& choice : *any) {
-            const Json& shape = shape_of(choice);
-            if (shape.contains("properties") || shape.contains("items")) return shape;
-        }
-        return nothing;
+// The schemas that one place of a document may follow: several where the schema says anyOf.
+using Shapes = std::vector<const Json*>;
+
+void add_shapes(const Json& schema, Shapes& shapes) {
+    if (const auto reference = schema.find("$ref"); reference != schema.end()) {
+        add_shapes(config_schema().at(Json::json_pointer(reference->get<std::string>().substr(1))), shapes);
+    } else if (const auto any = schema.find("anyOf"); any != schema.end()) {
+        for (const Json& choice : *any) add_shapes(choice, shapes);
+    } else {
+        shapes.push_back(&schema);
     }
-    return schema;
 }
 
-const Json& member_schema(const std::string& text, const std::string& path, const Json& schema,
-                          const std::string& key) {
-    const auto properties = schema.find("properties");
-    if (properties != schema.end() && properties->contains(key)) return properties->at(key);
-    const auto named = schema.find("additionalProperties");
-    if (named != schema.end() && named->is_object()) return *named;
+Shapes members(const std::string& text, const std::string& path, const Shapes& shapes,
+               const std::string& key) {
+    Shapes found;
     std::vector<std::string> known;
-    if (properties != schema.end())
+    for (const Json* shape : shapes) {
+        const auto named = shape->find("additionalProperties");
+        if (named != shape->end() && named->is_object()) add_shapes(*named, found);
+        const auto properties = shape->find("properties");
+        if (properties == shape->end()) continue;
+        if (properties->contains(key)) add_shapes(properties->at(key), found);
         for (const auto& [name, unused] : properties->items())
             if (name != "extends" && name != "$schema") known.push_back(name);
+    }
+    if (!found.empty()) return found;
     fail(text, (path.empty() ? "top level" : path) + ": no key " + in_quotes(key) +
                    "; allowed: " + (known.empty() ? "nothing below a plain value" : joined(known)) +
-                   (known.empty() ? "" : "; nearest valid name: \"" + nearest(key, known) + "\""));
+                   (known.empty() ? "" : "; nearest valid name: \"" + nearest_name(key, known) + "\""));
+}
+
+Shapes elements(const Shapes& shapes) {
+    Shapes found;
+    for (const Json* shape : shapes)
+        if (const auto items = shape->find("items"); items != shape->end()) add_shapes(*items, found);
+    return found;
 }
 
 }  // namespace
@@ -94,22 +103,21 @@ void apply_override(Json& root, const std::string& text, Origins& origins) {
     const size_t equals = text.find('=');
     if (equals == std::string::npos) fail(text, "written KEY=VALUE");
     Json* target = &root;
-    const Json* schema = &shape_of(config_schema());
+    Shapes shapes;
+    add_shapes(config_schema(), shapes);
     std::string path;
     for (const Step& step : parse_path(text, std::string_view(text).substr(0, equals))) {
         if (step.index) {
             if (!target->is_array() || *step.index >= target->size())
                 fail(text, path + ": has no entry [" + std::to_string(*step.index) + "]; found " +
                                brief_json(*target));
-            const auto items = schema->find("items");
-            static const Json nothing = Json::object();
-            schema = items == schema->end() ? &nothing : &shape_of(*items);
+            shapes = elements(shapes);
             target = &(*target)[*step.index];
             path = join_path(path, *step.index);
         } else {
             if (path.empty() && (step.key == "extends" || step.key == "$schema"))
                 fail(text, step.key + " belongs to a file");
-            schema = &shape_of(member_schema(text, path, *schema, step.key));
+            shapes = members(text, path, shapes, step.key);
             if (target->is_null()) *target = Json::object();
             if (!target->is_object()) fail(text, path + ": is no object; found " + brief_json(*target));
             target = &(*target)[step.key];

@@ -43,7 +43,7 @@ void Reader::read(const Json& object, const std::string& path, Scope scope, cons
 
 void Reader::finish() const {
     for (const auto& [key, value] : object_.items())
-        if (!asked_.contains(key))
+        if (!asked_.contains(key) && !value.is_null())  // null takes an inherited key out
             scope_.report->fail_name(join_path(path_, key), "key without a meaning beside the others here",
                                      key, std::vector<std::string>(asked_.begin(), asked_.end()));
 }
@@ -140,7 +140,7 @@ void Reader::pick(Key key, size_t& index, std::span<const char* const> names) {
     const auto found = std::find(allowed.begin(), allowed.end(), name);
     if (!json->is_string() || found == allowed.end())
         scope_.report->fail(at(key), "not one of the choices",
-                            {brief_json(*json), joined(allowed), nearest(name, allowed)});
+                            {brief_json(*json), joined(allowed), nearest_name(name, allowed)});
     index = static_cast<size_t>(found - allowed.begin());
 }
 
@@ -181,16 +181,20 @@ Init Reader::to_init(const std::string& path, const Json& value) const {
     if (value.is_string() && value != "zeros")
         scope_.report->fail_name(path, "no initialiser", value.get<std::string>(), kinds);
     if (value == "zeros") return {};
-    if (!value.is_object() || value.size() != 1)
+    std::vector<std::string> given;  // null takes an inherited kind out
+    if (value.is_object())
+        for (const auto& [key, argument] : value.items())
+            if (!argument.is_null()) given.push_back(key);
+    if (given.size() != 1)
         fail_type(path, value,
-                  R"("zeros", {"constant": value}, {"normal": std}, {"uniform": std}, )"
-                  R"({"uniform_per_sqrt_dim": std * sqrt(d_model)})");
-    const std::string& kind = value.begin().key();
+                  R"("zeros", or one of {"constant": value}, {"normal": std}, {"uniform": std}, )"
+                  R"({"uniform_per_sqrt_dim": std * sqrt(d_model)}; null takes an inherited one out)");
+    const std::string& kind = given[0];
     const std::string inside = join_path(path, kind.substr(0, 100));
-    if (kind == "constant") return {Init::Kind::constant, to_number(inside, *value.begin(), {-1e30, 1e30})};
+    if (kind == "constant") return {Init::Kind::constant, to_number(inside, value[kind], {-1e30, 1e30})};
     if (kind != "normal" && kind != "uniform" && kind != "uniform_per_sqrt_dim")
         scope_.report->fail_name(inside, "no initialiser", kind, kinds);
-    const double deviation = to_number(inside, *value.begin(), {0, 1e30, false});
+    const double deviation = to_number(inside, value[kind], {0, 1e30, false});
     if (kind == "normal") return {Init::Kind::normal, deviation};
     if (kind == "uniform") return {Init::Kind::uniform, deviation};
     return {Init::Kind::uniform, deviation * std::pow(static_cast<double>(scope_.model->d_model), -0.5)};

@@ -31,13 +31,6 @@ Json number_schema(NumberRange range) {
     return schema;
 }
 
-Json one_key(const char* key, Json value) {
-    return {{"type", "object"},
-            {"properties", {{key, std::move(value)}}},
-            {"required", {key}},
-            {"additionalProperties", false}};
-}
-
 class Schema final : public Fields {
   public:
     static Json of(const Visit& visit) {
@@ -113,9 +106,16 @@ Json definitions() {
                     {"maxItems", 2}};
     const Json deviation{{"type", "number"}, {"exclusiveMinimum", 0.0}, {"maximum", 1e30}};
     const Json constant{{"type", "number"}, {"minimum", -1e30}, {"maximum", 1e30}};
-    const Json init{{"anyOf",
-                     {Json{{"const", "zeros"}}, one_key("constant", constant), one_key("normal", deviation),
-                      one_key("uniform", deviation), one_key("uniform_per_sqrt_dim", deviation)}}};
+    const Json null{{"type", "null"}};
+    const Json drawn{{"type", "object"},
+                     {"properties",
+                      {{"constant", either(constant, null)},
+                       {"normal", either(deviation, null)},
+                       {"uniform", either(deviation, null)},
+                       {"uniform_per_sqrt_dim", either(deviation, null)}}},
+                     {"minProperties", 1},
+                     {"additionalProperties", false}};
+    const Json init = either({{"const", "zeros"}}, drawn);
     return {{"size", size}, {"coefficient", coefficient}, {"mix", array_of(term, {1, 64})}, {"init", init}};
 }
 

@@ -1,0 +1,42 @@
+#pragma once
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
+
+namespace speedrun {
+
+inline const std::filesystem::path source_folder = SPEEDRUN_SOURCE_DIR;
+inline const std::filesystem::path record_42 = source_folder / "configs/record_42.json";
+inline const std::filesystem::path record_43 = source_folder / "configs/record_43.json";
+inline const std::filesystem::path quickstart = source_folder / "configs/quickstart.json";
+inline const std::filesystem::path golden_tiny = source_folder / "tests/golden/golden_tiny.json";
+
+using Overrides = std::vector<std::string>;
+
+inline Config load(const std::filesystem::path& file, const Overrides& overrides = {}) {
+    return load_config(file, overrides);
+}
+
+// Files of one test.
+class ConfigFiles {
+  public:
+    std::filesystem::path write(const std::string& name, const std::string& text) const {
+        std::ofstream(folder_ / name, std::ios::binary) << text;
+        return folder_ / name;
+    }
+    // A config that extends record 43; `members` is what stands between the braces.
+    std::filesystem::path child(const std::string& members) const {
+        return write("child.json", "{\"extends\": \"" + record_43.string() + "\", " + members + "}");
+    }
+    const std::filesystem::path& path() const { return folder_.path(); }
+
+  private:
+    TemporaryFolder folder_;
+};
+
+}  // namespace speedrun
