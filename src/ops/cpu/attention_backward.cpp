@@ -34,7 +34,8 @@ class BackwardWorker {
           dout_t_(area_),
           query_(area_),
           dout_(area_),
-          tail_(2 * area_),
+          keys_(area_ * call.plan.slots),
+          values_(area_ * call.plan.slots),
           keys_t_(area_ * call.plan.slots),
           dk_(area_ * call.plan.slots),
           dv_(area_ * call.plan.slots),
@@ -63,7 +64,10 @@ class BackwardWorker {
     int64_t slot(int64_t key) const { return key % call_.plan.slots * area_; }
     bool owns(int64_t block) const { return block >= task_.blocks.begin && block < task_.blocks.end; }
 
+    // Copied, because rows of the tensors lie a page or more apart.
     void enter_key_block(int64_t key) {
+        pack_left(call_.k.matrix(task_.head, key), keys_ + slot(key));
+        pack_left(call_.v.matrix(task_.head, key), values_ + slot(key));
         pack_left_transposed(call_.k.matrix(task_.head, key), keys_t_ + slot(key));
         std::fill_n(dk_ + slot(key), area_, 0.0F);
         std::fill_n(dv_ + slot(key), area_, 0.0F);
@@ -105,8 +109,10 @@ class BackwardWorker {
     }
 
     void visit(int64_t block, int64_t key, bool accumulate) {
-        product(call_.k, key, tail_.get(), query_t_, scores_);
-        product(call_.v, key, tail_ + area_, dout_t_, dp_);
+        brgemm(kBlock, kBlock, width_, keys_ + slot(key), width_, query_t_.get(), kBlock, scores_.get(),
+               kBlock, false);
+        brgemm(kBlock, kBlock, width_, values_ + slot(key), width_, dout_t_.get(), kBlock, dp_.get(), kBlock,
+               false);
         const PairMask mask = pair_mask(call_.plan.first, block, key);
         const Tiles tiles = this->tiles();
         gradient_tile(scores_.get(), dp_.get(), mask, call_.scale * std::numbers::log2e_v<float>, queries_,
@@ -123,19 +129,6 @@ class BackwardWorker {
         }
     }
 
-    // result [kBlock keys, kBlock queries] = rows of the block of keys, times right [width, kBlock queries]
-    void product(const Blocks<const T>& rows, int64_t key, T* tail, const Scratch<T>& right,
-                 const Scratch<float>& result) {
-        const T* left = rows(task_.head, key);
-        int64_t stride = rows.stride;
-        if (rows.rows(key) < kBlock) {
-            pack_left(rows.matrix(task_.head, key), tail);
-            left = tail;
-            stride = width_;
-        }
-        brgemm(kBlock, kBlock, width_, left, stride, right.get(), kBlock, result.get(), kBlock, false);
-    }
-
     struct Tiles {
         T *p, *ds_left, *ds_right;
     };
@@ -150,7 +143,7 @@ class BackwardWorker {
     const Backward<T>& call_;
     AttentionTask task_;
     int64_t width_, area_;
-    Scratch<T> query_t_, dout_t_, query_, dout_, tail_, keys_t_;
+    Scratch<T> query_t_, dout_t_, query_, dout_, keys_, values_, keys_t_;
     Scratch<float> dk_, dv_, scores_, dp_;
     Scratch<T> halves_;
     Scratch<float> dq_t_, dq_;

@@ -27,7 +27,7 @@ class ForwardWorker {
         : call_(call),
           width_(call.q.width),
           query_(kBlock * width_),
-          last_key_(kBlock * width_),
+          keys_(kBlock * width_ * call.plan.slots),
           values_(kBlock * width_ * call.plan.slots),
           scores_(kBlock * kBlock),
           probabilities_(kBlock * kBlock),
@@ -38,15 +38,19 @@ class ForwardWorker {
         head_ = task.head;
         int64_t packed = call_.plan.keys[static_cast<size_t>(task.blocks.begin)].begin;
         for (int64_t block = task.blocks.begin; block < task.blocks.end; ++block) {
-            for (; packed <= block; ++packed) pack_values(packed);
+            for (; packed <= block; ++packed) enter(packed);
             query_block(block);
         }
     }
 
   private:
-    T* values(int64_t block) const { return values_ + block % call_.plan.slots * kBlock * width_; }
+    int64_t slot(int64_t key) const { return key % call_.plan.slots * kBlock * width_; }
 
-    void pack_values(int64_t block) { pack_left_transposed(call_.v.matrix(head_, block), values(block)); }
+    // Copied, because rows of the tensor lie a page or more apart.
+    void enter(int64_t key) {
+        pack_left(call_.k.matrix(head_, key), keys_ + slot(key));
+        pack_left_transposed(call_.v.matrix(head_, key), values_ + slot(key));
+    }
 
     void query_block(int64_t block) {
         pack_right_transposed(call_.q.matrix(head_, block), query_.get());
@@ -56,25 +60,16 @@ class ForwardWorker {
         finish(block);
     }
 
+    // Scores are [kBlock keys, kBlock queries] = K Q^T.
     void visit(int64_t block, int64_t key, bool accumulate) {
-        scores_of(key);
+        brgemm(kBlock, kBlock, width_, keys_ + slot(key), width_, query_.get(), kBlock, scores_.get(), kBlock,
+               false);
         const PairMask mask = pair_mask(call_.plan.first, block, key);
         T* p = probabilities();
         softmax_tile(scores_.get(), mask, call_.log2_scale, softmax_, p);
         if (accumulate) scale_columns(sum_.get(), width_, softmax_.rescale);
-        brgemm(width_, kBlock, kBlock, values(key), kBlock, p, kBlock, sum_.get(), kBlock, accumulate);
-    }
-
-    // scores [kBlock keys, kBlock queries] = K Q^T
-    void scores_of(int64_t key) {
-        const T* keys = call_.k(head_, key);
-        int64_t stride = call_.k.stride;
-        if (call_.k.rows(key) < kBlock) {
-            pack_left(call_.k.matrix(head_, key), last_key_.get());
-            keys = last_key_.get();
-            stride = width_;
-        }
-        brgemm(kBlock, kBlock, width_, keys, stride, query_.get(), kBlock, scores_.get(), kBlock, false);
+        brgemm(width_, kBlock, kBlock, values_ + slot(key), kBlock, p, kBlock, sum_.get(), kBlock,
+               accumulate);
     }
 
     T* probabilities() const {
@@ -96,7 +91,7 @@ class ForwardWorker {
 
     const Forward<T>& call_;
     int64_t width_, head_ = 0;
-    Scratch<T> query_, last_key_, values_;
+    Scratch<T> query_, keys_, values_;
     Scratch<float> scores_;
     Scratch<T> probabilities_;
     Scratch<float> sum_, rows_;

@@ -60,8 +60,6 @@ PairMask pair_mask(std::span<const int32_t> first_keys, int64_t query_block, int
                             : std::numeric_limits<int32_t>::max();
         mask.hi[i] = static_cast<int32_t>(query + i - key);
     }
-    // The first key seen only grows with the query, so the last query has the tightest lower bound.
-    mask.full = mask.lo[kBlock - 1] <= 0 && mask.hi[0] >= kBlock - 1;
     return mask;
 }
 

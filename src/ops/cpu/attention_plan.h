@@ -41,7 +41,6 @@ int64_t widest(std::span<const BlockRange> key_blocks);
 // hi[i].
 struct PairMask {
     int32_t lo[kBlock], hi[kBlock];
-    bool full = false;  // every query of the pair sees every key of it
 };
 PairMask pair_mask(std::span<const int32_t> first_keys, int64_t query_block, int64_t key_block);
 

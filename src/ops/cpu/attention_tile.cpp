@@ -1,6 +1,7 @@
 #include "ops/cpu/attention_tile.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "ops/cpu/convert.h"
@@ -15,7 +16,15 @@ namespace {
 using c10::BFloat16;
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-uint32_t half_bits(float value) {
+// The exponent, or one whose power is 0 where query i does not see the key.
+[[gnu::always_inline]] inline float visible(float exponent, int32_t key, const PairMask& mask, int64_t i) {
+    // Selected by bits: from a selection by value GCC makes a branch around what uses it.
+    const uint32_t keep = ((mask.lo[i] <= key) & (key <= mask.hi[i])) != 0 ? ~0U : 0U;
+    return std::bit_cast<float>((std::bit_cast<uint32_t>(exponent) & keep) |
+                                (std::bit_cast<uint32_t>(kNever) & ~keep));
+}
+
+[[gnu::always_inline]] inline uint32_t half_bits(float value) {
     BFloat16 half;
     store(half, value);
     return half.x;
@@ -26,10 +35,11 @@ SPEEDRUN_VECTOR_CLONES
 void scale_and_bound(float* __restrict scores, const PairMask& mask, float scale, float* __restrict maximum) {
     for (int32_t key = 0; key < kBlock; ++key) {
         float* row = scores + key * kBlock;
+#pragma omp simd
         for (int64_t i = 0; i < kBlock; ++i) {
-            const bool seen = mask.full || (mask.lo[i] <= key && key <= mask.hi[i]);
-            row[i] = seen ? row[i] * scale : kNever;
-            maximum[i] = row[i] > maximum[i] ? row[i] : maximum[i];
+            const float score = visible(row[i] * scale, key, mask, i);
+            row[i] = score;
+            maximum[i] = score > maximum[i] ? score : maximum[i];
         }
     }
 }
@@ -46,6 +56,7 @@ SPEEDRUN_VECTOR_CLONES
 void exponentials(float* __restrict scores, const float* __restrict maximum, float* __restrict sum) {
     for (int64_t key = 0; key < kBlock; ++key) {
         float* row = scores + key * kBlock;
+#pragma omp simd
         for (int64_t i = 0; i < kBlock; ++i) {
             row[i] = exp2_fast(row[i] - maximum[i]);
             sum[i] += row[i];
@@ -59,6 +70,7 @@ void exponentials(const float* __restrict scores, const float* __restrict maximu
     for (int64_t key = 0; key < kBlock; key += 2) {
         const float *even = scores + key * kBlock, *odd = even + kBlock;
         uint32_t* row = pairs + key / 2 * kBlock;
+#pragma omp simd
         for (int64_t i = 0; i < kBlock; ++i) {
             const float a = exp2_fast(even[i] - maximum[i]), b = exp2_fast(odd[i] - maximum[i]);
             sum[i] += a + b;
@@ -77,14 +89,17 @@ void softmax_step(float* scores, const PairMask& mask, float log2_scale, Running
     exponentials_of();
 }
 
-struct Gradient {
-    float p, ds;
-};
-
-[[gnu::always_inline]] inline Gradient gradient(float score, float dp, bool seen, float scale, float log2_sum,
-                                                float delta) {
-    const float p = seen ? exp2_fast(score * scale - log2_sum) : 0.0F;
-    return {p, p * (dp - delta)};
+// p and ds of one key and all queries of the block
+[[gnu::always_inline]] inline void gradient_row(const float* scores, const float* dp, int32_t key,
+                                                const PairMask& mask, float scale,
+                                                const QueryStatistics& queries, float* p, float* ds) {
+#pragma omp simd
+    for (int64_t i = 0; i < kBlock; ++i) {
+        const float value = exp2_fast(visible(scores[i] * scale - queries.log2_sum[i], key, mask, i));
+        const float gradient = value * (dp[i] - queries.delta[i]);
+        p[i] = value;
+        ds[i] = gradient;
+    }
 }
 
 }  // namespace
@@ -118,44 +133,32 @@ SPEEDRUN_VECTOR_CLONES
 void gradient_tile(const float* scores, const float* dp, const PairMask& mask, float log2_scale,
                    const QueryStatistics& queries, float* p_left, float* ds_left, float*) {
     for (int32_t key = 0; key < kBlock; ++key) {
-#pragma omp simd
-        for (int64_t i = 0; i < kBlock; ++i) {
-            const int64_t at = key * kBlock + i;
-            const bool seen = mask.full || (mask.lo[i] <= key && key <= mask.hi[i]);
-            const Gradient g =
-                gradient(scores[at], dp[at], seen, log2_scale, queries.log2_sum[i], queries.delta[i]);
-            p_left[at] = g.p;
-            ds_left[at] = g.ds;
-        }
+        const int64_t at = key * kBlock;
+        gradient_row(scores + at, dp + at, key, mask, log2_scale, queries, p_left + at, ds_left + at);
     }
 }
 
 SPEEDRUN_VECTOR_CLONES
-void gradient_pairs(const float* __restrict scores, const float* __restrict dp, const PairMask& mask,
-                    float scale, const QueryStatistics& queries, uint16_t* __restrict p,
-                    uint16_t* __restrict ds, uint32_t* __restrict ds_pairs) {
-    for (int32_t key = 0; key < kBlock; key += 2) {
-        for (int64_t i = 0; i < kBlock; ++i) {
-            const int64_t even = key * kBlock + i, odd = even + kBlock;
-            const bool seen_even = mask.full || (mask.lo[i] <= key && key <= mask.hi[i]);
-            const bool seen_odd = mask.full || (mask.lo[i] <= key + 1 && key + 1 <= mask.hi[i]);
-            const float log2_sum = queries.log2_sum[i], delta = queries.delta[i];
-            const Gradient a = gradient(scores[even], dp[even], seen_even, scale, log2_sum, delta);
-            const Gradient b = gradient(scores[odd], dp[odd], seen_odd, scale, log2_sum, delta);
-            p[even] = static_cast<uint16_t>(half_bits(a.p));
-            p[odd] = static_cast<uint16_t>(half_bits(b.p));
-            const uint32_t low = half_bits(a.ds), high = half_bits(b.ds);
-            ds[even] = static_cast<uint16_t>(low);
-            ds[odd] = static_cast<uint16_t>(high);
-            ds_pairs[key / 2 * kBlock + i] = low | high << 16;
-        }
-    }
-}
-
 void gradient_tile(const float* scores, const float* dp, const PairMask& mask, float log2_scale,
                    const QueryStatistics& queries, BFloat16* p_left, BFloat16* ds_left, BFloat16* ds_right) {
-    gradient_pairs(scores, dp, mask, log2_scale, queries, reinterpret_cast<uint16_t*>(p_left),
-                   reinterpret_cast<uint16_t*>(ds_left), reinterpret_cast<uint32_t*>(ds_right));
+    auto* p_halves = reinterpret_cast<uint16_t*>(p_left);
+    auto* ds_halves = reinterpret_cast<uint16_t*>(ds_left);
+    auto* ds_pairs = reinterpret_cast<uint32_t*>(ds_right);
+    for (int32_t key = 0; key < kBlock; key += 2) {
+        float p[2 * kBlock], ds[2 * kBlock];
+        const int64_t at = key * kBlock;
+        gradient_row(scores + at, dp + at, key, mask, log2_scale, queries, p, ds);
+        gradient_row(scores + at + kBlock, dp + at + kBlock, key + 1, mask, log2_scale, queries, p + kBlock,
+                     ds + kBlock);
+#pragma omp simd
+        for (int64_t i = 0; i < 2 * kBlock; ++i) p_halves[at + i] = static_cast<uint16_t>(half_bits(p[i]));
+#pragma omp simd
+        for (int64_t i = 0; i < 2 * kBlock; ++i) ds_halves[at + i] = static_cast<uint16_t>(half_bits(ds[i]));
+#pragma omp simd
+        for (int64_t i = 0; i < kBlock; ++i) {
+            ds_pairs[at / 2 + i] = half_bits(ds[i]) | half_bits(ds[kBlock + i]) << 16;
+        }
+    }
 }
 
 }  // namespace speedrun::ops::cpu

@@ -19,7 +19,9 @@ namespace speedrun::ops::cpu {
     y = y * r + 6.931472029e-1F;
     y = y * r + 1.0F;
     const float power = std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) + 127U) << 23);
-    return x < -126.0F ? 0.0F : y * power;
+    // A selection of bits, not of values, which GCC would turn into a branch.
+    const uint32_t keep = x < -126.0F ? 0U : ~0U;
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(y * power) & keep);
 }
 
 }  // namespace speedrun::ops::cpu
