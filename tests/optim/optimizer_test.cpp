@@ -1,0 +1,166 @@
+#include "optim/optimizer.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "../model/record_params.h"
+#include "model/initialize.h"
+#include "optim/diagnostics.h"
+
+namespace speedrun {
+namespace {
+
+Config small_run() {
+    Config config;
+    config.model = testing::record_params(32, 128, 2);
+    config.optimizer.adam = {.lr = 0.008,
+                             .beta1 = 0.65,
+                             .beta2 = 0.95,
+                             .eps = 1e-8,
+                             .state_dtype = Dtype::bf16,
+                             .every_n_steps = 2};
+    config.optimizer.normuon.lr = 0.03;
+    config.optimizer.normuon.beta2 = 0.95;
+    config.optimizer.normuon.weight_decay = 1.2;
+    config.optimizer.normuon.decay = NorMuonConfig::Decay::cautious;
+    using Rule = OptimParamConfig::Rule;
+    config.optimizer.params = {{"embed", Rule::adam, 75},
+                               {"value_embeds", Rule::adam, 75},
+                               {"lm_head", Rule::adam, 1},
+                               {"attn_qkvo", Rule::normuon, 1, 1, {40, 32, 32}},
+                               {"mlp_fc", Rule::normuon, 2, 1, {11, 32, 128}},
+                               {"mlp_proj", Rule::normuon, 1, 1, {11, 32, 128}},
+                               {"attn_gate", Rule::normuon, 1, 1, {10, 2, 12}},
+                               {"smear_gate", Rule::normuon, 1, 1, {1, 1, 12}},
+                               {"scalars", Rule::adam, 5}};
+    return config;
+}
+
+struct SmallRun {
+    SmallRun()
+        : config(small_run()), table(config.model, config.numerics, at::kCPU), optimizer(config, table) {
+        initialize(table, config.model, 1);
+    }
+    void add_gradients(uint64_t seed) {
+        at::manual_seed(seed);
+        for (Parameter& p : table.all()) p.grad.add_(at::randn(p.grad.sizes()).to(p.grad.scalar_type()));
+    }
+    void step(int64_t i) {
+        add_gradients(static_cast<uint64_t>(i));
+        StepSettings settings;
+        settings.step = i;
+        settings.muon_momentum = 0.9;
+        settings.adam_steps = i % 2 == 1;
+        optimizer.step(settings);
+    }
+
+    Config config;
+    ParameterTable table;
+    Optimizer optimizer;
+};
+
+bool is_zero(const at::Tensor& x) {
+    return x.eq(0).all().item<bool>();
+}
+
+TEST(Optimizer, AdamWaitsAndItsGradientsAddUp) {
+    SmallRun run;
+    const at::Tensor embed = run.table["embed"].value.clone(), fc = run.table["mlp_fc"].value.clone();
+    run.step(0);
+    EXPECT_TRUE(run.table["embed"].value.equal(embed));
+    EXPECT_FALSE(run.table["mlp_fc"].value.equal(fc));
+    EXPECT_FALSE(is_zero(run.table["embed"].grad));
+    EXPECT_TRUE(is_zero(run.table["mlp_fc"].grad));
+    EXPECT_TRUE(is_zero(run.table["smear_gate"].grad));
+    const at::Tensor first = run.table["embed"].grad.clone();
+    run.add_gradients(1);
+    const at::Tensor both = run.table["embed"].grad.clone();
+    EXPECT_FALSE(both.equal(first));
+    StepSettings settings;
+    settings.step = 1;
+    settings.adam_steps = true;
+    run.optimizer.step(settings);
+    EXPECT_TRUE(is_zero(run.table["embed"].grad));
+    const std::vector<NamedTensor> state = run.optimizer.state();
+    const auto exp_avg = std::ranges::find(state, "embed.exp_avg", &NamedTensor::name)->tensor;
+    EXPECT_TRUE(at::allclose(exp_avg.to(at::kFloat), 0.35 * both.to(at::kFloat), 0.004));  // bf16: 2^-8
+    EXPECT_EQ(state.back().name, "adam.step");
+    EXPECT_EQ(state.back().tensor.item<int64_t>(), 1);
+}
+
+TEST(Optimizer, CopiesAreFresh) {
+    SmallRun run;
+    run.step(0);
+    run.step(1);
+    for (const Parameter& p : run.table.all())
+        EXPECT_TRUE(p.used.equal(p.value.to(p.used.scalar_type()))) << p.config.name;
+}
+
+TEST(Optimizer, StateRestoresARunExactly) {
+    SmallRun a;
+    for (int64_t i = 0; i < 3; ++i) a.step(i);
+    SmallRun b;
+    const auto from = a.optimizer.state(), to = b.optimizer.state();
+    ASSERT_EQ(from.size(), to.size());
+    std::set<std::string> names;
+    for (size_t i = 0; i < from.size(); ++i) {
+        EXPECT_EQ(from[i].name, to[i].name);
+        EXPECT_TRUE(names.insert(from[i].name).second);
+        to[i].tensor.copy_(from[i].tensor);
+    }
+    for (size_t i = 0; i < a.table.all().size(); ++i) {
+        b.table.all()[i].value.copy_(a.table.all()[i].value);
+        b.table.all()[i].grad.copy_(a.table.all()[i].grad);
+    }
+    for (int64_t i = 3; i < 6; ++i) {
+        a.step(i);
+        b.step(i);
+    }
+    for (const Parameter& p : a.table.all())
+        EXPECT_TRUE(p.value.equal(b.table[p.config.name].value)) << p.config.name;
+}
+
+TEST(Optimizer, ResetForgetsEverything) {
+    SmallRun a, b;
+    for (int64_t i = 0; i < 2; ++i) a.step(i);
+    a.optimizer.reset();
+    a.table.zero_grad();
+    initialize(a.table, a.config.model, 1);
+    for (int64_t i = 0; i < 2; ++i) {
+        a.step(i);
+        b.step(i);
+    }
+    for (const Parameter& p : a.table.all())
+        EXPECT_TRUE(p.value.equal(b.table[p.config.name].value)) << p.config.name;
+}
+
+TEST(Optimizer, EveryParameterNeedsOneRow) {
+    Config config = small_run();
+    ParameterTable table(config.model, config.numerics, at::kCPU);
+    config.optimizer.params.pop_back();
+    EXPECT_ANY_THROW(Optimizer(config, table));
+    config.optimizer.params.push_back(config.optimizer.params[0]);
+    EXPECT_ANY_THROW(Optimizer(config, table));
+}
+
+TEST(StepDiagnostics, MeasuresWhatAStepDid) {
+    SmallRun run;
+    StepDiagnostics diagnostics(run.config, run.table);
+    run.step(0);
+    const auto found = diagnostics.measure();
+    ASSERT_EQ(found.size(), 40u + 11 + 11 + 10 + 1);
+    EXPECT_EQ(found[5].name, "blocks.2.attn.qkvo_w[1]");
+    EXPECT_EQ(found[40].name, "blocks.1.mlp.c_fc");
+    // The first step: 32 singular values of about 1 in 32 x 32, so an RMS of 1/sqrt(32), times lr 0.03; decay
+    // adds a little.
+    EXPECT_NEAR(found[5].update_rms, 0.03 / std::sqrt(32.0), 0.1 * 0.03 / std::sqrt(32.0));
+    EXPECT_NEAR(found[5].rms, 0.5 / std::sqrt(32.0), 0.1 * 0.5 / std::sqrt(32.0));
+    EXPECT_GE(found[5].condition, 1);
+    EXPECT_LT(found[40].condition, 10);
+    for (const auto& matrix : diagnostics.measure()) EXPECT_EQ(matrix.update_rms, 0);
+}
+
+}  // namespace
+}  // namespace speedrun
