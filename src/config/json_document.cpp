@@ -12,20 +12,6 @@
 namespace speedrun {
 namespace {
 
-// Only printable ASCII: error texts go to terminals and logs.
-std::string printable(std::string_view text) {
-    std::string out;
-    for (const char c : text) {
-        if (c >= 0x20 && c < 0x7f) {
-            out.push_back(c);
-        } else {
-            const auto byte = static_cast<unsigned char>(c);
-            out += std::string("\\x") + "0123456789abcdef"[byte >> 4] + "0123456789abcdef"[byte & 15];
-        }
-    }
-    return out;
-}
-
 // An input iterator that tells how far the parser has read.
 class Cursor {
   public:
@@ -156,6 +142,19 @@ std::string cut(std::string text) {
 }
 
 }  // namespace
+
+std::string printable(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+        if (c >= 0x20 && c < 0x7f) {
+            out.push_back(c);
+        } else {
+            const auto byte = static_cast<unsigned char>(c);
+            out += std::string("\\x") + "0123456789abcdef"[byte >> 4] + "0123456789abcdef"[byte & 15];
+        }
+    }
+    return out;
+}
 
 Json parse_json(std::string_view text, const std::string& name) {
     if (text.size() > max_json_bytes)

@@ -28,6 +28,9 @@ std::string pretty_json(const Json& value);
 // `value` on one line, cut to about 80 bytes, for error messages.
 std::string brief_json(const Json& value);
 
+// `text` with everything but printable ASCII escaped: error texts go to terminals and logs.
+std::string printable(std::string_view text);
+
 // `text` in double quotes with everything but printable ASCII escaped, cut to about 80 bytes, for error
 // messages.
 std::string in_quotes(std::string_view text);

@@ -44,7 +44,8 @@ std::string nearest_name(const std::string& name, std::span<const std::string> c
 
 void Report::fail(const std::string& path, const std::string& what, const Details& details) const {
     const Origin origin = origins_.find(path);
-    std::string text = origin.where + ": " + (origin.path.empty() ? "top level" : origin.path) + ": " + what;
+    std::string text =
+        origin.where + ": " + (origin.path.empty() ? "top level" : printable(origin.path)) + ": " + what;
     if (!details.found.empty()) text += "; found " + details.found;
     if (!details.allowed.empty()) text += "; allowed: " + details.allowed;
     if (!details.nearest.empty()) text += "; nearest valid name: \"" + details.nearest + "\"";

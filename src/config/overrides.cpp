@@ -17,7 +17,7 @@ struct Step {
 };
 
 [[noreturn]] void fail(const std::string& text, const std::string& what) {
-    throw UserError("--set " + in_quotes(text) + ": " + what);
+    throw UserError("--set " + in_quotes(text) + ": " + printable(what));
 }
 
 // "a.b[2].c" -> a, b, 2, c

@@ -21,6 +21,7 @@ void expect_mistakes(const std::vector<Mistake>& mistakes) {
             ADD_FAILURE() << "accepted";
         } catch (const UserError& error) {
             const std::string text = error.what();
+            for (const char c : text) EXPECT_TRUE(c >= 0x20 && c < 0x7f) << text;
             EXPECT_NE(text.find(".json: "), std::string::npos) << "no file in: " << text;
             for (const std::string& part : mistake.parts)
                 EXPECT_NE(text.find(part), std::string::npos) << part << " not in: " << text;
