@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -43,16 +45,29 @@ bool all_zero_bits(const T* x, int64_t count) {
     return any == 0;
 }
 
+// std::sqrt may set errno, which keeps GCC from vectorising a loop around it.
+void square_roots(float* x) {
+    static_assert(kBlock % 8 == 0);
+    for (int64_t i = 0; i < kBlock; i += 8) _mm256_store_ps(x + i, _mm256_sqrt_ps(_mm256_load_ps(x + i)));
+}
+
 template <class P, class S>
 void adam_block(P* value, P* grad, S* exp_avg, S* exp_avg_sq, int64_t count, const Numbers n) {
+    alignas(64) float first[kBlock], root[kBlock];
+    std::fill(root + count, root + kBlock, 0.0F);
+#pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
         const float g = load(grad[i]);
-        const float m = n.beta1 * load(exp_avg[i]) + n.rest1 * g;
-        const float v = n.beta2 * load(exp_avg_sq[i]) + n.rest2 * (g * g);
-        store(value[i], n.keep * load(value[i]) - n.step_size * (m / (std::sqrt(v) + n.eps)));
-        store(exp_avg[i], m);
-        store(exp_avg_sq[i], v);
+        first[i] = n.beta1 * load(exp_avg[i]) + n.rest1 * g;
+        root[i] = n.beta2 * load(exp_avg_sq[i]) + n.rest2 * (g * g);
+        store(exp_avg[i], first[i]);
+        store(exp_avg_sq[i], root[i]);
         store(grad[i], 0);
+    }
+    square_roots(root);
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+        store(value[i], n.keep * load(value[i]) - n.step_size * (first[i] / (root[i] + n.eps)));
     }
 }
 
