@@ -94,8 +94,9 @@ int bench_step(const cxxopts::ParseResult& options) {
         return 0;
     }
     const double forward_backward = median(times.forward_backward_ms);
-    std::printf("GEMM backend        %s, %lld threads, peak %.0f GFLOP/s\n", ops::gemm_backend().c_str(),
-                static_cast<long long>(threads), peak / 1e9);
+    std::printf("GEMM backend        %s, %lld threads, peak %.0f GFLOP/s\n",
+                ops::gemm_backend(activation_type(config)).c_str(), static_cast<long long>(threads),
+                peak / 1e9);
     std::printf("forward + backward  %8.1f ms  (%lld tokens; GEMM floor %.1f ms, %.0f %% of it reached)\n",
                 forward_backward, static_cast<long long>(tokens), floor_ms,
                 100 * floor_ms / forward_backward);

@@ -1,10 +1,113 @@
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "app/arguments.h"
+#include "app/session.h"
 #include "app/verbs.h"
-#include "util/error.h"
+#include "data/tokenizer.h"
+#include "train/sample.h"
 
 namespace speedrun {
+namespace {
 
-int run_generate(int, char**) {
-    throw UserError("generate: not built into this executable");
+cxxopts::Options generate_options() {
+    cxxopts::Options options("speedrun generate", "Sample text from saved weights.");
+    auto add = options.add_options();
+    add("run-dir", "a run's folder: its config.json and weights.safetensors", cxxopts::value<std::string>());
+    add("config", "config to use instead", cxxopts::value<std::string>());
+    add("weights", "weights to use instead", cxxopts::value<std::string>());
+    add("tokenizer", "folder with GPT-2's vocab.bpe and encoder.json",
+        cxxopts::value<std::string>()->default_value("data/tokenizer"));
+    add("prompt", "text to continue", cxxopts::value<std::string>()->default_value(""));
+    add("tokens", "tokens to generate", cxxopts::value<int64_t>()->default_value("200"));
+    add("temperature", "0: always the likeliest token", cxxopts::value<double>()->default_value("0.8"));
+    add("top-k", "draw from the k likeliest tokens; 0: from all",
+        cxxopts::value<int64_t>()->default_value("50"));
+    add("seed", "of the draw", cxxopts::value<uint64_t>()->default_value("1"));
+    add("set", "override a value of the config", cxxopts::value<std::vector<std::string>>());
+    add("help", "this text");
+    return options;
+}
+
+SampleOptions sample_options(const cxxopts::ParseResult& options, const Config& config,
+                             const Tokenizer& tokenizer) {
+    const SampleOptions sampling{.tokens = options["tokens"].as<int64_t>(),
+                                 .temperature = options["temperature"].as<double>(),
+                                 .top_k = options["top-k"].as<int64_t>(),
+                                 .context = config.data.micro_batch_tokens,
+                                 .seed = options["seed"].as<uint64_t>(),
+                                 .vocab_size = static_cast<int32_t>(config.data.vocab_size),
+                                 .stop_token = tokenizer.end_of_text()};
+    if (sampling.tokens < 1) throw UserError("generate: --tokens must be positive");
+    if (!(sampling.temperature >= 0)) throw UserError("generate: --temperature must be 0 or more");
+    if (sampling.top_k < 0) throw UserError("generate: --top-k must be 0 or more");
+    if (tokenizer.vocab_size() != config.data.vocab_size)
+        throw UserError("generate: the tokenizer has " + std::to_string(tokenizer.vocab_size()) +
+                        " tokens, the model was trained on " + std::to_string(config.data.vocab_size));
+    return sampling;
+}
+
+// Prints tokens as they come, holding back the bytes of a character that is not whole yet.
+class TextStream {
+  public:
+    explicit TextStream(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+    void operator()(int32_t token) {
+        pending_ += tokenizer_.token_bytes(token);
+        const size_t whole = whole_characters();
+        std::fwrite(pending_.data(), 1, whole, stdout);
+        std::fflush(stdout);
+        pending_.erase(0, whole);
+    }
+    ~TextStream() { std::fwrite(pending_.data(), 1, pending_.size(), stdout); }
+    TextStream(const TextStream&) = delete;
+    TextStream& operator=(const TextStream&) = delete;
+
+  private:
+    size_t whole_characters() const {
+        for (size_t back = 1; back <= std::min<size_t>(3, pending_.size()); ++back) {
+            const auto byte = static_cast<unsigned char>(pending_[pending_.size() - back]);
+            if ((byte & 0xC0) == 0x80) continue;  // inside a character
+            const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+            return length > back ? pending_.size() - back : pending_.size();
+        }
+        return pending_.size();
+    }
+    const Tokenizer& tokenizer_;
+    std::string pending_;
+};
+
+int generate(const cxxopts::ParseResult& options) {
+    const auto text = [&](const char* name) { return value_or_empty<std::string>(options, name); };
+    const SavedModel saved = find_saved_model(text("run-dir"), text("config"), text("weights"),
+                                              value_or_empty<std::vector<std::string>>(options, "set"));
+    const Tokenizer tokenizer(options["tokenizer"].as<std::string>());
+    const SampleOptions sampling = sample_options(options, saved.config, tokenizer);
+    set_threads(saved.config.runtime);
+    const auto model = make_model(saved.config, saved.weights, sampling.context);
+
+    const std::string prompt_text = text("prompt");
+    std::vector<int32_t> prompt{tokenizer.end_of_text()};  // every document starts with it
+    for (const uint16_t token : tokenizer.encode(prompt_text)) prompt.push_back(token);
+    std::fputs(prompt_text.c_str(), stdout);
+    {
+        TextStream stream(tokenizer);
+        sample(*model, final_attention(saved.config), std::move(prompt), sampling, std::ref(stream));
+    }
+    std::puts("");
+    return 0;
+}
+
+}  // namespace
+
+int run_generate(int argc, char** argv) {
+    auto specification = generate_options();
+    const auto options = parse_arguments(specification, argc, argv);
+    if (options.count("help") > 0) {
+        std::puts(specification.help().c_str());
+        return 0;
+    }
+    return generate(options);
 }
 
 }  // namespace speedrun

@@ -23,8 +23,7 @@ int64_t available_cores() {
 
 at::Device choose_device(const RuntimeConfig& runtime) {
     using Device = RuntimeConfig::Device;
-    const bool cuda =
-        runtime.device != Device::cpu && at::hasCUDA() && at::globalContext().deviceCount(at::kCUDA) > 0;
+    const bool cuda = runtime.device != Device::cpu && at::hasCUDA() && at::getNumGPUs() > 0;
     if (runtime.device == Device::cuda && !cuda)
         throw UserError(
             "runtime.device is \"cuda\", but this executable sees no GPU; allowed here: \"cpu\" or \"auto\"");

@@ -80,7 +80,9 @@ int train(const cxxopts::ParseResult& options, const std::string& command_line) 
     const RunDir dir = RunDir::create(options["run-dir"].as<std::string>(),
                                       {.overwrite = options.count("overwrite") > 0,
                                        .expected_bytes = weights_bytes(model->parameters()) + log_bytes});
-    write_file_atomically(dir.config(), config.resolved_json + "\n");
+    AtomicFile config_file(dir.config());
+    config_file.write(config.resolved_json + "\n");
+    config_file.commit();
 
     Trainer trainer(config, *model, train_shards, val_shards, {options["diagnostics"].as<int64_t>()});
     const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
