@@ -1,6 +1,7 @@
 #pragma once
-// One run, as one strict JSON file says it. Every struct here is a section of that file; every name is the JSON key.
-// Values are resolved: symbolic dimensions are numbers, layer_defaults are merged into each layer, `i` is substituted.
+// One run, as one strict JSON file says it. Every struct here is a section of that file; every name is the
+// JSON key. Values are resolved: symbolic dimensions are numbers, layer_defaults are merged into each layer,
+// `i` is substituted.
 #include <array>
 #include <cstdint>
 #include <filesystem>
@@ -14,15 +15,16 @@ namespace speedrun {
 
 enum class Dtype { fp32, bf16 };
 
-// ---- data ------------------------------------------------------------------------------------------------------
+// ---- data
+// ------------------------------------------------------------------------------------------------------
 
 struct DataConfig {
-    std::string train;                   // glob of training shards; relative paths are relative to the working directory
-    std::string val;                     // glob of validation shards
-    int64_t val_tokens = 0;              // tokens a validation reads; a multiple of val_micro_batch_tokens
+    std::string train;       // glob of training shards; relative paths are relative to the working directory
+    std::string val;         // glob of validation shards
+    int64_t val_tokens = 0;  // tokens a validation reads; a multiple of val_micro_batch_tokens
     int64_t micro_batch_tokens = 0;      // T: tokens of one row = one micro-batch
     int64_t val_micro_batch_tokens = 0;  // T of a validation micro-batch
-    int64_t vocab_size = 0;              // token ids are < vocab_size (50257; the model's table is padded to 50304)
+    int64_t vocab_size = 0;  // token ids are < vocab_size (50257; the model's table is padded to 50304)
     int64_t bos_id = 0;
     // cu_seqlens has multiple * ceil((T / divisor) / multiple) entries, padded with T (record 43: 300, 128).
     struct MaxNumDocs {
@@ -31,11 +33,13 @@ struct DataConfig {
     } max_num_docs;
 };
 
-// ---- model -----------------------------------------------------------------------------------------------------
+// ---- model
+// -----------------------------------------------------------------------------------------------------
 
 struct Init {
     enum class Kind { zeros, constant, normal, uniform } kind = Kind::zeros;
-    double value = 0;  // constant: the value; normal, uniform: the standard deviation (uniform: bound = sqrt(3) std)
+    double value =
+        0;  // constant: the value; normal, uniform: the standard deviation (uniform: bound = sqrt(3) std)
     bool operator==(const Init&) const = default;
 };
 
@@ -47,17 +51,18 @@ struct Slice {
     std::vector<double> init;  // repeated over the slice
 };
 
-// A parameter is declared once. `shape` is the bank's: one contiguous tensor; a per-layer parameter has one entry of
-// dimension 0 for each of `layers`.
+// A parameter is declared once. `shape` is the bank's: one contiguous tensor; a per-layer parameter has one
+// entry of dimension 0 for each of `layers`.
 struct ParamConfig {
     std::string name;
     std::vector<int64_t> shape;
     Dtype dtype = Dtype::fp32;
-    std::vector<int64_t> layers;           // empty: not a per-layer parameter
-    std::vector<Init> init;                // one for the whole, or one for each index of dimension 1 (q, k, v, o)
-    std::vector<Slice> slices;             // of scalar parameters; empty otherwise
-    std::string state_dict;                // the reference's name; {i}: layer, {k}: index in dimension 0; "" = `name`
-    std::vector<int64_t> state_dict_shape; // shape of one entry there; empty: the bank's own (one entry's, if per layer)
+    std::vector<int64_t> layers;  // empty: not a per-layer parameter
+    std::vector<Init> init;       // one for the whole, or one for each index of dimension 1 (q, k, v, o)
+    std::vector<Slice> slices;    // of scalar parameters; empty otherwise
+    std::string state_dict;       // the reference's name; {i}: layer, {k}: index in dimension 0; "" = `name`
+    std::vector<int64_t>
+        state_dict_shape;  // shape of one entry there; empty: the bank's own (one entry's, if per layer)
 };
 
 // scale * fn(parameter element), or the constant `scale` where `param` is empty. JSON: a number, or
@@ -70,7 +75,8 @@ struct Coefficient {
     bool operator==(const Coefficient&) const = default;
 };
 
-// One term of x <- sum_j c_j * s_j. Sources: "x", "x0", "attn_out", "mlp_out", "v", "ve.K", or a cached layer output.
+// One term of x <- sum_j c_j * s_j. Sources: "x", "x0", "attn_out", "mlp_out", "v", "ve.K", or a cached layer
+// output.
 struct MixTerm {
     Coefficient coefficient;
     std::string source;
@@ -87,7 +93,7 @@ struct GateConfig {
 struct AttentionConfig {
     std::string param;  // bank [n, 4, dim, dim] of q, k, v, o, each [out, in]
     Window window = Window::short_window;
-    std::vector<MixTerm> v_terms;  // sources "v" and "ve.K"
+    std::vector<MixTerm> v_terms;        // sources "v" and "ve.K"
     std::optional<GateConfig> out_gate;  // y *= sigmoid(gate . x[:input_dims]) per head
 };
 
@@ -98,7 +104,7 @@ struct MlpConfig {
 
 struct LayerConfig {
     int64_t index = 0;
-    bool skip_layer = false;  // does nothing at all
+    bool skip_layer = false;                                         // does nothing at all
     std::vector<MixTerm> entry, before_attn, after_attn, after_mlp;  // empty: x unchanged
     std::optional<AttentionConfig> attn;
     std::optional<MlpConfig> mlp;
@@ -121,7 +127,7 @@ struct ModelConfig {
     } rope;
     std::vector<ParamConfig> params;  // in declaration order
     struct Input {
-        std::string token;  // embedding table
+        std::string token;         // embedding table
         std::string value_embeds;  // bank [n, vocab, dim] behind "ve.K"; "" = none
         std::optional<SmearConfig> smear;
     } input;
@@ -135,14 +141,15 @@ struct ModelConfig {
     const ParamConfig& param(const std::string& name) const;  // InternalError if there is none
 };
 
-// ---- objective, numerics ---------------------------------------------------------------------------------------
+// ---- objective, numerics
+// ---------------------------------------------------------------------------------------
 
 struct ObjectiveConfig {
     // Gradients are the sum over the step's tokens / grad_divisor. When the division happens:
     enum class Accumulation {
-        sum_then_divide,   // once, after accumulation (default)
-        divide_then_sum,   // each micro-batch's loss before backward (record 43 as merged)
-        sum,               // never on one rank, as record 42: micro-batches are summed, only ranks are averaged
+        sum_then_divide,  // once, after accumulation (default)
+        divide_then_sum,  // each micro-batch's loss before backward (record 43 as merged)
+        sum,  // never on one rank, as record 42: micro-batches are summed, only ranks are averaged
     } accumulation = Accumulation::sum_then_divide;
     double grad_divisor = 8;
 };
@@ -157,12 +164,14 @@ struct NumericsConfig {
     } lm_head;
 };
 
-// ---- optimizer -------------------------------------------------------------------------------------------------
+// ---- optimizer
+// -------------------------------------------------------------------------------------------------
 
 struct AdamConfig {
     double lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
-    Dtype state_dtype = Dtype::fp32;  // parameters of fewer than 2 dimensions keep fp32 state, as the reference's do
-    int64_t every_n_steps = 1;        // steps when step % n == n - 1; gradients in between add up
+    Dtype state_dtype =
+        Dtype::fp32;  // parameters of fewer than 2 dimensions keep fp32 state, as the reference's do
+    int64_t every_n_steps = 1;  // steps when step % n == n - 1; gradients in between add up
 };
 
 struct NorMuonConfig {
@@ -180,7 +189,8 @@ struct NorMuonConfig {
     } orthogonalize;
     enum class SecondMoment { none, vector } second_moment = SecondMoment::vector;
     enum class Scale { restore_norm, none } scale = Scale::restore_norm;
-    // none; decoupled: p *= 1 - wd; cautious: u += lr * wd * p where u * p >= 0, before p -= lr * lr_mul * u.
+    // none; decoupled: p *= 1 - lr * wd; cautious: u += lr * wd * p where u * p >= 0, before p -= lr * lr_mul
+    // * u.
     enum class Decay { none, decoupled, cautious } decay = Decay::none;
 };
 
@@ -199,12 +209,13 @@ struct OptimizerConfig {
     std::vector<OptimParamConfig> params;  // one for every model parameter, in the model's order
 };
 
-// ---- schedule, runtime -----------------------------------------------------------------------------------------
+// ---- schedule, runtime
+// -----------------------------------------------------------------------------------------
 
 struct Stage {
-    int64_t start = 0;         // first step
-    int64_t batch_tokens = 0;  // a multiple of data.micro_batch_tokens
-    int64_t max_seq_len = 0;   // documents are cut here
+    int64_t start = 0;                          // first step
+    int64_t batch_tokens = 0;                   // a multiple of data.micro_batch_tokens
+    int64_t max_seq_len = 0;                    // documents are cut here
     int64_t window_short = 0, window_long = 0;  // in blocks of block_size tokens
     double lr_mul = 1;
 };
@@ -226,7 +237,7 @@ struct RuntimeConfig {
     enum class Device { automatic, cpu, cuda } device = Device::automatic;
     int64_t threads = 0;       // 0: the cores this process may use
     int64_t warmup_steps = 0;  // untimed steps before the clock starts, all effects undone
-    uint64_t seed = 0;         // of the initial weights; the default is torch's default seed
+    uint64_t seed = 0;         // of the initial weights, through torch's CPU generator
 };
 
 // A validated run.
@@ -243,8 +254,9 @@ struct Config {
     std::string hash;           // sha-256 of resolved_json, hex
 };
 
-// Reads `file`, overlays it on what it "extends", applies `overrides` ("optimizer.normuon.lr=0.02", JSON values or bare
-// strings), checks everything. Throws UserError with file, JSON path, value found, values allowed, nearest valid key.
+// Reads `file`, overlays it on what it "extends", applies `overrides` ("optimizer.normuon.lr=0.02", JSON
+// values or bare strings), checks everything. Throws UserError with file, JSON path, value found, values
+// allowed, nearest valid key.
 Config load_config(const std::filesystem::path& file, std::span<const std::string> overrides = {});
 
 // Lines "path: a -> b" for every leaf in which two configs differ, sorted by path; empty if they agree.

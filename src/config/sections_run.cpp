@@ -39,7 +39,7 @@ void visit_normuon(Fields& f, NorMuonConfig& muon) {
     f.number({"beta2", "decay of the second moment"}, muon.beta2, below_one);
     f.number({"weight_decay", "coefficient of `decay`"}, muon.weight_decay, not_negative);
     f.choice({"decay",
-              "decoupled: p *= 1 - weight_decay; cautious: u += lr * weight_decay * p where u * p >= 0, then "
+              "decoupled: p *= 1 - lr * weight_decay; cautious: u += lr * weight_decay * p where u * p >= 0, then "
               "p -= lr * "
               "lr_mul * u"},
              muon.decay, std::array{"none", "decoupled", "cautious"});
