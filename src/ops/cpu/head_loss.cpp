@@ -23,8 +23,14 @@ namespace speedrun::ops::cpu {
 
 namespace {
 
-constexpr int64_t chunk_tokens = 256;
-constexpr int64_t block_rows = 128;  // of the vocabulary
+constexpr int64_t block_rows = 64;  // of the vocabulary
+
+// Tokens of a chunk. Long chunks read w and dw less often; but a thread's sums of dx [chunk, d] want to stay
+// in L2.
+int64_t tokens_of_chunk(int64_t d) {
+    constexpr int64_t shortest = 256, longest = 512, l2_elements = int64_t{1} << 17;
+    return std::clamp(l2_elements / d / 16 * 16, shortest, longest);
+}
 
 int64_t round_up(int64_t n, int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
@@ -56,16 +62,17 @@ class HeadPass {
           out_(gradients),
           memory_(memory),
           cap_(problem.softcap.a, problem.softcap.b, problem.softcap.c),
+          chunk_(tokens_of_chunk(problem.d)),
           blocks_((problem.vocab + block_rows - 1) / block_rows),
           slots_(std::min<int64_t>(at::get_num_threads(), blocks_)) {
         if (std::ssize(memory_.slots) < slots_) memory_.slots.resize(static_cast<size_t>(slots_));
-        if (out_ != nullptr && out_->dw_fp32 == nullptr && p_.tokens > chunk_tokens) {
+        if (out_ != nullptr && out_->dw_fp32 == nullptr && p_.tokens > chunk_) {
             dw_sums_ = memory_.dw.template get<float>(elements(p_.vocab, p_.d));
         }
     }
 
     void run() {
-        for (begin_ = 0; begin_ < p_.tokens; begin_ += chunk_tokens) {
+        for (begin_ = 0; begin_ < p_.tokens; begin_ += chunk_) {
             prepare_chunk();
             for_each_slot([&](Slot<T>& slot, int64_t row, int64_t end) { first_pass(slot, row, end); });
             finish_tokens();
@@ -89,7 +96,7 @@ class HeadPass {
     }
 
     void prepare_chunk() {
-        tokens_ = std::min(chunk_tokens, p_.tokens - begin_);
+        tokens_ = std::min(chunk_, p_.tokens - begin_);
         width_ = round_up(tokens_, 16);
         const T* x = p_.x + begin_ * p_.d;
         if (width_ != tokens_) {
@@ -176,7 +183,7 @@ class HeadPass {
     }
 
     void second_pass(Slot<T>& slot, int64_t row, int64_t end) {
-        const bool only_chunk = p_.tokens <= chunk_tokens, last_chunk = begin_ + chunk_tokens >= p_.tokens;
+        const bool only_chunk = p_.tokens <= chunk_, last_chunk = begin_ + chunk_ >= p_.tokens;
         float* sums = out_->dw_fp32;
         if (sums == nullptr) {
             sums = only_chunk ? slot.dw_memory.template get<float>(elements(block_rows, p_.d)) : dw_sums_;
@@ -197,7 +204,7 @@ class HeadPass {
     const HeadGradients<T>* out_;
     Memory<T>& memory_;
     SoftcapPass cap_;
-    int64_t blocks_, slots_;
+    int64_t chunk_, blocks_, slots_;
 
     // of the current chunk
     int64_t begin_ = 0, tokens_ = 0;
