@@ -1,0 +1,122 @@
+#include "app/cli.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "support/temporary_folder.h"
+
+namespace speedrun {
+namespace {
+
+struct Outcome {
+    int exit_code;
+    std::string out, err;
+};
+
+Outcome run(std::vector<std::string> args) {
+    std::vector<char*> pointers;
+    for (auto& arg : args) pointers.push_back(arg.data());
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    const int exit_code = run_program(pointers);
+    return {exit_code, testing::internal::GetCapturedStdout(), testing::internal::GetCapturedStderr()};
+}
+
+bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+const std::vector<std::string> kVerbs = {"train", "eval", "generate", "data", "config", "bench"};
+
+TEST(Cli, WithoutAVerbShowsTheUsageAndFails) {
+    const Outcome outcome = run({});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_TRUE(has(outcome.err, "usage: speedrun VERB"));
+}
+
+TEST(Cli, HelpListsEveryVerb) {
+    for (const char* word : {"help", "--help", "-h"}) {
+        const Outcome outcome = run({word});
+        EXPECT_EQ(outcome.exit_code, 0);
+        for (const auto& verb : kVerbs) EXPECT_TRUE(has(outcome.out, "\n  " + verb + " ")) << outcome.out;
+    }
+}
+
+TEST(Cli, HelpOfAVerbIsThatVerbsOwn) {
+    for (const auto& verb : kVerbs) {
+        const Outcome outcome = run({"help", verb});
+        EXPECT_EQ(outcome.exit_code, 0) << verb << outcome.err;
+        EXPECT_TRUE(has(outcome.out, "speedrun " + verb)) << outcome.out;
+        EXPECT_EQ(run({verb, "--help"}).out, outcome.out);
+    }
+}
+
+TEST(Cli, UnknownVerbNamesTheNearest) {
+    for (const auto& args : {std::vector<std::string>{"trian", "--config", "x"}, {"help", "trian"}}) {
+        const Outcome outcome = run(args);
+        EXPECT_EQ(outcome.exit_code, 2);
+        EXPECT_TRUE(has(outcome.err, "error: unknown verb \"trian\"; did you mean \"train\"?"))
+            << outcome.err;
+    }
+}
+
+TEST(Cli, UnknownOptionsAreTheUsersMistake) {
+    for (const auto& verb : kVerbs) {
+        const Outcome outcome = run({verb, "--no-such-option"});
+        EXPECT_EQ(outcome.exit_code, 2) << verb;
+        EXPECT_EQ(outcome.err.find("error: "), 0u) << verb << ": " << outcome.err;
+    }
+}
+
+TEST(Cli, VersionNamesCommitBuildAndLibraries) {
+    const Outcome outcome = run({"--version"});
+    EXPECT_EQ(outcome.exit_code, 0);
+    for (const char* part : {"speedrun 0.", "\ncommit: ", "\nbuild: ", "\nbackends: cpu", "\ntorch: 2."})
+        EXPECT_TRUE(has(outcome.out, part)) << outcome.out;
+}
+
+TEST(Cli, ExecutablePassesItsArgumentsAndExitCodeOn) {
+    const auto status = [](const std::string& args) {
+        const int result =
+            std::system((std::string(SPEEDRUN_EXECUTABLE) + " " + args + " >/dev/null 2>&1").c_str());
+        return WEXITSTATUS(result);
+    };
+    EXPECT_EQ(status("--version"), 0);
+    EXPECT_EQ(status("nonsense"), 2);
+    EXPECT_EQ(status(""), 2);
+}
+
+TEST(ConfigVerb, ShowsResolvedConfigsWithOverrides) {
+    const std::string quickstart = SPEEDRUN_SOURCE_DIR "/configs/quickstart.json";
+    const Outcome shown = run({"config", "show", quickstart, "--set", "optimizer.normuon.lr=0.125"});
+    EXPECT_EQ(shown.exit_code, 0) << shown.err;
+    EXPECT_TRUE(has(shown.out, "0.125"));
+    // What it prints is a config itself, and the same one.
+    const TemporaryFolder folder;
+    const std::string copy = (folder / "copy.json").string();
+    {
+        FILE* file = std::fopen(copy.c_str(), "w");
+        std::fputs(shown.out.c_str(), file);
+        std::fclose(file);
+    }
+    EXPECT_EQ(run({"config", "show", copy}).out, shown.out);
+    EXPECT_EQ(run({"config", "diff", quickstart, quickstart}).out, "");
+    const Outcome differs = run({"config", "diff", quickstart, copy});
+    EXPECT_TRUE(has(differs.out, "optimizer.normuon.lr: 0.03 -> 0.125\n")) << differs.out;
+}
+
+TEST(ConfigVerb, AValueMayHoldACommaAndMistakesAreUserErrors) {
+    const std::string quickstart = SPEEDRUN_SOURCE_DIR "/configs/quickstart.json";
+    EXPECT_TRUE(has(run({"config", "show", quickstart, "--set", "data.train=a,b"}).out, "\"a,b\""));
+    EXPECT_EQ(run({"config", "show", "/no/such/file.json"}).exit_code, 2);
+    EXPECT_EQ(run({"config", "show", quickstart, "--set", "optimizer.normuon.lrr=1"}).exit_code, 2);
+    EXPECT_EQ(run({"config", "show"}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace speedrun
