@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "ops/cpu/bf16.h"
 #include "ops/cpu/brgemm.h"
 #include "ops/cpu/workspace.h"
 #include "util/error.h"
@@ -122,11 +123,12 @@ class Panel {
             C* c = out_.c + (row + i) * out_.row_stride + col;
             const float* p = product + i * cols;
             if (out_.beta == 0.0F) {
-                for (int64_t j = 0; j < cols; ++j) c[j] = static_cast<C>(out_.alpha * p[j]);
+                for (int64_t j = 0; j < cols; ++j) c[j] = cpu::narrow<C>(out_.alpha * p[j]);
             } else {
                 const C* addend = out_.addend + (row + i) * out_.addend_stride + col;
+#pragma GCC ivdep  // addend may be c, but then element by element
                 for (int64_t j = 0; j < cols; ++j) {
-                    c[j] = static_cast<C>(out_.alpha * p[j] + out_.beta * static_cast<float>(addend[j]));
+                    c[j] = cpu::narrow<C>(out_.alpha * p[j] + out_.beta * static_cast<float>(addend[j]));
                 }
             }
         }
@@ -278,10 +280,10 @@ void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c,
 }
 
 std::string gemm_backend(at::ScalarType dtype) {
-    if (dtype == at::kBFloat16 && !cpu::has_bf16_brgemm()) return "ATen matmul (no AVX-512)";
+    if (dtype == at::kBFloat16 && !cpu::has_bf16_brgemm()) return "ATen matmul (no AVX512-BF16)";
     const char* instructions = "AVX2";
     if (__builtin_cpu_supports("avx512f")) instructions = "AVX-512";
-    if (dtype == at::kBFloat16 && __builtin_cpu_supports("avx512bf16")) instructions = "AVX512-BF16";
+    if (dtype == at::kBFloat16) instructions = "AVX512-BF16";
     if (dtype == at::kBFloat16 && __builtin_cpu_supports("amx-bf16")) instructions = "AMX";
     return std::string("oneDNN brgemm (") + instructions + ")";
 }

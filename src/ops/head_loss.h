@@ -15,8 +15,8 @@ struct Softcap {
 // whatever the dtypes, and each element of dw is rounded once. Training form also writes dx [T, d] (x's
 // dtype) = grad_scale * d(sum loss)/dx and adds grad_scale * d(sum loss)/dw to dw [V, d] (fp32 or bf16). The
 // result does not depend on timing, only on the number of threads. CPU: micro-kernels as `gemm`; a machine
-// without AVX-512, an odd d in bf16, and an x of another dtype than w take copies in fp32. CUDA, and |A| >
-// 128 (out of fp32's range): the reference below. Throws InternalError for shapes or dtypes that do not fit
+// without AVX512-BF16, an odd d in bf16, and an x of another dtype than w take copies in fp32. CUDA, and |A|
+// > 128 (out of fp32's range): the reference below. Throws InternalError for shapes or dtypes that do not fit
 // and for a target outside [0, V).
 void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
                const at::Tensor& loss_per_token);

@@ -10,6 +10,8 @@ namespace speedrun::ops::cpu {
 namespace {
 
 bool try_bf16_brgemm() {
+    // Without these instructions oneDNN does not refuse but ends the program.
+    if (!__builtin_cpu_supports("avx512bf16")) return false;
     constexpr int64_t n = 16;
     std::array<at::BFloat16, n * n> a, b;
     std::array<float, n * n> c{};

@@ -22,7 +22,7 @@ constexpr int64_t padded_k(int64_t k) {
     return sizeof(T) == 2 ? (k + 1) / 2 * 2 : k;
 }
 
-// Whether bf16 micro-kernels run on this processor (AVX-512 or AMX); tried once with a small product.
+// Whether bf16 micro-kernels run on this processor (AVX512-BF16 or AMX); tried once with a small product.
 // fp32 ones run on every processor.
 bool has_bf16_brgemm();
 

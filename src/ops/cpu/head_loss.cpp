@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/cpu/bf16.h"
 #include "ops/cpu/brgemm.h"
 #include "ops/cpu/softcap.h"
 #include "ops/cpu/workspace.h"
@@ -196,7 +197,7 @@ class HeadPass {
             if (out_->dw_fp32 != nullptr || !last_chunk) continue;
             at::BFloat16* const to = out_->dw_bf16 + row * p_.d;
             for (int64_t i = 0; i < rows * p_.d; ++i)
-                to[i] = static_cast<at::BFloat16>(static_cast<float>(to[i]) + dw[i]);
+                to[i] = narrow<at::BFloat16>(static_cast<float>(to[i]) + dw[i]);
         }
     }
 

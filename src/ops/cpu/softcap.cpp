@@ -5,6 +5,8 @@
 #include <cmath>
 #include <type_traits>
 
+#include "ops/cpu/bf16.h"
+
 namespace speedrun::ops::cpu {
 
 namespace {
@@ -26,12 +28,6 @@ namespace {
     return std::bit_cast<float>(std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23));
 }
 
-// Round to nearest even, without the test for NaN: the NaNs of arithmetic stay NaN.
-[[gnu::always_inline]] inline uint16_t bf16_bits(float x) {
-    const uint32_t bits = std::bit_cast<uint32_t>(x);
-    return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
 struct Nothing {};  // instead of a type of q: sums only
 
 template <class Q>
@@ -51,8 +47,7 @@ template <class Q>
             const float s = 1.0F / (1.0F + big_e);
             const float e = exp2_bounded(height * s - 0.5F * height);
             sums[j] += e;
-            if constexpr (std::is_same_v<Q, float>) qi[j] = e * s * (s * big_e);
-            if constexpr (std::is_same_v<Q, uint16_t>) qi[j] = bf16_bits(e * s * (s * big_e));
+            if constexpr (!std::is_same_v<Q, Nothing>) qi[j] = narrow<Q>(e * s * (s * big_e));
         }
     }
 }
@@ -95,7 +90,7 @@ void softcap_pass(const SoftcapPass& cap, const float* z, int64_t rows, int64_t 
     if (q == nullptr) {
         dispatch(cap, z, rows, cols, static_cast<Nothing*>(nullptr), sums);
     } else {
-        dispatch(cap, z, rows, cols, reinterpret_cast<uint16_t*>(q), sums);
+        dispatch(cap, z, rows, cols, q, sums);
     }
 }
 
