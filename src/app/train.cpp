@@ -64,12 +64,14 @@ int64_t weights_bytes(const ParameterTable& parameters) {
 }
 
 int train(const cxxopts::ParseResult& options, const std::string& command_line) {
+    if (options["diagnostics"].as<int64_t>() < 0) throw UserError("train: --diagnostics must be 0 or more");
     Interrupt interrupt;
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
     const int64_t threads = set_threads(config.runtime);
     const auto train_shards = find_shards(config.data.train);
     const auto val_shards = find_shards(config.data.val);
+    require_enough_data(train_shards, train_layout(config.data), step_shapes(config));
     const auto init = options.count("init") > 0
                           ? std::optional<std::filesystem::path>(options["init"].as<std::string>())
                           : std::nullopt;
@@ -88,9 +90,19 @@ int train(const cxxopts::ParseResult& options, const std::string& command_line) 
     const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
     Reporter reporter(dir, describe(config, command_line, threads, train_shards, val_shards),
                       config.schedule.total_steps(), gemm_flop_per_token(config.model), peak);
-    const RunEnd end = trainer.run(reporter, interrupt);
-    save_weights(model->parameters(), dir.weights());
-    reporter.finish(dir.path().filename().string());
+    const auto leave = [&] {
+        save_weights(model->parameters(), dir.weights());
+        reporter.finish(dir.path().filename().string());
+    };
+    RunEnd end{};
+    try {
+        end = trainer.run(reporter, interrupt);
+    } catch (const NonFiniteLoss& error) {
+        reporter.note(error.what());
+        leave();
+        throw;
+    }
+    leave();
     std::printf("run directory: %s\n", dir.path().c_str());
     return end == RunEnd::interrupted ? kInterrupted : 0;
 }

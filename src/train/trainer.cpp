@@ -2,8 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "optim/diagnostics.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -60,10 +62,9 @@ Trainer::Trainer(const Config& config, GPT& model, std::vector<std::filesystem::
       train_shards_(std::move(train_shards)),
       val_loader_(val_shards, val_layout(config.data), config.data.val_tokens),
       options_(options) {
-    const auto shapes = step_shapes(config);
-    require_enough_data(train_shards_, train_layout(config.data), shapes);
     warm_up();
-    loader_ = std::make_unique<PrefetchingLoader>(train_shards_, train_layout(config.data), shapes);
+    loader_ =
+        std::make_unique<PrefetchingLoader>(train_shards_, train_layout(config.data), step_shapes(config));
 }
 
 // Runs real steps of every stage so that workspaces, kernels and graphs exist before the clock starts, then
@@ -77,7 +78,8 @@ void Trainer::warm_up() {
     for (int64_t i = 0; i < config_.runtime.warmup_steps; ++i) {
         const auto stage = static_cast<size_t>(i) % stages.size();
         if (stage == 0) model_.rotary().reset(stages.front().window_long);
-        StepSettings settings = settings_at(config_, stages[stage].start);
+        StepSettings settings =
+            settings_at(config_, std::min(stages[stage].start, config_.schedule.total_steps() - 1));
         settings.adam_steps = true;
         accumulate_gradients(model_, config_, loader.next_step({settings.batch_tokens, settings.max_seq_len}),
                              settings);
@@ -119,11 +121,11 @@ void Trainer::validate_now(const StepSettings& settings, Reporter& reporter) {
 void Trainer::train_step(const StepSettings& settings, Reporter& reporter) {
     const double loss = accumulate_gradients(model_, config_, loader_->next_step(), settings);
     if (!std::isfinite(loss))
-        throw UserError("the training loss of step " + std::to_string(settings.step + 1) + " is " +
-                        std::to_string(loss) + " (the step before had " + std::to_string(last_loss_) +
-                        "); the weights are those of step " + std::to_string(settings.step));
+        throw NonFiniteLoss("the training loss of step " + std::to_string(settings.step + 1) + " is " +
+                            std::to_string(loss) + "; the weights are those after step " +
+                            std::to_string(settings.step) + ", whose loss was " + std::to_string(last_loss_));
     last_loss_ = loss;
-    optimizer_.step(settings);
+    auto diagnostics = optimizer_step(settings);
     tokens_ += settings.batch_tokens;
     reporter.step({.step = settings.step + 1,
                    .tokens = tokens_,
@@ -131,7 +133,24 @@ void Trainer::train_step(const StepSettings& settings, Reporter& reporter) {
                    .train_time_ms = clock_.running_ms(),
                    .train_loss = loss,
                    .lr_scale = settings.lr_scale,
-                   .diagnostics = {}});
+                   .diagnostics = std::move(diagnostics)});
+}
+
+std::map<std::string, double> Trainer::optimizer_step(const StepSettings& settings) {
+    const int64_t every = options_.diagnostics_every;
+    if (every == 0 || (settings.step + 1) % every != 0) {
+        optimizer_.step(settings);
+        return {};
+    }
+    StepDiagnostics diagnostics(config_, model_.parameters());
+    optimizer_.step(settings);
+    std::map<std::string, double> values;
+    for (const MatrixDiagnostics& matrix : diagnostics.measure()) {
+        values["rms/" + matrix.name] = matrix.rms;
+        values["update_rms/" + matrix.name] = matrix.update_rms;
+        values["condition/" + matrix.name] = matrix.condition;
+    }
+    return values;
 }
 
 }  // namespace speedrun

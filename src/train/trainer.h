@@ -1,4 +1,5 @@
 #pragma once
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "train/clock.h"
 #include "train/interrupt.h"
 #include "train/reporter.h"
+#include "util/error.h"
 
 namespace speedrun {
 
@@ -20,6 +22,12 @@ struct RunOptions {
 };
 
 enum class RunEnd { finished, interrupted };
+
+// The training loss became NaN or infinite. Nothing of that step has reached the weights.
+class NonFiniteLoss : public UserError {
+  public:
+    using UserError::UserError;
+};
 
 // Windows and YaRN state of a step, as the model wants them.
 AttentionSettings attention_settings(const StepSettings& settings);
@@ -41,11 +49,15 @@ class Trainer {
     Trainer(const Config& config, GPT& model, std::vector<std::filesystem::path> train_shards,
             const std::vector<std::filesystem::path>& val_shards, RunOptions options = {});
 
+    // Throws NonFiniteLoss with the step and the last good values.
     RunEnd run(Reporter& reporter, Interrupt& interrupt);
 
   private:
     void warm_up();
     void train_step(const StepSettings& settings, Reporter& reporter);
+    // Updates the weights; where diagnostics are due, returns "rms/NAME", "update_rms/NAME",
+    // "condition/NAME".
+    std::map<std::string, double> optimizer_step(const StepSettings& settings);
     void validate_now(const StepSettings& settings, Reporter& reporter);
 
     const Config& config_;

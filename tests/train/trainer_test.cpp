@@ -1,0 +1,98 @@
+#include "train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <random>
+
+#include "model/initialize.h"
+#include "support/golden_inputs.h"
+#include "support/temporary_folder.h"
+#include "train/sample.h"
+#include "train/throughput.h"
+
+namespace speedrun {
+namespace {
+
+Config golden_config(const std::vector<std::string>& overrides = {}) {
+    return load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json", overrides);
+}
+
+// Gradient of every parameter after one step's micro-batches.
+std::vector<at::Tensor> gradients(const std::string& accumulation, int64_t step) {
+    const TemporaryFolder folder;
+    write_shard(folder / "train_1.bin", golden::train_tokens_1());
+    const Config config = golden_config({"objective.accumulation=" + accumulation});
+    GPT model(config, config.data.micro_batch_tokens, at::kCPU);
+    initialize(model.parameters(), config.model, 7);
+    model.parameters()["lm_head"].value.normal_(0, 0.05, at::detail::createCPUGenerator(1));
+    TrainLoader loader({folder / "train_1.bin"}, train_layout(config.data));
+    const StepSettings settings = settings_at(config, step);
+    accumulate_gradients(model, config, loader.next_step({settings.batch_tokens, settings.max_seq_len}),
+                         settings);
+    std::vector<at::Tensor> out;
+    for (const Parameter& parameter : model.parameters().all()) out.push_back(parameter.grad.clone());
+    return out;
+}
+
+// 8 is a power of two, so scaling by it commutes with every rounding: the first two orders agree bit for bit.
+TEST(Accumulation, OrdersDifferOnlyInTheDivision) {
+    const auto once = gradients("sum_then_divide", 1), each = gradients("divide_then_sum", 1),
+               never = gradients("sum", 1);
+    for (size_t i = 0; i < once.size(); ++i) {
+        EXPECT_TRUE(at::equal(once[i], each[i])) << i;
+        EXPECT_TRUE(at::equal(once[i] * 8, never[i])) << i;
+    }
+}
+
+TEST(Interrupt, HoldsTheFirstSignalBack) {
+    Interrupt interrupt;
+    EXPECT_FALSE(interrupt.poll());
+    ASSERT_EQ(std::raise(SIGINT), 0);
+    EXPECT_EQ(interrupt.poll(), SIGINT);
+    EXPECT_EQ(interrupt.poll(), SIGINT);
+}
+
+TEST(Throughput, RecordFortyThreeHas114MillionMultipliedElements) {
+    const Config config = load_config(SPEEDRUN_SOURCE_DIR "/configs/record_43.json");
+    // 50304*768 head + 10 * 4*768^2 attention + 11 * 2*768*3072 MLP
+    EXPECT_DOUBLE_EQ(gemm_flop_per_token(config.model),
+                     6.0 * (50304 * 768 + 40 * 768 * 768 + 22 * 768 * 3072));
+    EXPECT_GT(measure_gemm_peak(at::kFloat, at::kCPU), 1e8);
+}
+
+TEST(Sample, DrawsFromTheTopKOfTheRealVocabulary) {
+    const at::Tensor logits = at::tensor({1.0F, 5.0F, 4.0F, 0.0F, 30.0F});
+    SampleOptions options{.temperature = 1, .top_k = 2, .vocab_size = 4};
+    std::mt19937_64 random(3);
+    int first = 0;
+    constexpr int draws = 4000;
+    for (int i = 0; i < draws; ++i) {
+        const int32_t token = draw_token(logits, options, random);
+        ASSERT_TRUE(token == 1 || token == 2) << token;
+        first += token == 1;
+    }
+    const double p = 1 / (1 + std::exp(-1.0));                          // softmax of {5, 4}
+    EXPECT_NEAR(first, draws * p, 5 * std::sqrt(draws * p * (1 - p)));  // five standard deviations
+    options.temperature = 0;
+    EXPECT_EQ(draw_token(logits, options, random), 1);
+}
+
+TEST(Sample, TokensAfterThePositionHaveNoEffect) {
+    const Config config = golden_config();
+    GPT model(config, 64, at::kCPU);
+    initialize(model.parameters(), config.model, 7);
+    model.parameters()["lm_head"].value.normal_(0, 0.05, at::detail::createCPUGenerator(1));
+    const AttentionSettings attention = attention_settings(settings_at(config, 0));
+    std::vector<int32_t> tokens(64, 3), other(64, 3);
+    tokens[0] = other[0] = static_cast<int32_t>(golden::kBos);
+    for (size_t i = 10; i < other.size(); ++i) other[i] = 7;
+    const at::Tensor a = model.next_token_logits(tokens, 9, attention),
+                     b = model.next_token_logits(other, 9, attention);
+    EXPECT_TRUE(at::equal(a, b));
+    EXPECT_FALSE(at::equal(a, model.next_token_logits(other, 10, attention)));
+}
+
+}  // namespace
+}  // namespace speedrun
