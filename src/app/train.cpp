@@ -90,6 +90,8 @@ int train(const cxxopts::ParseResult& options, const std::string& command_line) 
     const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
     Reporter reporter(dir, describe(config, command_line, threads, train_shards, val_shards),
                       config.schedule.total_steps(), gemm_flop_per_token(config.model), peak);
+    if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8)
+        reporter.note("lm_head: this build has no FP8 head; it runs in the activations' dtype");
     const auto leave = [&] {
         save_weights(model->parameters(), dir.weights());
         reporter.finish(dir.path().filename().string());
