@@ -19,8 +19,8 @@ using at::BFloat16;
 using cpu::MatrixView;
 using cpu::padded_k;
 
-constexpr int64_t tile_rows = 128,
-                  tile_cols = 128;           // of c; with tile_depth of both operands they fit in 1 MB of L2
+constexpr int64_t tile_rows = 128;           // of c
+constexpr int64_t tile_cols = 64;            // of c: 256 rows of packed b stay in L1
 constexpr int64_t tile_depth = 512;          // of K in one micro-kernel call
 constexpr int64_t panel_elements = 1 << 23;  // of one packed operand, at most (or one tile)
 constexpr double serial_flop = 2e6;          // below, starting threads costs more than it saves
