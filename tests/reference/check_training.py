@@ -4,7 +4,8 @@
     python check_training.py [--executable build/speedrun] [--config configs/quickstart.json] [--dtype fp32 bf16]
 
 The run keeps the config's model, data and optimizer; its schedule is shortened to 20 steps that pass through every window
-and the extension. Exit status 1 if a loss differs by more than the tolerance of its dtype.
+and the extension. Exit status 1 if a loss differs too much: in bf16 that is twice as much as the twin in bf16 is anywhere
+from the twin in fp32, because both programs may be that far from the truth.
 """
 import argparse
 import itertools
@@ -25,10 +26,9 @@ from twin import Twin
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS, EXTENSION = 20, 2
-# Nats per token. fp32: the golden fp32 runs stay within 1e-6 of fp64 over 12 steps at vocabulary 512; Adam's first steps are
-# signs, so single rows of a large vocabulary move further. bf16: twice what the twin in bf16 differs from itself in fp32
-# (--noise prints it).
-TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
+# Nats per token. Ten times the largest difference seen with steps of 256 tokens (8e-5): Adam's first steps are signs, so
+# rows of the embeddings whose gradients are nearly zero move apart.
+FP32_TOLERANCE = 1e-3
 
 
 def short_config(parent: Path, folder: Path, base) -> Path:
@@ -88,13 +88,19 @@ def train_program(arguments, config: Path, values: list[str], init: Path, run_di
     return losses
 
 
-def compare(title: str, a: dict, b: dict) -> float:
-    assert set(a) == set(b), f"{title}: one has no {sorted(set(a) ^ set(b))}"
+def largest_difference(a: dict, b: dict) -> float:
+    assert set(a) == set(b), f"only one has {sorted(set(a) ^ set(b))}"
+    return max(abs(a[key] - b[key]) for key in a)
+
+
+def agree(title: str, a: dict, b: dict, allowed: float) -> bool:
+    worst = largest_difference(a, b)
     print(f"\n{title}")
     for kind, step in sorted(a, key=lambda key: (key[1], key[0])):
         x, y = a[kind, step], b[kind, step]
         print(f"  {kind:5} {step:3}  {x:.6f}  {y:.6f}  {x - y:+.2e}")
-    return max(abs(a[key] - b[key]) for key in a)
+    print(f"  largest difference {worst:.2e}, allowed {allowed:.2e}", flush=True)
+    return worst <= allowed
 
 
 def main() -> int:
@@ -103,7 +109,6 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "quickstart.json")
     parser.add_argument("--set", action="append", default=[], help="override, as the program takes it")
     parser.add_argument("--dtype", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
-    parser.add_argument("--noise", action="store_true", help="compares the twin in bf16 with the twin in fp32; no program")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     failed = False
@@ -112,20 +117,17 @@ def main() -> int:
         base = run_config.resolve(arguments.executable, str(arguments.config), arguments.set)
         config = short_config(arguments.config.resolve(), folder, base)
         curves = {}
-        for dtype in ("fp32", "bf16") if arguments.noise else arguments.dtype:
+        for dtype in ("fp32", "bf16")[:1 + ("bf16" in arguments.dtype)]:  # bf16 needs the twin's fp32 as its measure
             values = [*arguments.set, *run_config.PRECISION[dtype]]
             run = run_config.resolve(arguments.executable, str(config), values)
             init = folder / f"init_{dtype}.safetensors"
             write_init(run, init)
-            if not arguments.noise:
-                program = train_program(arguments, config, values, init, folder / f"run_{dtype}")
             curves[dtype] = train_twin(run, init)
-            if not arguments.noise:
-                worst = compare(f"{dtype}: speedrun, twin, difference", program, curves[dtype])
-                print(f"  largest difference {worst:.2e}, allowed {TOLERANCE[dtype]:.0e}")
-                failed |= not worst <= TOLERANCE[dtype]
-        if arguments.noise:
-            print(f"  largest {compare('twin: bf16, fp32, difference', curves['bf16'], curves['fp32']):.2e}")
+            if dtype not in arguments.dtype:
+                continue
+            program = train_program(arguments, config, values, init, folder / f"run_{dtype}")
+            allowed = FP32_TOLERANCE if dtype == "fp32" else 2 * largest_difference(curves["bf16"], curves["fp32"])
+            failed |= not agree(f"{dtype}: speedrun, twin, difference", program, curves[dtype], allowed)
     return int(failed)
 
 
