@@ -38,11 +38,12 @@ void visit_normuon(Fields& f, NorMuonConfig& muon) {
     f.number({"lr", "learning rate before lr_mul and the schedule"}, muon.lr, not_negative);
     f.number({"beta2", "decay of the second moment"}, muon.beta2, below_one);
     f.number({"weight_decay", "coefficient of `decay`"}, muon.weight_decay, not_negative);
-    f.choice({"decay",
-              "decoupled: p *= 1 - lr * weight_decay; cautious: u += lr * weight_decay * p where u * p >= 0, then "
-              "p -= lr * "
-              "lr_mul * u"},
-             muon.decay, std::array{"none", "decoupled", "cautious"});
+    f.choice(
+        {"decay",
+         "decoupled: p *= 1 - lr * weight_decay; cautious: u += lr * weight_decay * p where u * p >= 0, then "
+         "p -= lr * "
+         "lr_mul * u"},
+        muon.decay, std::array{"none", "decoupled", "cautious"});
     f.boolean({"nesterov", "update from gradient and momentum, not momentum alone", optional_key},
               muon.nesterov);
     f.object({"momentum", "schedule of the momentum"}, [&](Fields& m) { visit_momentum(m, muon.momentum); });

@@ -6,8 +6,8 @@
 
 namespace speedrun {
 
-// A user's mistake: bad config, bad file, bad argument. The text says what is wrong, where (file, JSON path or byte
-// offset), what was found and what would be allowed. The program prints it and exits with code 2.
+// A user's mistake: bad config, bad file, bad argument. The text says what is wrong, where (file, JSON path
+// or byte offset), what was found and what would be allowed. The program prints it and exits with code 2.
 class UserError : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;
