@@ -1,28 +1,28 @@
 #!/usr/bin/env python3
-"""Adds up what scripts/test left in a folder: GoogleTest's ROOM.json and SCRIPT.py.outcome ("passed" or "failed").
+"""Adds up what scripts/test left in a folder: GoogleTest's ROOM.xml and SCRIPT.py.outcome ("passed" or "failed").
 
 Prints the reason of each skip and each failed test, then "N passed, N failed, N skipped"; exit code 1 if any failed.
 """
-import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 
 def main() -> int:
     passed, failed, skipped = 0, [], []
     folder = Path(sys.argv[1])
-    for report in sorted(folder.glob("*.json")):
-        for suite in json.loads(report.read_text())["testsuites"]:
-            for test in suite["testsuite"]:
-                name = f"{report.stem}: {suite['name']}.{test['name']}"
-                if test.get("failures"):
-                    failed.append(name)
-                elif test["result"] == "SKIPPED":
-                    skipped.append(name + ": " + " ".join(s["message"] for s in test.get("skipped", [])))
-                elif test["result"] == "COMPLETED":
-                    passed += 1
-                else:
-                    skipped.append(f"{name}: {test['result'].lower()}")
+    for report in sorted(folder.glob("*.xml")):
+        for case in ElementTree.parse(report).iter("testcase"):
+            name = f"{report.stem}: {case.get('classname')}.{case.get('name')}"
+            skip = case.find("skipped")
+            if case.find("failure") is not None:
+                failed.append(name)
+            elif skip is not None:
+                skipped.append(f"{name}: {skip.get('message')}")
+            elif case.get("status") == "run":
+                passed += 1
+            else:
+                skipped.append(f"{name}: {case.get('status')}")
     for outcome in sorted(folder.glob("*.outcome")):
         if outcome.read_text().strip() == "passed":
             passed += 1

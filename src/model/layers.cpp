@@ -29,13 +29,6 @@ void ValueDeclarations::keep_for_backward(ValueId id) {
     specs_[static_cast<size_t>(id)].kept_for_backward = true;
 }
 
-int64_t bank_index(const ParamConfig& param, int64_t layer) {
-    const auto at = std::ranges::find(param.layers, layer);
-    check(at != param.layers.end(),
-          "parameter " + param.name + " has no entry for layer " + std::to_string(layer));
-    return at - param.layers.begin();
-}
-
 // ---- input
 // -----------------------------------------------------------------------------------------------------
 

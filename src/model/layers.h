@@ -53,9 +53,6 @@ class ValueDeclarations {
     std::vector<ValueSpec> specs_;
 };
 
-// Position of model layer `layer` in a per-layer parameter's bank.
-int64_t bank_index(const ParamConfig& param, int64_t layer);
-
 struct BuildContext {
     const ModelConfig& model;
     at::ScalarType activations;

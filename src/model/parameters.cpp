@@ -31,10 +31,10 @@ at::ScalarType scalar_type(Dtype dtype) {
     return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
 }
 
-int64_t Parameter::index_of_layer(int64_t layer) const {
-    const auto found = std::ranges::find(config.layers, layer);
-    check(found != config.layers.end(), config.name + " has no entry for layer " + std::to_string(layer));
-    return found - config.layers.begin();
+int64_t bank_index(const ParamConfig& param, int64_t layer) {
+    const auto found = std::ranges::find(param.layers, layer);
+    check(found != param.layers.end(), param.name + " has no entry for layer " + std::to_string(layer));
+    return found - param.layers.begin();
 }
 
 ParameterTable::ParameterTable(const ModelConfig& model, const NumericsConfig& numerics, at::Device device) {

@@ -8,6 +8,9 @@
 
 namespace speedrun {
 
+// Index in dimension 0 of a per-layer bank that serves `layer`; InternalError if the bank has none for it.
+int64_t bank_index(const ParamConfig& param, int64_t layer);
+
 // A bank: one contiguous tensor per kind of parameter.
 struct Parameter {
     ParamConfig config;
@@ -15,9 +18,6 @@ struct Parameter {
     at::Tensor grad;   // same shape and dtype, zero at the start of an accumulation
     at::Tensor
         used;  // what forward reads: `value` itself, or its copy in the activations' dtype, made by refresh()
-
-    // Index in dimension 0 that serves `layer`; InternalError if the bank has none for it.
-    int64_t index_of_layer(int64_t layer) const;
 };
 
 // Every parameter of a model, in declaration order.

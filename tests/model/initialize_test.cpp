@@ -106,8 +106,8 @@ TEST(ParameterTable, CopiesOnlyWhatMatmulsReadInAnotherDtype) {
     EXPECT_TRUE(table["mlp_fc"].used.is_same(table["mlp_fc"].value));
     EXPECT_EQ(table["lm_head"].used.scalar_type(), at::kFloat);
     EXPECT_EQ(table["attn_gate"].used.scalar_type(), at::kFloat);
-    EXPECT_EQ(table["mlp_fc"].index_of_layer(11), 10);
-    EXPECT_ANY_THROW(table["attn_qkvo"].index_of_layer(7));
+    EXPECT_EQ(bank_index(table["mlp_fc"].config, 11), 10);
+    EXPECT_ANY_THROW(bank_index(table["attn_qkvo"].config, 7));
     EXPECT_ANY_THROW(table["no such"]);
     int64_t count = 5 * 128 * 32 + 10 * 4 * 32 * 32 + 2 * 11 * 32 * 128 + 10 * 2 * 12 + 12 + 64;
     EXPECT_EQ(table.count(), count);
