@@ -29,7 +29,7 @@ int run_eval(int argc, char** argv) {
     set_threads(config.runtime);
     const ValLoader loader(find_shards(config.data.val), val_layout(config.data), config.data.val_tokens);
     const auto model = make_model(config, saved.weights, config.data.val_micro_batch_tokens);
-    std::printf("val_loss:%.6f val_tokens:%lld\n", validate(*model, loader, final_attention(config)),
+    std::printf("val_loss:%.6f val_tokens:%lld\n", validate(*model, loader, final_attention(config, *model)),
                 static_cast<long long>(config.data.val_tokens));
     return 0;
 }

@@ -92,7 +92,7 @@ int generate(const cxxopts::ParseResult& options) {
     std::fputs(prompt_text.c_str(), stdout);
     {
         TextStream stream(tokenizer);
-        sample(*model, final_attention(saved.config), std::move(prompt), sampling, std::ref(stream));
+        sample(*model, final_attention(saved.config, *model), std::move(prompt), sampling, std::ref(stream));
     }
     std::puts("");
     return 0;

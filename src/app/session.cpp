@@ -50,8 +50,11 @@ std::unique_ptr<GPT> make_model(const Config& config, const std::optional<std::f
     return model;
 }
 
-AttentionSettings final_attention(const Config& config) {
-    return attention_settings(settings_at(config, config.schedule.total_steps()));
+AttentionSettings final_attention(const Config& config, GPT& model) {
+    const int64_t last = config.schedule.total_steps();
+    for (const Stage& stage : config.schedule.stages)
+        if (stage.start <= last) model.rotary().stretch(stage.window_long);
+    return attention_settings(settings_at(config, last));
 }
 
 SavedModel find_saved_model(const std::string& run_dir, const std::string& config, const std::string& weights,
