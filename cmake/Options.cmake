@@ -59,10 +59,12 @@ target_link_libraries(speedrun_aten_pch PUBLIC speedrun_flags LibTorch::cpu)
 target_precompile_headers(speedrun_aten_pch PRIVATE <ATen/ATen.h> <ATen/Parallel.h>)
 target_compile_options(speedrun_aten_pch PRIVATE -fpch-preprocess)
 
-# room(NAME [TORCH] LINKS target-or-room ...): the sources under src/NAME as the library speedrun_NAME.
+# room(NAME [TORCH] LINKS target-or-room ...): the sources under src/NAME as the library speedrun_NAME; those under
+# src/NAME/modules become shared modules (DistModules.cmake).
 function(room NAME)
   cmake_parse_arguments(ROOM "TORCH" "" "LINKS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${NAME}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/modules/")
   if(NOT sources)
     file(WRITE ${PROJECT_BINARY_DIR}/empty_${NAME}.cpp "")
     set(sources ${PROJECT_BINARY_DIR}/empty_${NAME}.cpp)

@@ -1,0 +1,37 @@
+#include "dist/module.h"
+
+#include <dlfcn.h>
+
+#include "util/error.h"
+
+namespace speedrun {
+namespace {
+
+std::filesystem::path executable_folder() {
+    std::error_code error;
+    return std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+}
+
+}  // namespace
+
+void* module_symbol(const std::string& file, const char* symbol, const std::string& needs,
+                    const std::filesystem::path& folder) {
+    const std::filesystem::path path = (folder.empty() ? executable_folder() : folder) / file;
+    std::error_code error;
+    if (!std::filesystem::exists(path, error))
+        throw UserError(path.string() + " is missing: this run needs it. The build makes it where it finds " +
+                        needs + "; install that and build again");
+    // Global, because what the library loads in turn looks for its symbols.
+    void* const module = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+    if (!module) throw UserError(path.string() + " cannot be loaded: " + dlerror() + "; it needs " + needs);
+    void* const found = dlsym(module, symbol);
+    if (!found) throw UserError(path.string() + " is of another version of the program: " + dlerror());
+    return found;
+}
+
+void* loaded_module_symbol(const std::string& file, const char* symbol) {
+    void* const module = dlopen((executable_folder() / file).c_str(), RTLD_NOW | RTLD_NOLOAD);
+    return module ? dlsym(module, symbol) : nullptr;
+}
+
+}  // namespace speedrun

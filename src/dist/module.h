@@ -1,0 +1,18 @@
+#pragma once
+// Parts of the program that need a library which may not be installed: shared modules beside the executable,
+// loaded when they are needed. They stay loaded until the process ends.
+#include <filesystem>
+#include <string>
+
+namespace speedrun {
+
+// A symbol of a module such as "libspeedrun_mpi.so", which lies in the executable's folder, or in `folder`
+// (tests). UserError naming the file and what dlopen said; `needs` says what the module is built from, such
+// as "MPI (libopenmpi-dev)".
+void* module_symbol(const std::string& file, const char* symbol, const std::string& needs,
+                    const std::filesystem::path& folder = {});
+
+// The same where the module has been loaded already, otherwise nullptr.
+void* loaded_module_symbol(const std::string& file, const char* symbol);
+
+}  // namespace speedrun
