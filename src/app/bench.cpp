@@ -73,7 +73,8 @@ int bench_step(const cxxopts::ParseResult& options) {
     if (tokens < 1 || steps < 1) throw UserError("bench step: --tokens and --steps must be positive");
     const int64_t threads = set_threads(config.runtime);
     const auto model = make_model(config, std::nullopt, tokens);
-    Optimizer optimizer(config, model->parameters());
+    const auto communicator = make_self_communicator();
+    Optimizer optimizer(config, model->parameters(), *communicator);
     const Batch batch = synthetic_batch(config, tokens, options["document"].as<int64_t>());
     time_steps(*model, optimizer, config, batch, 2);  // workspaces and kernels
     const StepTimes times = time_steps(*model, optimizer, config, batch, steps);

@@ -29,7 +29,8 @@ int run_eval(int argc, char** argv) {
     set_threads(config.runtime);
     const ValLoader loader(find_shards(config.data.val), val_layout(config.data), config.data.val_tokens);
     const auto model = make_model(config, saved.weights, config.data.val_micro_batch_tokens);
-    std::printf("val_loss:%.6f val_tokens:%lld\n", validate(*model, loader, final_attention(config, *model)),
+    std::printf("val_loss:%.6f val_tokens:%lld\n",
+                validate(*model, loader, final_attention(config, *model), *make_self_communicator()),
                 static_cast<long long>(config.data.val_tokens));
     return 0;
 }

@@ -86,7 +86,9 @@ int train(const cxxopts::ParseResult& options, const std::string& command_line) 
     config_file.write(config.resolved_json + "\n");
     config_file.commit();
 
-    Trainer trainer(config, *model, train_shards, val_shards, {options["diagnostics"].as<int64_t>()});
+    const auto communicator = make_self_communicator();
+    Trainer trainer(config, *model, *communicator, train_shards, val_shards,
+                    {.diagnostics_every = options["diagnostics"].as<int64_t>(), .at_step = {}});
     const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
     Reporter reporter(dir, describe(config, command_line, threads, train_shards, val_shards),
                       config.schedule.total_steps(), gemm_flop_per_token(config.model), peak);
@@ -98,7 +100,7 @@ int train(const cxxopts::ParseResult& options, const std::string& command_line) 
     };
     RunEnd end{};
     try {
-        end = trainer.run(reporter, interrupt);
+        end = trainer.run(&reporter, interrupt);
     } catch (const NonFiniteLoss& error) {
         reporter.note(error.what());
         leave();

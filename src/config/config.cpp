@@ -45,6 +45,11 @@ const ParamConfig& ModelConfig::param(const std::string& name) const {
     return *found;
 }
 
+bool ModelConfig::multiplied(const ParamConfig& param) const {
+    const bool table = param.name == input.token || param.name == input.value_embeds;
+    return param.shape.size() >= 2 && (!table || param.name == output.head);
+}
+
 Config load_config(const std::filesystem::path& file, std::span<const std::string> overrides) {
     Origins origins;
     Json root = read_with_parents(file, origins);
@@ -57,6 +62,7 @@ Config load_config(const std::filesystem::path& file, std::span<const std::strin
     validate_layers(config.model, report);
     validate_data(config, report);
     validate_optimizer(config, report);
+    validate_comm(config, report);
     validate_schedule(config, report);
     sort_rows(config);
     config.resolved_json = pretty_json(write_config(config)) + "\n";

@@ -139,6 +139,8 @@ struct ModelConfig {
     } output;
 
     const ParamConfig& param(const std::string& name) const;  // InternalError if there is none
+    // Whether matmuls read it, so that it has a copy in the activations' dtype; tables are looked up instead.
+    bool multiplied(const ParamConfig& param) const;
 };
 
 // ---- objective, numerics
@@ -203,9 +205,22 @@ struct OptimParamConfig {
     int64_t var_reduce_dim = -2;           // normuon: dimension the second moment averages over, -1 or -2
 };
 
+// How ranks exchange gradients and parameters. A bucket is what one reduce-scatter and one all-gather carry:
+// a parameter, or ranges of dimension 0 of several that follow each other, as "attn_qkvo+mlp_fc[0:6]".
+struct CommConfig {
+    enum class Launch {
+        at_step,       // reductions start when backward is done
+        on_grad_ready  // each as soon as backward has finished the bucket's gradients (record 44's hooks)
+    } launch = Launch::at_step;
+    std::vector<std::string> scatter_order;  // every parameter in one bucket; empty: one a parameter, in the
+                                             // model's order
+    std::vector<std::string> work_order;     // the same buckets as they are updated; empty: scatter_order
+};
+
 struct OptimizerConfig {
     AdamConfig adam;
     NorMuonConfig normuon;
+    CommConfig comm;
     std::vector<OptimParamConfig> params;  // one for every model parameter, in the model's order
 };
 

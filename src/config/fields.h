@@ -56,6 +56,7 @@ class Fields {
     virtual void text(Key key, std::string& value) = 0;  // not empty where given
     virtual void pick(Key key, size_t& index, std::span<const char* const> names) = 0;
     virtual void integers(Key key, std::vector<int64_t>& values, IntRange range) = 0;
+    virtual void texts(Key key, std::vector<std::string>& values) = 0;
     // One number alone may stand for a list of one.
     virtual void numbers(Key key, std::vector<double>& values, NumberRange range, Count count) = 0;
     // Sizes: numbers, "d_model" or "4*d_model".

@@ -152,6 +152,16 @@ void Reader::integers(Key key, std::vector<int64_t>& values, IntRange range) {
         values.push_back(to_integer(join_path(at(key), values.size()), item, range));
 }
 
+void Reader::texts(Key key, std::vector<std::string>& values) {
+    const Json* json = find_array(key, {1, 1024}, "strings");
+    if (json == nullptr) return;
+    values.clear();
+    for (const Json& item : *json) {
+        if (!item.is_string()) fail_type(join_path(at(key), values.size()), item, "a string");
+        values.push_back(item.get<std::string>());
+    }
+}
+
 void Reader::numbers(Key key, std::vector<double>& values, NumberRange range, Count count) {
     if (const auto found = object_.find(key.name);
         count.min == 1 && found != object_.end() && found->is_number()) {

@@ -55,6 +55,9 @@ class Schema final : public Fields {
     void integers(Key key, std::vector<int64_t>&, IntRange range) override {
         add(key, array_of(integer_schema(range), {1, 1024}));
     }
+    void texts(Key key, std::vector<std::string>&) override {
+        add(key, array_of({{"type", "string"}, {"minLength", 1}}, {1, 1024}));
+    }
     void numbers(Key key, std::vector<double>&, NumberRange range, Count count) override {
         Json list = array_of(number_schema(range), count);
         add(key, count.min == 1 ? either(number_schema(range), std::move(list)) : std::move(list));

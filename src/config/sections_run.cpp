@@ -68,6 +68,21 @@ void visit_optim_param(Fields& f, OptimParamConfig& row) {
               row.var_reduce_dim, {-2, -1});
 }
 
+void visit_comm(Fields& f, CommConfig& comm) {
+    f.choice({"launch", "when reductions start: after backward, or as soon as a bucket's gradients are done",
+              optional_key},
+             comm.launch, std::array{"at_step", "on_grad_ready"});
+    f.texts(
+        {"scatter_order",
+         "buckets in the order of their reductions: \"embed\", \"attn_qkvo+mlp_fc[0:6]\"; without it, one a "
+         "parameter",
+         optional_key},
+        comm.scatter_order);
+    f.texts({"work_order", "the same buckets in the order of their updates; without it, scatter_order",
+             optional_key},
+            comm.work_order);
+}
+
 void visit_stage(Fields& f, Stage& stage) {
     f.integer({"start", "first step"}, stage.start, steps_range);
     f.integer({"batch_tokens", "tokens of a step, a multiple of data.micro_batch_tokens"}, stage.batch_tokens,
@@ -136,6 +151,8 @@ void visit_optimizer(Fields& f, OptimizerConfig& optimizer) {
     f.object({"normuon", "the matrix rule"}, [&](Fields& muon) { visit_normuon(muon, optimizer.normuon); });
     f.named_objects({"params", "one row for each of model.params"}, optimizer.params,
                     &OptimParamConfig::param, visit_optim_param);
+    f.object({"comm", "how ranks exchange gradients and parameters", optional_key},
+             [&](Fields& comm) { visit_comm(comm, optimizer.comm); });
 }
 
 void visit_schedule(Fields& f, ScheduleConfig& schedule) {

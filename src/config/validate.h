@@ -11,6 +11,8 @@ void validate_params(const ModelConfig& model,
 void validate_layers(const ModelConfig& model,
                      const Report& report);  // what input, layers and output refer to
 void validate_optimizer(const Config& config, const Report& report);
+// Buckets hold every parameter once, and each what one collective can carry.
+void validate_comm(const Config& config, const Report& report);
 void validate_schedule(const Config& config, const Report& report);
 
 }  // namespace speedrun

@@ -21,6 +21,10 @@ void check_row(const OptimParamConfig& row, const ParamConfig& param, const Repo
         report.fail("optimizer.params." + row.param + ".matrix_view", "does not hold the parameter",
                     {Json(view).dump(),
                      "[matrices, rows, cols] with as many elements as " + Json(param.shape).dump(), ""});
+    if (row.matrix_view[0] % param.shape[0] != 0)
+        report.fail("optimizer.params." + row.param + ".matrix_view", "splits matrices over dimension 0",
+                    {std::to_string(row.matrix_view[0]) + " matrices",
+                     "a multiple of the parameter's " + std::to_string(param.shape[0]) + " entries", ""});
 }
 
 }  // namespace

@@ -39,6 +39,9 @@ class Writer final : public Fields {
     void integers(Key key, std::vector<int64_t>& values, IntRange) override {
         if (!values.empty()) object_[key.name] = values;
     }
+    void texts(Key key, std::vector<std::string>& values) override {
+        if (!values.empty()) object_[key.name] = values;
+    }
     void numbers(Key key, std::vector<double>& values, NumberRange, Count) override {
         if (values.size() == 1) {
             object_[key.name] = values[0];

@@ -34,8 +34,11 @@ DataLayout val_layout(const DataConfig& data) {
     return layout_of(data, data.val_micro_batch_tokens);
 }
 
-TrainLoader::TrainLoader(std::vector<std::filesystem::path> shards, DataLayout layout, ReadAhead read_ahead)
-    : shards_(std::move(shards), layout, read_ahead), layout_(layout) {}
+TrainLoader::TrainLoader(std::vector<std::filesystem::path> shards, DataLayout layout, RowShare share,
+                         ReadAhead read_ahead)
+    : shards_(std::move(shards), layout, read_ahead), layout_(layout), share_(share) {
+    check(share.index >= 0 && share.index < share.count, "a share of the rows is one of several");
+}
 
 std::pair<StepPlan, int64_t> TrainLoader::plan_next(const StepShape& shape) {
     const int64_t rows = rows_per_step(shape, layout_);
@@ -53,9 +56,13 @@ std::pair<StepPlan, int64_t> TrainLoader::plan_next(const StepShape& shape) {
 std::vector<Batch> TrainLoader::next_step(const StepShape& shape) {
     const auto [plan, index] = plan_next(shape);
     const IndexedShard& shard = shards_.at(index);
+    const auto rows = static_cast<int64_t>(plan.rows.size());
+    check(rows % share_.count == 0, "a step's rows divide over the ranks");
+    const int64_t own = rows / share_.count;
     std::vector<Batch> batches;
-    batches.reserve(plan.rows.size());
-    for (const auto& row : plan.rows) batches.push_back(make_train_batch(shard.shard.tokens(), row, layout_));
+    for (int64_t row = share_.index * own; row < (share_.index + 1) * own; ++row)
+        batches.push_back(
+            make_train_batch(shard.shard.tokens(), plan.rows[static_cast<size_t>(row)], layout_));
     position_ = {index, plan.next_document, position_.step + 1};
     return batches;
 }

@@ -25,15 +25,20 @@ struct LoaderPosition {
     bool operator==(const LoaderPosition&) const = default;
 };
 
+// The rows of a step that one rank reads: with `count` ranks, the index-th of as many equal runs.
+struct RowShare {
+    int64_t index = 0, count = 1;
+};
+
 // BOS-aligned training batches. Which tokens a step gets does not depend on the number of ranks: when a shard
 // runs out within a step, all rows of that step's call are dropped and the step is taken from the next shard.
 class TrainLoader {
   public:
     // Throws UserError if a shard is bad when it is reached (the first one: at the first step).
-    TrainLoader(std::vector<std::filesystem::path> shards, DataLayout layout,
+    TrainLoader(std::vector<std::filesystem::path> shards, DataLayout layout, RowShare share = {},
                 ReadAhead read_ahead = ReadAhead::no);
 
-    // All rows of the next step, batch_tokens / T of them in rank order. UserError if the shards are used up
+    // This share of the next step's batch_tokens / T rows, in order. UserError if the shards are used up
     // or a row has more documents than cu_seqlens has room for; the position is then unchanged.
     std::vector<Batch> next_step(const StepShape& shape);
 
@@ -46,6 +51,7 @@ class TrainLoader {
 
     ShardSequence shards_;
     DataLayout layout_;
+    RowShare share_;
     LoaderPosition position_;
 };
 

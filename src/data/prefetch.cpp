@@ -7,8 +7,8 @@
 namespace speedrun {
 
 PrefetchingLoader::PrefetchingLoader(std::vector<std::filesystem::path> shards, DataLayout layout,
-                                     std::vector<StepShape> steps, size_t depth)
-    : steps_(std::move(steps)), depth_(depth), loader_(std::move(shards), layout, ReadAhead::yes) {
+                                     std::vector<StepShape> steps, RowShare share, size_t depth)
+    : steps_(std::move(steps)), depth_(depth), loader_(std::move(shards), layout, share, ReadAhead::yes) {
     check(depth_ > 0, "a prefetching loader holds at least one step");
     start();
 }

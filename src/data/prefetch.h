@@ -20,12 +20,12 @@ class PrefetchingLoader {
   public:
     // steps[i] is the shape of step i. `depth` steps are held ready.
     PrefetchingLoader(std::vector<std::filesystem::path> shards, DataLayout layout,
-                      std::vector<StepShape> steps, size_t depth = 2);
+                      std::vector<StepShape> steps, RowShare share = {}, size_t depth = 2);
     ~PrefetchingLoader();
     PrefetchingLoader(const PrefetchingLoader&) = delete;
     PrefetchingLoader& operator=(const PrefetchingLoader&) = delete;
 
-    // All rows of the next step. Rethrows what the thread met when its step's turn has come; InternalError
+    // This share of the next step. Rethrows what the thread met when its step's turn has come; InternalError
     // past the last.
     std::vector<Batch> next_step();
 

@@ -38,6 +38,8 @@ AttentionLayer::AttentionLayer(BuildContext& build, const AttentionConfig& attn,
     gated_ = activation({heads_, head_dim_});
     out_ = activation({d_});
     outputs_ = {qkv_, q_, k_, v_, q_rstd_, k_rstd_, y_, lse_, gate_, gated_, out_};
+    trained_ = {{attn.param, bank_index_}};
+    if (attn.out_gate) trained_.push_back({attn.out_gate->param, gate_index_});
     for (const ValueId id : {normed_, qkv_, q_, k_, v_, q_rstd_, k_rstd_, y_, lse_, gate_, gated_}) {
         values.read_in_forward(id, build.layer);
         values.keep_for_backward(id);

@@ -2,8 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <set>
 #include <utility>
 
+#include "config/comm.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -11,10 +14,11 @@ namespace speedrun {
 GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
     : model_(config.model),
       device_(device),
-      parameters_(config.model, config.numerics, device),
+      parameters_(config.model, config.numerics, device, contiguous_runs(config)),
       rotary_(config.model, config.schedule.block_size, max_tokens, device) {
     rotary_.reset(config.schedule.stages.front().window_long);
     compile(model_, config.numerics.activations == Dtype::bf16 ? at::kBFloat16 : at::kFloat);
+    find_completions();
 }
 
 // ---- the plan becomes a flat list
@@ -52,6 +56,23 @@ void GPT::compile(const ModelConfig& model, at::ScalarType activations) {
     add(std::make_unique<HeadLayer>(build, head_input_));
     coefficients_.finish(device_);
     workspace_ = std::make_unique<Workspace>(values.specs(), device_);
+}
+
+// Backward goes through the layers in reverse, so the first layer that trains an entry completes it. What
+// none of them trains waits for the coefficients, which train the scalars.
+void GPT::find_completions() {
+    std::set<BankEntry> claimed;
+    completed_.resize(layers_.size() + 1);
+    for (size_t i = 0; i < layers_.size(); ++i)
+        for (const BankEntry& entry : layers_[i]->trained())
+            if (claimed.insert(entry).second) completed_[i].push_back(entry);
+    for (const ParamConfig& param : model_.params) {
+        const bool by_entry = std::ranges::any_of(
+            claimed, [&](const BankEntry& entry) { return entry.param == param.name && entry.index >= 0; });
+        if (!by_entry && !claimed.contains({param.name})) completed_.back().push_back({param.name});
+        for (int64_t k = 0; by_entry && k < param.shape[0]; ++k)
+            if (!claimed.contains({param.name, k})) completed_.back().push_back({param.name, k});
+    }
 }
 
 ValueId GPT::compile_layer(BuildContext& build, const LayerConfig& layer, ValueId x) {
@@ -126,15 +147,22 @@ void GPT::run_forward(Pass& pass, bool training) const {
     }
 }
 
-at::Tensor GPT::forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale) {
+at::Tensor GPT::forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale,
+                                 const GradReady& grad_ready) {
     Pass pass = make_pass(batch, settings);
     pass.grad_scale = grad_scale;
     run_forward(pass, /*training=*/true);
-    for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
-        (*layer)->backward(pass);
-        for (const ValueId id : (*layer)->outputs()) workspace_->release(id);
+    const auto report = [&](const std::vector<BankEntry>& completed) {
+        if (!grad_ready) return;
+        for (const BankEntry& entry : completed) grad_ready(entry.param, entry.index);
+    };
+    for (size_t i = layers_.size(); i-- > 0;) {
+        layers_[i]->backward(pass);
+        for (const ValueId id : layers_[i]->outputs()) workspace_->release(id);
+        report(completed_[i]);
     }
     coefficients_.backward(parameters_);
+    report(completed_.back());
     return pass.loss_per_token.sum(at::kDouble);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -19,6 +20,10 @@ struct AttentionSettings {
     int64_t yarn_window = 0;                    // blocks
 };
 
+// Called when backward has completed the gradient of an entry of a parameter's dimension 0 (-1: of all of
+// it).
+using GradReady = std::function<void(const std::string& param, int64_t index)>;
+
 // The model of a layer plan: parameters, and the flat list of layers that forward walks in order and backward
 // in reverse.
 class GPT {
@@ -31,8 +36,10 @@ class GPT {
     Rotary& rotary() { return rotary_; }
 
     // Adds grad_scale * d(sum of the tokens' losses)/dp to every parameter's gradient; returns the sum of
-    // losses (fp64, 0-dim, on the device).
-    at::Tensor forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale);
+    // losses (fp64, 0-dim, on the device). Backward reports each gradient to `grad_ready` when this pass will
+    // not touch it again.
+    at::Tensor forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale,
+                                const GradReady& grad_ready = {});
 
     // Mean loss of a micro-batch (fp64, 0-dim, on the device); no gradients, head without FP8.
     at::Tensor evaluate(const Batch& batch, const AttentionSettings& settings);
@@ -45,6 +52,7 @@ class GPT {
     int64_t activation_bytes() const { return workspace_->allocated_bytes(); }
 
   private:
+    void find_completions();
     void compile(const ModelConfig& model, at::ScalarType activations);
     ValueId compile_layer(BuildContext& build, const LayerConfig& layer, ValueId x);
     Pass make_pass(const Batch& batch, const AttentionSettings& settings);
@@ -56,6 +64,8 @@ class GPT {
     Rotary rotary_;
     CoefficientTable coefficients_;
     std::vector<std::unique_ptr<Layer>> layers_;
+    // What is complete after each layer's backward; the last element: after that of the coefficients.
+    std::vector<std::vector<BankEntry>> completed_;
     std::map<std::string, ValueId> names_;  // while compiling: what the plan's sources mean
     ValueId head_input_ = -1;
     std::unique_ptr<Workspace> workspace_;

@@ -42,6 +42,8 @@ InputLayer::InputLayer(BuildContext& build)
     rstd_ = values.declare({}, at::kFloat);
     x0_ = values.declare({d}, build.activations);
     outputs_ = {embedded_, gate_, smeared_, rstd_, x0_};
+    trained_ = {{table_}};
+    if (smear_) trained_.push_back({smear_->gate.param});
     if (smear_) lambda_ = build.coefficients.add(smear_->lambda);
     for (const ValueId id : {embedded_, gate_, smeared_, rstd_}) {
         values.read_in_forward(id, build.layer);
@@ -83,6 +85,7 @@ ValueEmbedLayer::ValueEmbedLayer(BuildContext& build, int64_t table)
     : param_(build.model.input.value_embeds), table_(table) {
     out_ = build.values.declare({build.model.d_model}, build.activations);
     outputs_ = {out_};
+    trained_ = {{param_, table_}};
 }
 
 void ValueEmbedLayer::forward(Pass& pass) const {
@@ -182,6 +185,7 @@ MlpLayer::MlpLayer(BuildContext& build, const MlpConfig& mlp, int64_t model_laye
     post_ = values.declare({hidden}, build.activations);
     out_ = values.declare({build.model.d_model}, build.activations);
     outputs_ = {pre_, post_, out_};
+    trained_ = {{mlp.fc, fc_index_}, {mlp.proj, proj_index_}};
     for (const ValueId id : {normed_, pre_, post_}) {
         values.read_in_forward(id, build.layer);
         values.keep_for_backward(id);
@@ -219,6 +223,7 @@ HeadLayer::HeadLayer(BuildContext& build, ValueId normed)
       softcap_{build.model.output.softcap_a, build.model.output.softcap_b, build.model.output.softcap_c},
       normed_(normed) {
     build.values.read_in_forward(normed_, build.layer);
+    trained_ = {{param_}};
 }
 
 void HeadLayer::forward(Pass& pass) const {

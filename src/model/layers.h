@@ -30,14 +30,24 @@ struct Pass {
     at::Tensor loss_per_token;  // fp32 [T], written by the head
 };
 
+// An entry of a parameter's dimension 0; index -1: all of it.
+struct BankEntry {
+    std::string param;
+    int64_t index = -1;
+    auto operator<=>(const BankEntry&) const = default;
+};
+
 class Layer {
   public:
     virtual ~Layer() = default;
     virtual void forward(Pass& pass) const = 0;
     virtual void backward(Pass& pass) const = 0;
     const std::vector<ValueId>& outputs() const { return outputs_; }
+    // What its backward adds gradients to.
+    const std::vector<BankEntry>& trained() const { return trained_; }
 
   protected:
+    std::vector<BankEntry> trained_;
     std::vector<ValueId> outputs_;  // values whose producer this is: released after its backward
 };
 

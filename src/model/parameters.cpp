@@ -20,9 +20,19 @@ int64_t product(std::span<const int64_t> shape) {
     return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
 
-bool read_by_matmul(const ModelConfig& model, const ParamConfig& config) {
-    const bool table = config.name == model.input.token || config.name == model.input.value_embeds;
-    return config.shape.size() >= 2 && (!table || config.name == model.output.head);
+// Tensors of these shapes one after the other in one piece of memory.
+std::vector<at::Tensor> carve(const std::vector<std::vector<int64_t>>& shapes,
+                              const at::TensorOptions& options) {
+    int64_t total = 0;
+    for (const auto& shape : shapes) total += product(shape);
+    const at::Tensor memory = at::empty({total}, options);
+    std::vector<at::Tensor> tensors;
+    int64_t at = 0;
+    for (const auto& shape : shapes) {
+        tensors.push_back(memory.narrow(0, at, product(shape)).view(shape));
+        at += product(shape);
+    }
+    return tensors;
 }
 
 }  // namespace
@@ -37,15 +47,36 @@ int64_t bank_index(const ParamConfig& param, int64_t layer) {
     return found - param.layers.begin();
 }
 
-ParameterTable::ParameterTable(const ModelConfig& model, const NumericsConfig& numerics, at::Device device) {
+ParameterTable::ParameterTable(const ModelConfig& model, const NumericsConfig& numerics, at::Device device,
+                               const std::vector<std::vector<std::string>>& contiguous) {
+    for (const ParamConfig& config : model.params) parameters_.push_back({config, {}, {}, {}});
+    for (const auto& run : contiguous) allocate(run, model, numerics, device);
+    for (const ParamConfig& config : model.params)
+        if (!(*this)[config.name].value.defined()) allocate({config.name}, model, numerics, device);
+}
+
+void ParameterTable::allocate(const std::vector<std::string>& run, const ModelConfig& model,
+                              const NumericsConfig& numerics, at::Device device) {
+    const ParamConfig& first = (*this)[run.front()].config;
+    const bool all_fp32 = numerics.params == NumericsConfig::Params::fp32;
+    const at::ScalarType dtype = all_fp32 ? at::kFloat : scalar_type(first.dtype);
     const at::ScalarType activations = scalar_type(numerics.activations);
-    for (const ParamConfig& config : model.params) {
-        const bool all_fp32 = numerics.params == NumericsConfig::Params::fp32;
-        const auto options = at::device(device).dtype(all_fp32 ? at::kFloat : scalar_type(config.dtype));
-        Parameter parameter{config, at::empty(config.shape, options), at::zeros(config.shape, options), {}};
-        const bool copy = read_by_matmul(model, config) && parameter.value.scalar_type() != activations;
-        parameter.used = copy ? at::empty(config.shape, options.dtype(activations)) : parameter.value;
-        parameters_.push_back(std::move(parameter));
+    const bool copied = model.multiplied(first) && dtype != activations;
+    std::vector<std::vector<int64_t>> shapes;
+    for (const std::string& name : run) {
+        const ParamConfig& config = (*this)[name].config;
+        check(config.dtype == first.dtype && model.multiplied(config) == model.multiplied(first),
+              name + " cannot share memory with " + first.name);
+        shapes.push_back(config.shape);
+    }
+    const auto values = carve(shapes, at::device(device).dtype(dtype));
+    const auto grads = carve(shapes, at::device(device).dtype(dtype));
+    const auto copies = copied ? carve(shapes, at::device(device).dtype(activations)) : values;
+    for (size_t i = 0; i < run.size(); ++i) {
+        Parameter& parameter = (*this)[run[i]];
+        parameter.value = values[i];
+        parameter.grad = grads[i].zero_();
+        parameter.used = copied ? copies[i] : parameter.value;
     }
 }
 

@@ -25,8 +25,10 @@ class ParameterTable {
   public:
     // Allocates values (uninitialised), zero gradients, and compute copies where activations differ from the
     // master dtype for parameters of two dimensions or more that matmuls read (embedding tables are looked
-    // up, not multiplied: their `used` is `value`).
-    ParameterTable(const ModelConfig& model, const NumericsConfig& numerics, at::Device device);
+    // up, not multiplied: their `used` is `value`). The parameters of each run in `contiguous` follow each
+    // other in memory: values, gradients and copies alike.
+    ParameterTable(const ModelConfig& model, const NumericsConfig& numerics, at::Device device,
+                   const std::vector<std::vector<std::string>>& contiguous = {});
 
     Parameter& operator[](const std::string& name);  // InternalError if there is none
     const Parameter& operator[](const std::string& name) const;
@@ -38,6 +40,9 @@ class ParameterTable {
     int64_t count() const;  // elements in all
 
   private:
+    void allocate(const std::vector<std::string>& run, const ModelConfig& model,
+                  const NumericsConfig& numerics, at::Device device);
+
     std::vector<Parameter> parameters_;
 };
 

@@ -2,35 +2,174 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "util/error.h"
 
 namespace speedrun {
+namespace {
 
-Optimizer::Optimizer(const Config& config, ParameterTable& table)
-    : table_(table), adam_step_(at::zeros({1}, at::kLong)) {
-    for (const OptimParamConfig& row : config.optimizer.params) {
-        const Parameter& parameter = table[row.param];
-        const bool added =
-            row.rule == OptimParamConfig::Rule::adam
-                ? adam_.try_emplace(row.param, config.optimizer.adam, row, parameter).second
-                : normuon_.try_emplace(row.param, config.optimizer.normuon, row, parameter).second;
-        check(added, row.param + " has two rows in the optimizer's table");
+using Rule = OptimParamConfig::Rule;
+
+// `pieces` of `which` (value, grad or used) as one 1-D tensor; they follow each other in memory.
+at::Tensor whole(ParameterTable& table, const Bucket& bucket, at::Tensor Parameter::*which) {
+    const Piece& first = bucket.pieces.front();
+    const at::Tensor& tensor = table[first.param].*which;
+    const int64_t start = tensor.storage_offset() + first.begin * bucket.unit_elements;
+    int64_t next = start;
+    for (const Piece& piece : bucket.pieces) {
+        const at::Tensor& part = table[piece.param].*which;
+        check(part.is_alias_of(tensor) && part.storage_offset() + piece.begin * bucket.unit_elements == next,
+              bucket.name + ": its parts do not follow each other in memory");
+        next += (piece.end - piece.begin) * bucket.unit_elements;
     }
-    check(adam_.size() + normuon_.size() == table.all().size(),
-          "a parameter has no row, or two, in the optimizer's table");
+    return tensor.as_strided({next - start}, {1}, start);
 }
 
-void Optimizer::step(const StepSettings& settings) {
-    const int64_t t = adam_step_.item<int64_t>() + 1;
-    for (Parameter& parameter : table_.all()) {
-        const auto matrix_rule = normuon_.find(parameter.config.name);
-        if (matrix_rule != normuon_.end()) {
-            matrix_rule->second.step(parameter, settings.lr_scale, settings.muon_momentum);
-        } else if (settings.adam_steps) {
-            adam_.at(parameter.config.name).step(parameter, settings.lr_scale, t);
-        }
+// Units [begin, end) of a tensor; a matrix bank keeps its shape but for dimension 0, a table becomes rows.
+at::Tensor units(const at::Tensor& tensor, const Piece& piece, Rule rule) {
+    const bool rows = rule == Rule::adam && tensor.dim() >= 2;
+    return (rows ? tensor.view({-1, tensor.size(-1)}) : tensor)
+        .narrow(0, piece.begin, piece.end - piece.begin);
+}
+
+Parameter part_of(const Parameter& parameter, const Piece& piece, Rule rule) {
+    Parameter part{
+        parameter.config, units(parameter.value, piece, rule), units(parameter.grad, piece, rule), {}};
+    const bool copied = !parameter.used.is_same(parameter.value);
+    part.used = copied ? units(parameter.used, piece, rule) : part.value;
+    return part;
+}
+
+OptimParamConfig row_of_part(const Config& config, const ParamConfig& param, const Piece& piece) {
+    OptimParamConfig row = *std::ranges::find(config.optimizer.params, param.name, &OptimParamConfig::param);
+    row.matrix_view[0] = row.matrix_view[0] / param.shape[0] * (piece.end - piece.begin);
+    return row;
+}
+
+}  // namespace
+
+double gradient_scale(const ObjectiveConfig& objective, int64_t world_size) {
+    switch (objective.accumulation) {
+        case ObjectiveConfig::Accumulation::sum_then_divide:
+            return 1 / objective.grad_divisor;
+        case ObjectiveConfig::Accumulation::divide_then_sum:
+            return 1;
+        case ObjectiveConfig::Accumulation::sum:
+            return 1 / static_cast<double>(world_size);
     }
-    if (settings.adam_steps) adam_step_.fill_(t);
+    throw InternalError("no such accumulation");
+}
+
+Optimizer::Optimizer(const Config& config, ParameterTable& table, Communicator& communicator)
+    : table_(table),
+      communicator_(communicator),
+      on_grad_ready_(config.optimizer.comm.launch == CommConfig::Launch::on_grad_ready),
+      scale_(gradient_scale(config.objective, communicator.world_size())),
+      adam_step_(at::zeros({1}, at::kLong)) {
+    for (const Parameter& parameter : table.all())
+        check(
+            std::ranges::count(config.optimizer.params, parameter.config.name, &OptimParamConfig::param) == 1,
+            parameter.config.name + " has no row, or two, in the optimizer's table");
+    Ownership plan = plan_ownership(config, communicator.world_size());
+    for (const Bucket& bucket : plan.buckets) buckets_.push_back(make_bucket(config, bucket));
+    work_order_ = std::move(plan.work_order);
+}
+
+Optimizer::BucketState Optimizer::make_bucket(const Config& config, const Bucket& bucket) {
+    BucketState state{bucket,
+                      whole(table_, bucket, &Parameter::value),
+                      whole(table_, bucket, &Parameter::grad),
+                      whole(table_, bucket, &Parameter::used),
+                      bucket.counts(),
+                      {},
+                      0,
+                      {},
+                      {}};
+    for (const Piece& piece : bucket.owned_by(communicator_.rank())) {
+        const Parameter& parameter = table_[piece.param];
+        Parameter part = part_of(parameter, piece, bucket.rule);
+        const OptimParamConfig row = row_of_part(config, parameter.config, piece);
+        const auto& optimizer = config.optimizer;
+        if (bucket.rule == Rule::adam)
+            state.shards.push_back({piece, part, Adam(optimizer.adam, row, part)});
+        else
+            state.shards.push_back({piece, part, NorMuon(optimizer.normuon, row, part)});
+    }
+    return state;
+}
+
+bool Optimizer::steps(const BucketState& bucket, const StepSettings& settings) const {
+    return bucket.bucket.rule != Rule::adam || settings.adam_steps;
+}
+
+void Optimizer::begin(const StepSettings& settings) {
+    launching_ = true;
+    adam_launching_ = settings.adam_steps;
+    for (BucketState& bucket : buckets_) bucket.units_missing = bucket.bucket.total_units();
+}
+
+void Optimizer::grad_ready(const std::string& param, int64_t index) {
+    if (!on_grad_ready_ || !launching_) return;
+    const at::Tensor& grad = table_[param].grad;
+    for (BucketState& bucket : buckets_) {
+        if (bucket.bucket.rule == Rule::adam && !adam_launching_) continue;
+        const int64_t entry = grad.numel() / grad.size(0) / bucket.bucket.unit_elements;  // units of one
+        const int64_t begin = index < 0 ? 0 : index * entry;
+        const int64_t end = index < 0 ? grad.size(0) * entry : begin + entry;
+        int64_t completed = 0;
+        for (const Piece& piece : bucket.bucket.pieces)
+            if (piece.param == param)
+                completed += std::max<int64_t>(0, std::min(end, piece.end) - std::max(begin, piece.begin));
+        bucket.units_missing -= completed;
+        if (completed > 0 && bucket.units_missing == 0) reduce(bucket);
+    }
+}
+
+void Optimizer::reduce(BucketState& bucket) {
+    bucket.reduction = communicator_.reduce_scatter(bucket.grad, bucket.counts, bucket.bucket.name);
+}
+
+// Reductions run beside the updates of buckets before theirs, gathers beside those of buckets after.
+void Optimizer::step(const StepSettings& settings) {
+    launching_ = false;
+    const int64_t adam_step = adam_step_.item<int64_t>() + 1;
+    for (BucketState& bucket : buckets_)
+        if (steps(bucket, settings) && !bucket.reduction) reduce(bucket);
+    for (const size_t index : work_order_) {
+        BucketState& bucket = buckets_[index];
+        if (!steps(bucket, settings)) continue;
+        bucket.reduction->wait();
+        bucket.reduction.reset();
+        update(bucket, settings, adam_step);
+        bucket.gathering = communicator_.all_gather(bucket.used, bucket.counts, bucket.bucket.name);
+    }
+    for (const size_t index : work_order_) {
+        BucketState& bucket = buckets_[index];
+        if (!bucket.gathering) continue;
+        if (communicator_.world_size() > 1) bucket.grad.zero_();
+        bucket.gathering->wait();
+        bucket.gathering.reset();
+    }
+    if (settings.adam_steps) adam_step_.fill_(adam_step);
+}
+
+void Optimizer::update(BucketState& bucket, const StepSettings& settings, int64_t adam_step) {
+    for (Shard& shard : bucket.shards) {
+        if (scale_ != 1) shard.part.grad.mul_(scale_);
+        if (auto* normuon = std::get_if<NorMuon>(&shard.rule))
+            normuon->step(shard.part, settings.lr_scale, settings.muon_momentum);
+        else
+            std::get<Adam>(shard.rule).step(shard.part, settings.lr_scale, adam_step);
+    }
+}
+
+void Optimizer::gather_values() {
+    for (BucketState& bucket : buckets_) {
+        const bool copied = !bucket.used.is_alias_of(bucket.value);
+        if (copied)
+            communicator_.all_gather(bucket.value, bucket.counts, bucket.bucket.name + " masters")->wait();
+    }
 }
 
 void Optimizer::reset() {
@@ -39,20 +178,29 @@ void Optimizer::reset() {
 
 std::vector<NamedTensor> Optimizer::state() const {
     std::vector<NamedTensor> parts;
-    for (const Parameter& parameter : table_.all()) {
-        const std::string& name = parameter.config.name;
-        if (const auto found = normuon_.find(name); found != normuon_.end()) {
-            parts.push_back({name + ".momentum", found->second.momentum()});
-            const at::Tensor& moment = found->second.second_moment();
-            if (moment.defined()) parts.push_back({name + ".second_moment", moment});
-        } else {
-            const Adam& adam = adam_.at(name);
-            parts.push_back({name + ".exp_avg", adam.exp_avg()});
-            parts.push_back({name + ".exp_avg_sq", adam.exp_avg_sq()});
+    for (const BucketState& bucket : buckets_) {
+        for (const Shard& shard : bucket.shards) {
+            const auto add = [&](const std::string& what, const at::Tensor& tensor) {
+                if (tensor.defined()) parts.push_back({shard.piece.param + what, tensor, shard.piece.begin});
+            };
+            if (const auto* normuon = std::get_if<NorMuon>(&shard.rule)) {
+                add(".momentum", normuon->momentum());
+                add(".second_moment", normuon->second_moment());
+            } else {
+                const Adam& adam = std::get<Adam>(shard.rule);
+                add(".exp_avg", adam.exp_avg());
+                add(".exp_avg_sq", adam.exp_avg_sq());
+            }
         }
     }
     parts.push_back({"adam.step", adam_step_});
     return parts;
+}
+
+int64_t Optimizer::state_bytes() const {
+    int64_t bytes = 0;
+    for (const NamedTensor& part : state()) bytes += static_cast<int64_t>(part.tensor.nbytes());
+    return bytes;
 }
 
 }  // namespace speedrun

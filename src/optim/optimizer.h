@@ -1,46 +1,90 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include <map>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "config/config.h"
+#include "dist/communicator.h"
 #include "model/parameters.h"
 #include "optim/adam.h"
 #include "optim/normuon.h"
+#include "optim/ownership.h"
 #include "optim/schedule.h"
 
 namespace speedrun {
 
-// A piece of the optimizer's state, sharing its memory: copy_ into `tensor` restores it.
+// A piece of the optimizer's state on this rank, sharing its memory: copy_ into `tensor` restores it.
 struct NamedTensor {
     std::string name;
     at::Tensor tensor;
+    int64_t begin = 0;  // first unit (see Piece) of the parameter that it belongs to
 };
 
-// All update rules of a run and their state, over a table that must outlive it.
+// What the sum of gradients over a step's micro-batches and ranks is multiplied by before it is used.
+double gradient_scale(const ObjectiveConfig& objective, int64_t world_size);
+
+// All update rules of a run over a table, sharded: each rank holds the state of what it owns, receives the
+// sum of its gradients, updates it, and sends the result to the others. Table and communicator must outlive
+// it.
 class Optimizer {
   public:
-    Optimizer(const Config& config, ParameterTable& table);
+    Optimizer(const Config& config, ParameterTable& table, Communicator& communicator);
 
-    // Updates values from the final (summed, divided, averaged) gradients: NorMuon's every time, Adam's when
-    // settings.adam_steps. Gradients that were used are zero afterwards; Adam's stay, to be added to, when it
-    // does not step. Compute copies of what changed are refreshed.
+    // Before the backward that completes a step's gradients. From then until step(), grad_ready() may start
+    // reductions.
+    void begin(const StepSettings& settings);
+    // The gradient of entry `index` of the parameter's dimension 0 (-1: of all of it) is complete. Where the
+    // config says on_grad_ready, buckets that are complete by it are on their way afterwards.
+    void grad_ready(const std::string& param, int64_t index);
+
+    // From each rank's gradients, summed over its micro-batches: reduces, scales and updates, NorMuon's every
+    // time, Adam's when settings.adam_steps, and gathers. Gradients that were used are zero afterwards;
+    // Adam's stay, to be added to, when it does not step. What forward reads is up to date on every rank;
+    // masters only on their owner.
     void step(const StepSettings& settings);
+
+    // Brings the masters of every parameter up to date on this rank. All ranks call it.
+    void gather_values();
 
     // Forgets everything: the state is that of a new optimizer.
     void reset();
 
-    // "attn_qkvo.momentum", "attn_qkvo.second_moment", "embed.exp_avg", "embed.exp_avg_sq", ..., and
-    // "adam.step", int64 [1]: Adam's steps so far. In the table's order, each once.
+    // This rank's share: "attn_qkvo.momentum", "attn_qkvo.second_moment", "embed.exp_avg",
+    // "embed.exp_avg_sq", ... in the order of the buckets, and "adam.step", int64 [1]: Adam's steps so far. A
+    // parameter of several buckets appears once for each, with another `begin`.
     std::vector<NamedTensor> state() const;
+    int64_t state_bytes() const;
 
   private:
+    struct Shard {  // a piece this rank owns: views of its values, gradients and copies, and its rule
+        Piece piece;
+        Parameter part;
+        std::variant<NorMuon, Adam> rule;
+    };
+    struct BucketState {
+        Bucket bucket;
+        at::Tensor value, grad, used;  // 1-D, all of the bucket
+        std::vector<int64_t> counts;
+        std::vector<Shard> shards;
+        int64_t units_missing = 0;  // whose gradients are not complete yet
+        Handle reduction, gathering;
+    };
+
+    BucketState make_bucket(const Config& config, const Bucket& bucket);
+    bool steps(const BucketState& bucket, const StepSettings& settings) const;
+    void reduce(BucketState& bucket);
+    void update(BucketState& bucket, const StepSettings& settings, int64_t adam_step);
+
     ParameterTable& table_;
-    std::map<std::string, NorMuon> normuon_;
-    std::map<std::string, Adam> adam_;
+    Communicator& communicator_;
+    bool on_grad_ready_;
+    double scale_;
+    std::vector<BucketState> buckets_;  // in scatter order
+    std::vector<size_t> work_order_;
     at::Tensor adam_step_;
+    bool launching_ = false, adam_launching_ = false;  // between begin() and step()
 };
 
 }  // namespace speedrun

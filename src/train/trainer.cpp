@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <optional>
 
 #include "optim/diagnostics.h"
 #include "util/error.h"
@@ -14,6 +16,20 @@ AttentionSettings attention_settings(const StepSettings& settings) {
     return {settings.window_short, settings.window_long, settings.yarn_window};
 }
 
+namespace {
+
+void sum_over_ranks(std::vector<double>& values, Communicator& communicator, std::string_view label) {
+    const at::Tensor tensor =
+        at::from_blob(values.data(), {static_cast<int64_t>(values.size())}, at::kDouble);
+    communicator.all_reduce(tensor, ReduceOp::sum, label)->wait();
+}
+
+RowShare row_share(const Communicator& communicator) {
+    return {communicator.rank(), communicator.world_size()};
+}
+
+}  // namespace
+
 std::vector<StepShape> step_shapes(const Config& config) {
     std::vector<StepShape> shapes;
     for (int64_t step = 0; step < config.schedule.total_steps(); ++step) {
@@ -23,48 +39,83 @@ std::vector<StepShape> step_shapes(const Config& config) {
     return shapes;
 }
 
-double validate(GPT& model, const ValLoader& loader, const AttentionSettings& settings) {
-    double sum = 0;
-    for (int64_t i = 0; i < loader.size(); ++i) sum += model.evaluate(loader.at(i), settings).item<double>();
-    return sum / static_cast<double>(loader.size());
-}
-
 namespace {
 
-// Divides the gradients that an optimizer is about to use. Adam's, between its steps, are not final yet.
-void divide_gradients(ParameterTable& parameters, const Config& config, bool adam_steps) {
-    for (const OptimParamConfig& row : config.optimizer.params) {
-        if (row.rule == OptimParamConfig::Rule::adam && !adam_steps) continue;
-        parameters[row.param].grad.mul_(1 / config.objective.grad_divisor);
-    }
+bool fits(const Config& config, int64_t world_size) {
+    return std::ranges::all_of(config.schedule.stages, [&](const Stage& stage) {
+        return stage.batch_tokens / config.data.micro_batch_tokens % world_size == 0;
+    });
+}
+
+// Of the counts that fit, the nearest below and above, as text.
+std::string nearest_counts(const Config& config, int64_t world_size) {
+    int64_t below = world_size - 1, above = world_size + 1, most = 0;
+    for (const Stage& stage : config.schedule.stages)
+        most = std::max(most, stage.batch_tokens / config.data.micro_batch_tokens);
+    while (below > 1 && !fits(config, below)) --below;
+    while (above <= most && !fits(config, above)) ++above;
+    return std::to_string(below) + (above <= most ? " or " + std::to_string(above) : "");
 }
 
 }  // namespace
 
-double accumulate_gradients(GPT& model, const Config& config, const std::vector<Batch>& batches,
-                            const StepSettings& settings) {
-    using Accumulation = ObjectiveConfig::Accumulation;
-    const Accumulation order = config.objective.accumulation;
-    const double grad_scale = order == Accumulation::divide_then_sum ? 1 / config.objective.grad_divisor : 1;
-    double sum = 0;
-    for (const Batch& batch : batches)
-        sum += model.forward_backward(batch, attention_settings(settings), grad_scale).item<double>();
-    if (order == Accumulation::sum_then_divide)
-        divide_gradients(model.parameters(), config, settings.adam_steps);
-    return sum / static_cast<double>(settings.batch_tokens);
+int64_t grad_accum_steps(const Config& config, int64_t world_size) {
+    int64_t most = 0;
+    for (size_t k = 0; k < config.schedule.stages.size(); ++k) {
+        const int64_t rows = config.schedule.stages[k].batch_tokens / config.data.micro_batch_tokens;
+        most = std::max(most, rows / world_size);
+        if (rows % world_size != 0)
+            throw UserError("schedule.stages[" + std::to_string(k) + "].batch_tokens: its " +
+                            std::to_string(rows) + " micro-batches of data.micro_batch_tokens = " +
+                            std::to_string(config.data.micro_batch_tokens) + " tokens do not divide over " +
+                            std::to_string(world_size) + " ranks; the nearest counts that do: " +
+                            nearest_counts(config, world_size) + " (or smaller micro-batches)");
+    }
+    return most;
 }
 
-Trainer::Trainer(const Config& config, GPT& model, std::vector<std::filesystem::path> train_shards,
+double validate(GPT& model, const ValLoader& loader, const AttentionSettings& settings,
+                Communicator& communicator) {
+    std::vector<double> losses(static_cast<size_t>(loader.size()), 0);
+    for (int64_t i = communicator.rank(); i < loader.size(); i += communicator.world_size())
+        losses[static_cast<size_t>(i)] = model.evaluate(loader.at(i), settings).item<double>();
+    // Adding zeros is exact, and the mean is formed in one order.
+    sum_over_ranks(losses, communicator, "validation losses");
+    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(loader.size());
+}
+
+std::vector<double> accumulate_gradients(GPT& model, const Config& config, const std::vector<Batch>& batches,
+                                         const StepSettings& settings, const GradReady& grad_ready) {
+    const bool divided = config.objective.accumulation == ObjectiveConfig::Accumulation::divide_then_sum;
+    const double grad_scale = divided ? 1 / config.objective.grad_divisor : 1;
+    std::vector<double> losses;
+    for (const Batch& batch : batches) {
+        const bool last = &batch == &batches.back();
+        losses.push_back(model
+                             .forward_backward(batch, attention_settings(settings), grad_scale,
+                                               last ? grad_ready : GradReady{})
+                             .item<double>());
+    }
+    return losses;
+}
+
+Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
+                 std::vector<std::filesystem::path> train_shards,
                  const std::vector<std::filesystem::path>& val_shards, RunOptions options)
     : config_(config),
       model_(model),
-      optimizer_(config, model.parameters()),
+      communicator_(communicator),
+      optimizer_(config, model.parameters(), communicator),
       train_shards_(std::move(train_shards)),
       val_loader_(val_shards, val_layout(config.data), config.data.val_tokens),
-      options_(options) {
+      options_(std::move(options)) {
+    grad_accum_steps(config, communicator.world_size());
+    for (const Parameter& parameter : model_.parameters().all())
+        communicator_.broadcast(parameter.value, 0, parameter.config.name)->wait();
+    model_.parameters().refresh();
     warm_up();
-    loader_ =
-        std::make_unique<PrefetchingLoader>(train_shards_, train_layout(config.data), step_shapes(config));
+    loader_ = std::make_unique<PrefetchingLoader>(train_shards_, train_layout(config.data),
+                                                  step_shapes(config), row_share(communicator));
 }
 
 // Runs real steps of every stage so that workspaces, kernels and graphs exist before the clock starts, then
@@ -73,7 +124,7 @@ void Trainer::warm_up() {
     if (config_.runtime.warmup_steps == 0) return;
     std::vector<at::Tensor> initial;
     for (const Parameter& parameter : model_.parameters().all()) initial.push_back(parameter.value.clone());
-    TrainLoader loader(train_shards_, train_layout(config_.data));
+    TrainLoader loader(train_shards_, train_layout(config_.data), row_share(communicator_));
     const auto& stages = config_.schedule.stages;
     for (int64_t i = 0; i < config_.runtime.warmup_steps; ++i) {
         const auto stage = static_cast<size_t>(i) % stages.size();
@@ -81,8 +132,8 @@ void Trainer::warm_up() {
         StepSettings settings =
             settings_at(config_, std::min(stages[stage].start, config_.schedule.total_steps() - 1));
         settings.adam_steps = true;
-        accumulate_gradients(model_, config_, loader.next_step({settings.batch_tokens, settings.max_seq_len}),
-                             settings);
+        const StepShape shape{settings.batch_tokens, settings.max_seq_len};
+        accumulate_gradients(model_, config_, loader.next_step(shape), settings);
         optimizer_.step(settings);
     }
     size_t next = 0;
@@ -95,45 +146,62 @@ void Trainer::warm_up() {
     model_.rotary().reset(stages.front().window_long);
 }
 
-RunEnd Trainer::run(Reporter& reporter, Interrupt& interrupt) {
+RunEnd Trainer::run(Reporter* reporter, Interrupt& interrupt) {
     const int64_t total = config_.schedule.total_steps();
     clock_.start();
     for (int64_t step = 0; step <= total; ++step) {
+        if (options_.at_step) options_.at_step(step);
         const StepSettings settings = settings_at(config_, step);
         if (settings.validate) validate_now(settings, reporter);
         if (!settings.trains) break;
-        train_step(settings, reporter);
-        if (interrupt.poll()) {
-            reporter.note("stopped by a signal after step " + std::to_string(step + 1));
+        if (train_step(settings, reporter, interrupt.poll().has_value())) {
+            if (reporter) reporter->note("stopped by a signal after step " + std::to_string(step + 1));
             return RunEnd::interrupted;
         }
     }
     return RunEnd::finished;
 }
 
-void Trainer::validate_now(const StepSettings& settings, Reporter& reporter) {
+void Trainer::validate_now(const StepSettings& settings, Reporter* reporter) {
     clock_.stop();
-    const double loss = validate(model_, val_loader_, attention_settings(settings));
-    reporter.validation(settings.step, loss, clock_.stopped_ms(), tokens_);
+    const double loss = validate(model_, val_loader_, attention_settings(settings), communicator_);
+    if (reporter) reporter->validation(settings.step, loss, clock_.stopped_ms(), tokens_);
     clock_.start();
 }
 
-void Trainer::train_step(const StepSettings& settings, Reporter& reporter) {
-    const double loss = accumulate_gradients(model_, config_, loader_->next_step(), settings);
-    if (!std::isfinite(loss))
+Trainer::Agreed Trainer::agree(const std::vector<double>& losses, const StepSettings& settings, bool stop) {
+    const auto own = static_cast<int64_t>(losses.size());
+    std::vector<double> all(static_cast<size_t>(own * communicator_.world_size()) + 1, 0);
+    std::ranges::copy(losses, all.begin() + own * communicator_.rank());
+    all.back() = stop ? 1 : 0;
+    sum_over_ranks(all, communicator_, "losses");
+    const double sum = std::accumulate(all.begin(), all.end() - 1, 0.0);
+    return {sum / static_cast<double>(settings.batch_tokens), all.back() > 0};
+}
+
+bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, bool stop) {
+    const std::vector<Batch> batches = loader_->next_step();
+    optimizer_.begin(settings);
+    const auto losses = accumulate_gradients(
+        model_, config_, batches, settings,
+        [&](const std::string& param, int64_t index) { optimizer_.grad_ready(param, index); });
+    const Agreed agreed = agree(losses, settings, stop);
+    if (!std::isfinite(agreed.mean_loss))
         throw NonFiniteLoss("the training loss of step " + std::to_string(settings.step + 1) + " is " +
-                            std::to_string(loss) + "; the weights are those after step " +
+                            std::to_string(agreed.mean_loss) + "; the weights are those after step " +
                             std::to_string(settings.step) + ", whose loss was " + std::to_string(last_loss_));
-    last_loss_ = loss;
+    last_loss_ = agreed.mean_loss;
     auto diagnostics = optimizer_step(settings);
     tokens_ += settings.batch_tokens;
-    reporter.step({.step = settings.step + 1,
-                   .tokens = tokens_,
-                   .step_tokens = settings.batch_tokens,
-                   .train_time_ms = clock_.running_ms(),
-                   .train_loss = loss,
-                   .lr_scale = settings.lr_scale,
-                   .diagnostics = std::move(diagnostics)});
+    if (reporter)
+        reporter->step({.step = settings.step + 1,
+                        .tokens = tokens_,
+                        .step_tokens = settings.batch_tokens,
+                        .train_time_ms = clock_.running_ms(),
+                        .train_loss = agreed.mean_loss,
+                        .lr_scale = settings.lr_scale,
+                        .diagnostics = std::move(diagnostics)});
+    return agreed.stop;
 }
 
 std::map<std::string, double> Trainer::optimizer_step(const StepSettings& settings) {
@@ -142,10 +210,14 @@ std::map<std::string, double> Trainer::optimizer_step(const StepSettings& settin
         optimizer_.step(settings);
         return {};
     }
-    StepDiagnostics diagnostics(config_, model_.parameters());
+    optimizer_.gather_values();
+    std::optional<StepDiagnostics> diagnostics;
+    if (communicator_.rank() == 0) diagnostics.emplace(config_, model_.parameters());
     optimizer_.step(settings);
+    optimizer_.gather_values();
+    if (!diagnostics) return {};
     std::map<std::string, double> values;
-    for (const MatrixDiagnostics& matrix : diagnostics.measure()) {
+    for (const MatrixDiagnostics& matrix : diagnostics->measure()) {
         values["rms/" + matrix.name] = matrix.rms;
         values["update_rms/" + matrix.name] = matrix.update_rms;
         values["condition/" + matrix.name] = matrix.condition;

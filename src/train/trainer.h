@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -7,6 +8,7 @@
 #include "config/config.h"
 #include "data/loader.h"
 #include "data/prefetch.h"
+#include "dist/communicator.h"
 #include "model/gpt.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
@@ -18,7 +20,8 @@
 namespace speedrun {
 
 struct RunOptions {
-    int64_t diagnostics_every = 0;  // steps between RMS and condition numbers per matrix; 0: never
+    int64_t diagnostics_every = 0;         // steps between RMS and condition numbers per matrix; 0: never
+    std::function<void(int64_t)> at_step;  // told the index of each step as it begins
 };
 
 enum class RunEnd { finished, interrupted };
@@ -35,33 +38,54 @@ AttentionSettings attention_settings(const StepSettings& settings);
 // Shapes of every training step of a run, for the loaders.
 std::vector<StepShape> step_shapes(const Config& config);
 
-// Mean validation loss over data.val_tokens.
-double validate(GPT& model, const ValLoader& loader, const AttentionSettings& settings);
+// Micro-batches of each rank in every step of the largest stage: batch tokens / (ranks * micro-batch tokens).
+// Throws UserError, with the nearest counts that would do, unless each stage's batch divides over the ranks.
+int64_t grad_accum_steps(const Config& config, int64_t world_size);
 
-// Sum of gradients over a step's micro-batches, then division, as objective.accumulation says. Returns the
-// mean loss per token. Throws UserError where the loss is not finite, before any gradient is used.
-double accumulate_gradients(GPT& model, const Config& config, const std::vector<Batch>& batches,
-                            const StepSettings& settings);
+// Mean validation loss over data.val_tokens, the ranks sharing the work. The same bits whatever their number.
+double validate(GPT& model, const ValLoader& loader, const AttentionSettings& settings,
+                Communicator& communicator);
 
-// One run from its initial weights to its last validation. `model` holds the initial weights.
+// Adds the gradients of this rank's micro-batches; where objective.accumulation says so, divided. Returns
+// each one's sum of losses. The last reports complete gradients to `grad_ready`.
+std::vector<double> accumulate_gradients(GPT& model, const Config& config, const std::vector<Batch>& batches,
+                                         const StepSettings& settings, const GradReady& grad_ready = {});
+
+// One run from its initial weights to its last validation, on every rank of the communicator at once. Rank
+// 0's `model` holds the initial weights; the others receive them.
 class Trainer {
   public:
-    Trainer(const Config& config, GPT& model, std::vector<std::filesystem::path> train_shards,
+    Trainer(const Config& config, GPT& model, Communicator& communicator,
+            std::vector<std::filesystem::path> train_shards,
             const std::vector<std::filesystem::path>& val_shards, RunOptions options = {});
 
-    // Throws NonFiniteLoss with the step and the last good values.
-    RunEnd run(Reporter& reporter, Interrupt& interrupt);
+    // A run is reported by one rank; `reporter` is null on the others. Ends on every rank after the same
+    // step, by a signal to any of them too. Throws NonFiniteLoss, on all, with the step and the last good
+    // values.
+    RunEnd run(Reporter* reporter, Interrupt& interrupt);
+
+    // After run(): brings the whole of the weights to this rank. All ranks call it.
+    void gather_weights() { optimizer_.gather_values(); }
+    int64_t optimizer_state_bytes() const { return optimizer_.state_bytes(); }  // on this rank
 
   private:
     void warm_up();
-    void train_step(const StepSettings& settings, Reporter& reporter);
-    // Updates the weights; where diagnostics are due, returns "rms/NAME", "update_rms/NAME",
+    // Whether a rank was told to stop.
+    bool train_step(const StepSettings& settings, Reporter* reporter, bool stop);
+    // Every rank's losses of the step, in the order of its rows, and whether any rank wants to stop.
+    struct Agreed {
+        double mean_loss = 0;
+        bool stop = false;
+    };
+    Agreed agree(const std::vector<double>& losses, const StepSettings& settings, bool stop);
+    // Updates the weights; where diagnostics are due, rank 0 returns "rms/NAME", "update_rms/NAME",
     // "condition/NAME".
     std::map<std::string, double> optimizer_step(const StepSettings& settings);
-    void validate_now(const StepSettings& settings, Reporter& reporter);
+    void validate_now(const StepSettings& settings, Reporter* reporter);
 
     const Config& config_;
     GPT& model_;
+    Communicator& communicator_;
     Optimizer optimizer_;
     std::vector<std::filesystem::path> train_shards_;
     std::unique_ptr<PrefetchingLoader> loader_;

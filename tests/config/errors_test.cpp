@@ -380,7 +380,7 @@ TEST(Errors, NullTakesInheritedKeysOut) {
     const ConfigFiles files;
     const Config config = load(files.child(
         R"("model": {"params": {"embed": {"init": {"normal": null, "uniform": 0.5}}}},
-           "optimizer": {"params": {"mlp_fc": {"optim": "adam", "matrix_view": null, "var_reduce_dim": null}}})"));
+           "optimizer": {"comm": null, "params": {"mlp_fc": {"optim": "adam", "matrix_view": null, "var_reduce_dim": null}}})"));
     EXPECT_EQ(config.model.param("embed").init, (std::vector<Init>{{Init::Kind::uniform, 0.5}}));
     EXPECT_EQ(config.optimizer.params[5].rule, OptimParamConfig::Rule::adam);
     expect_mistakes({{R"("model": {"params": {"embed": {"init": {"uniform": 0.5}}}})",

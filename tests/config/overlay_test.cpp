@@ -155,7 +155,7 @@ TEST(Layers, WithoutAListEveryLayerIsTheDefault) {
                        "mlp_fc": {"shape": [2, "d_model", "mlp_hidden"], "layers": [0, 1]},
                        "mlp_proj": {"shape": [2, "d_model", "mlp_hidden"], "layers": [0, 1]},
                        "value_embeds": null}},
-           "optimizer": {"params": {"value_embeds": null,
+           "optimizer": {"comm": null, "params": {"value_embeds": null,
                        "attn_qkvo": {"matrix_view": [8, "d_model", "d_model"]},
                        "attn_gate": {"matrix_view": [2, "n_head", 12]},
                        "mlp_fc": {"matrix_view": [2, "d_model", "mlp_hidden"]},

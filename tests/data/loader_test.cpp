@@ -222,7 +222,7 @@ TEST(Loader, PrefetchStopsAtAnyMoment) {
     const auto files =
         write_all(dir, {documents(std::vector<int64_t>(500, 9)), documents(std::vector<int64_t>(500, 9))});
     for (int steps = 0; steps < 60; ++steps) {
-        PrefetchingLoader loader(files, layout(8), same_steps(100, {80, 9}), 1 + steps % 3);
+        PrefetchingLoader loader(files, layout(8), same_steps(100, {80, 9}), RowShare{}, 1 + steps % 3);
         for (int i = 0; i < steps; ++i) loader.next_step();
         if (steps % 2) loader.seek({1, 0, 50});
     }

@@ -15,6 +15,7 @@ namespace {
 Config small_run() {
     Config config;
     config.model = testing::record_params(32, 128, 2);
+    config.objective.grad_divisor = 1;
     config.optimizer.adam = {.lr = 0.008,
                              .beta1 = 0.65,
                              .beta2 = 0.95,
@@ -40,7 +41,9 @@ Config small_run() {
 
 struct SmallRun {
     SmallRun()
-        : config(small_run()), table(config.model, config.numerics, at::kCPU), optimizer(config, table) {
+        : config(small_run()),
+          table(config.model, config.numerics, at::kCPU),
+          optimizer(config, table, *communicator) {
         initialize(table, config.model, 1);
     }
     void add_gradients(uint64_t seed) {
@@ -56,6 +59,7 @@ struct SmallRun {
         optimizer.step(settings);
     }
 
+    std::unique_ptr<Communicator> communicator = make_self_communicator();
     Config config;
     ParameterTable table;
     Optimizer optimizer;
@@ -137,12 +141,13 @@ TEST(Optimizer, ResetForgetsEverything) {
 }
 
 TEST(Optimizer, EveryParameterNeedsOneRow) {
+    const auto communicator = make_self_communicator();
     Config config = small_run();
     ParameterTable table(config.model, config.numerics, at::kCPU);
     config.optimizer.params.pop_back();
-    EXPECT_ANY_THROW(Optimizer(config, table));
+    EXPECT_ANY_THROW(Optimizer(config, table, *communicator));
     config.optimizer.params.push_back(config.optimizer.params[0]);
-    EXPECT_ANY_THROW(Optimizer(config, table));
+    EXPECT_ANY_THROW(Optimizer(config, table, *communicator));
 }
 
 TEST(StepDiagnostics, MeasuresWhatAStepDid) {

@@ -32,7 +32,8 @@ std::vector<at::Tensor> gradients(const std::string& accumulation, int64_t step)
     accumulate_gradients(model, config, loader.next_step({settings.batch_tokens, settings.max_seq_len}),
                          settings);
     std::vector<at::Tensor> out;
-    for (const Parameter& parameter : model.parameters().all()) out.push_back(parameter.grad.clone());
+    const double scale = gradient_scale(config.objective, 1);
+    for (const Parameter& parameter : model.parameters().all()) out.push_back(parameter.grad * scale);
     return out;
 }
 
