@@ -39,11 +39,12 @@ struct UnplacedLines {
     std::filesystem::path path;
     int64_t count = 0;
     std::vector<UnplacedLine> shown;
+    int64_t in_source = 0;  // step lines quoted in the source, of no run
 };
 
 struct Collection {
     std::vector<RunGroup> groups;         // ordered by path, then steps
-    std::vector<UnplacedLines> unplaced;  // files with lines that could not be read
+    std::vector<UnplacedLines> unplaced;  // files with lines that are in no run
     std::vector<std::string> problems;    // paths that could not be read or hold no logs
     int64_t files = 0;
     uint64_t bytes = 0;

@@ -95,6 +95,7 @@ struct RunLog {
     bool binary = false;           // has NUL bytes: nothing of it was read as text
     bool unfinished_line = false;  // ends in a part of a step line without '\n': still being written, or cut
     bool ends_with_newline = true;
+    int64_t lines_in_source = 0;  // step lines quoted in the program's source: of no run
     int64_t unplaced_count = 0;
     std::vector<UnplacedLine> unplaced;  // the first kShownUnplaced of them
     std::vector<Run> runs;

@@ -10,7 +10,7 @@ namespace speedrun {
 // the input but for the lists that ParseOptions asks for and the runs (at most kMaxRuns).
 class RunLogParser {
   public:
-    static constexpr size_t kMaxRuns = 10'000;       // later ones are counted as unplaced lines
+    static constexpr size_t kMaxRuns = 1'000;        // later ones are counted as unplaced lines
     static constexpr size_t kMaxLineBytes = 16'384;  // of longer lines only the start is looked at
 
     explicit RunLogParser(const ParseOptions& options = {});
