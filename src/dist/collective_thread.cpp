@@ -2,6 +2,7 @@
 
 #include <sys/prctl.h>
 
+#include <stdexcept>
 #include <utility>
 
 #include "util/error.h"
@@ -137,8 +138,8 @@ void CollectiveThread::perform(const Item& item, int64_t sequence) {
             begin(sequence, item.what);
             item.work(sequence);
             end(sequence);
-        } catch (...) {
-            failure = std::current_exception();
+        } catch (const std::exception& error) {
+            failure = std::make_exception_ptr(std::runtime_error(item.what + ": " + error.what()));
         }
     {
         const std::lock_guard lock(mutex_);

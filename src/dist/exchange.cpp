@@ -21,7 +21,7 @@ void pause(Clock::duration waited) {
         std::this_thread::yield();
     else
         std::this_thread::sleep_for(
-            std::clamp<Clock::duration>(waited / 8, microseconds(5), microseconds(500)));
+            std::clamp<Clock::duration>(waited / 8, microseconds(5), microseconds(2000)));
 }
 
 // Pieces of `piece` that `whole` makes.

@@ -62,7 +62,8 @@ class MpiTransport final : public Transport {
     std::string library() const {
         std::array<char, 256> text{};
         mpi_.library(text.data(), static_cast<int>(text.size()));
-        return text.data();
+        const std::string whole = text.data();
+        return whole.substr(0, whole.find(','));
     }
     void require(int error, const char* call) const {
         if (error == 0) return;
