@@ -30,8 +30,9 @@ at::Device choose_device(const RuntimeConfig& runtime) {
     return cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
 }
 
-int64_t set_threads(const RuntimeConfig& runtime) {
-    const int64_t threads = runtime.threads > 0 ? runtime.threads : available_cores();
+int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launch) {
+    const int64_t share = std::max<int64_t>(1, available_cores() / launch.local_size);
+    const int64_t threads = runtime.threads > 0 ? runtime.threads : share;
     at::set_num_threads(static_cast<int>(threads));
     return threads;
 }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "config/config.h"
+#include "dist/launch.h"
 #include "model/gpt.h"
 
 namespace speedrun {
@@ -16,8 +17,8 @@ namespace speedrun {
 // The device runtime.device asks for. UserError where it is not there.
 at::Device choose_device(const RuntimeConfig& runtime);
 
-// Sets the number of threads to runtime.threads, or to the cores this process may use. Returns it.
-int64_t set_threads(const RuntimeConfig& runtime);
+// Sets the number of threads to runtime.threads, or to this rank's share of the cores it may use. Returns it.
+int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launch = {});
 
 at::ScalarType activation_type(const Config& config);
 

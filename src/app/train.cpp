@@ -8,6 +8,7 @@
 #include "app/build_info.h"
 #include "app/session.h"
 #include "app/verbs.h"
+#include "dist/make_communicator.h"
 #include "model/weights.h"
 #include "record/hardware.h"
 #include "train/throughput.h"
@@ -39,7 +40,8 @@ std::vector<std::string> names(const std::vector<std::filesystem::path>& paths) 
     return {paths.begin(), paths.end()};
 }
 
-RunDescription describe(const Config& config, const std::string& command_line, int64_t threads,
+RunDescription describe(const Config& config, const std::string& command_line,
+                        const LaunchEnvironment& launch, int64_t threads,
                         const std::vector<std::filesystem::path>& train_shards,
                         const std::vector<std::filesystem::path>& val_shards) {
     return {.command_line = command_line,
@@ -52,7 +54,7 @@ RunDescription describe(const Config& config, const std::string& command_line, i
             .train_shards = names(train_shards),
             .val_shards = names(val_shards),
             .seed = config.runtime.seed,
-            .world_size = 1,
+            .world_size = launch.world_size,
             .threads = threads};
 }
 
@@ -63,51 +65,69 @@ int64_t weights_bytes(const ParameterTable& parameters) {
     return bytes;
 }
 
+// What only rank 0 does: the run directory and everything that is written to it.
+std::unique_ptr<Reporter> make_reporter(const Config& config, const RunDescription& description,
+                                        const RunDir& dir) {
+    AtomicFile config_file(dir.config());
+    config_file.write(config.resolved_json + "\n");
+    config_file.commit();
+    const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
+    auto reporter = std::make_unique<Reporter>(dir, description, config.schedule.total_steps(),
+                                               gemm_flop_per_token(config.model), peak);
+    if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8)
+        reporter->note("lm_head: this build has no FP8 head; it runs in the activations' dtype");
+    return reporter;
+}
+
+RunDir make_run_dir(const cxxopts::ParseResult& options, const GPT& model) {
+    constexpr int64_t log_bytes = 1 << 24;
+    return RunDir::create(options["run-dir"].as<std::string>(),
+                          {.overwrite = options.count("overwrite") > 0,
+                           .expected_bytes = weights_bytes(model.parameters()) + log_bytes});
+}
+
 int train(const cxxopts::ParseResult& options, const std::string& command_line) {
     if (options["diagnostics"].as<int64_t>() < 0) throw UserError("train: --diagnostics must be 0 or more");
     Interrupt interrupt;
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
-    const int64_t threads = set_threads(config.runtime);
+    const LaunchEnvironment launch = read_launch_environment();
+    grad_accum_steps(config, launch.world_size);
+    const int64_t threads = set_threads(config.runtime, launch);
     const auto train_shards = find_shards(config.data.train);
     const auto val_shards = find_shards(config.data.val);
     require_enough_data(train_shards, train_layout(config.data), step_shapes(config));
     const auto init = options.count("init") > 0
                           ? std::optional<std::filesystem::path>(options["init"].as<std::string>())
                           : std::nullopt;
+    const auto communicator = make_communicator(launch, choose_device(config.runtime));
     auto model = make_model(config, init,
                             std::max(config.data.micro_batch_tokens, config.data.val_micro_batch_tokens));
-
-    constexpr int64_t log_bytes = 1 << 24;
-    const RunDir dir = RunDir::create(options["run-dir"].as<std::string>(),
-                                      {.overwrite = options.count("overwrite") > 0,
-                                       .expected_bytes = weights_bytes(model->parameters()) + log_bytes});
-    AtomicFile config_file(dir.config());
-    config_file.write(config.resolved_json + "\n");
-    config_file.commit();
-
-    const auto communicator = make_self_communicator();
+    const bool reports = launch.rank == 0;
+    std::optional<RunDir> dir;
+    if (reports) dir = make_run_dir(options, *model);
     Trainer trainer(config, *model, *communicator, train_shards, val_shards,
                     {.diagnostics_every = options["diagnostics"].as<int64_t>(), .at_step = {}});
-    const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
-    Reporter reporter(dir, describe(config, command_line, threads, train_shards, val_shards),
-                      config.schedule.total_steps(), gemm_flop_per_token(config.model), peak);
-    if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8)
-        reporter.note("lm_head: this build has no FP8 head; it runs in the activations' dtype");
+    std::unique_ptr<Reporter> reporter;
+    if (reports)
+        reporter = make_reporter(
+            config, describe(config, command_line, launch, threads, train_shards, val_shards), *dir);
     const auto leave = [&] {
-        save_weights(model->parameters(), dir.weights());
-        reporter.finish(dir.path().filename().string());
+        trainer.gather_weights();
+        if (!reports) return;
+        save_weights(model->parameters(), dir->weights());
+        reporter->finish(dir->path().filename().string());
     };
     RunEnd end{};
     try {
-        end = trainer.run(&reporter, interrupt);
+        end = trainer.run(reporter.get(), interrupt);
     } catch (const NonFiniteLoss& error) {
-        reporter.note(error.what());
+        if (reports) reporter->note(error.what());
         leave();
         throw;
     }
     leave();
-    std::printf("run directory: %s\n", dir.path().c_str());
+    if (reports) std::printf("run directory: %s\n", dir->path().c_str());
     return end == RunEnd::interrupted ? kInterrupted : 0;
 }
 
