@@ -113,8 +113,11 @@ int train(const cxxopts::ParseResult& options, const std::string& command_line) 
         reporter = make_reporter(
             config, describe(config, command_line, launch, threads, train_shards, val_shards), *dir);
     const auto leave = [&] {
+        const auto costs = gather_costs(trainer.costs(), *communicator);
         trainer.gather_weights();
         if (!reports) return;
+        if (launch.world_size > 1)
+            for (const std::string& line : costs_text(costs)) reporter->note(line);
         save_weights(model->parameters(), dir->weights());
         reporter->finish(dir->path().filename().string());
     };

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "optim/diagnostics.h"
+#include "record/hardware.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -148,6 +149,7 @@ void Trainer::warm_up() {
 
 RunEnd Trainer::run(Reporter* reporter, Interrupt& interrupt) {
     const int64_t total = config_.schedule.total_steps();
+    before_ = communicator_.stats();
     clock_.start();
     for (int64_t step = 0; step <= total; ++step) {
         if (options_.at_step) options_.at_step(step);
@@ -160,6 +162,16 @@ RunEnd Trainer::run(Reporter* reporter, Interrupt& interrupt) {
         }
     }
     return RunEnd::finished;
+}
+
+RankCosts Trainer::costs() const {
+    const CommStats now = communicator_.stats();
+    return {.optimizer_state_bytes = optimizer_.state_bytes(),
+            .peak_resident_bytes = peak_resident_bytes(),
+            .steps = steps_,
+            .bytes_sent = now.bytes_sent - before_.bytes_sent,
+            .busy_ns = (now.busy - before_.busy).count(),
+            .waited_ns = (now.waited - before_.waited).count()};
 }
 
 void Trainer::validate_now(const StepSettings& settings, Reporter* reporter) {
@@ -193,6 +205,7 @@ bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, bool 
     last_loss_ = agreed.mean_loss;
     auto diagnostics = optimizer_step(settings);
     tokens_ += settings.batch_tokens;
+    ++steps_;
     if (reporter)
         reporter->step({.step = settings.step + 1,
                         .tokens = tokens_,

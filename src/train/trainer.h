@@ -14,6 +14,7 @@
 #include "optim/schedule.h"
 #include "train/clock.h"
 #include "train/interrupt.h"
+#include "train/rank_costs.h"
 #include "train/reporter.h"
 #include "util/error.h"
 
@@ -66,7 +67,8 @@ class Trainer {
 
     // After run(): brings the whole of the weights to this rank. All ranks call it.
     void gather_weights() { optimizer_.gather_values(); }
-    int64_t optimizer_state_bytes() const { return optimizer_.state_bytes(); }  // on this rank
+    // Of the steps of run(), on this rank.
+    RankCosts costs() const;
 
   private:
     void warm_up();
@@ -92,7 +94,8 @@ class Trainer {
     ValLoader val_loader_;
     RunOptions options_;
     TrainClock clock_;
-    int64_t tokens_ = 0;
+    CommStats before_;  // what communication had cost when the steps began
+    int64_t steps_ = 0, tokens_ = 0;
     double last_loss_ = 0;
 };
 

@@ -6,58 +6,18 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "model/gpt.h"
 #include "model/weights.h"
 #include "optim/optimizer.h"
 #include "support/golden_inputs.h"
+#include "support/golden_match.h"
 #include "support/temporary_folder.h"
 #include "train/trainer.h"
-#include "util/safetensors.h"
 
 namespace speedrun {
 namespace {
-
-using nlohmann::json;
-
-json read_json(const std::filesystem::path& path) {
-    std::ifstream in(path);
-    return json::parse(in);
-}
-
-double at_checksum(const at::Tensor& x, const std::string& kind) {
-    if (kind == "sum") return x.sum().item<double>();
-    if (kind == "l2") return x.norm().item<double>();
-    double projection = 0;
-    const double* values = x.const_data_ptr<double>();
-    for (int64_t i = 0; i < x.numel(); ++i) {
-        const auto w = static_cast<uint32_t>(static_cast<uint64_t>(i) * 2654435761U + 12345U);
-        projection += values[i] * (w * 0x1p-31 - 1);
-    }
-    return projection;
-}
-
-void expect_matches(const json& golden, const at::Tensor& tensor, const std::string& what) {
-    const at::Tensor x = tensor.detach().to(at::kDouble).contiguous().view(-1);
-    const json& f64 = golden.at("f64");
-    const json& tol = golden.at("tol");
-    for (const std::string kind : {"sum", "l2", "proj"})
-        EXPECT_NEAR(at_checksum(x, kind), f64.at(kind).get<double>(), tol.at(kind).get<double>())
-            << what << ' ' << kind;
-    const int64_t n = x.numel();
-    int beyond = 0;
-    for (int64_t k = 0; k < 8; ++k) {
-        const double value = x[((2 * k + 1) * n / 16 + 37 * k + 5) % n].item<double>();
-        const double distance = std::abs(value - f64.at("samples").at(static_cast<size_t>(k)).get<double>());
-        beyond += !(distance <= tol.at("sample").get<double>());
-        EXPECT_LE(distance, tol.at("outlier").get<double>()) << what << " sample " << k;
-    }
-    EXPECT_LE(beyond, 1) << what << ": samples beyond tol.sample";
-}
 
 class Golden : public ::testing::Test {
   protected:
@@ -69,18 +29,10 @@ class Golden : public ::testing::Test {
         config_.data.train = folder_ / "train_*.bin";
         config_.data.val = folder_ / "val_*.bin";
         model_ = std::make_unique<GPT>(config_, config_.data.val_micro_batch_tokens, at::kCPU);
-        write_initial_weights();
+        write_initial_weights(folder_ / "init.safetensors");
         load_weights(model_->parameters(), folder_ / "init.safetensors");
         optimizer_ = std::make_unique<Optimizer>(config_, model_->parameters(), *communicator_);
         loader_ = std::make_unique<TrainLoader>(find_shards(config_.data.train), train_layout(config_.data));
-    }
-
-    void write_initial_weights() {
-        const auto parameters = golden::init_params();
-        std::vector<SafeTensor> tensors;
-        for (const auto& p : parameters)
-            tensors.push_back({p.name, "F32", p.shape, std::as_bytes(std::span(p.values))});
-        write_safetensors(folder_ / "init.safetensors", tensors);
     }
 
     // Compares `which` (value or grad), scaled, of every parameter under the reference's names.
