@@ -175,6 +175,9 @@ void visit_schedule(Fields& f, ScheduleConfig& schedule) {
     });
 }
 
+// A second is the least that a busy machine's scheduler does not exceed by itself; above: eleven days.
+constexpr NumberRange deadline_range{1, 1e6};
+
 void visit_runtime(Fields& f, RuntimeConfig& runtime) {
     f.choice({"device", "auto: a GPU where there is one", optional_key}, runtime.device,
              std::array{"auto", "cpu", "cuda"});
@@ -182,6 +185,10 @@ void visit_runtime(Fields& f, RuntimeConfig& runtime) {
     f.integer({"warmup_steps", "untimed steps before the clock starts, all effects undone", optional_key},
               runtime.warmup_steps, steps_range);
     f.seed({"seed", "of the initial weights", optional_key}, runtime.seed);
+    f.number({"collective_deadline_s",
+              "seconds that ranks wait for one another before the run is ended and the late ones are named",
+              optional_key},
+             runtime.collective_deadline_s, deadline_range);
 }
 
 void visit_config(Fields& f, Config& config) {
