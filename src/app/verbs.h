@@ -10,5 +10,6 @@ int run_generate(int argc, char** argv);
 int run_data(int argc, char** argv);
 int run_config(int argc, char** argv);
 int run_bench(int argc, char** argv);
+int run_record(int argc, char** argv);
 
 }  // namespace speedrun

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "record/parse_report.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -92,13 +93,6 @@ std::vector<ReadFile> read_all(const std::vector<Source>& sources, const Collect
     return files;
 }
 
-// "" where the file is a log with steps.
-std::string no_log_reason(const RunLog& log) {
-    if (log.bytes == 0) return "empty file";
-    if (log.binary) return "a binary file";
-    return log.runs.empty() ? "no step lines" : "";
-}
-
 struct Key {
     fs::path folder;
     int64_t steps = 0;
@@ -106,19 +100,25 @@ struct Key {
     auto operator<=>(const Key&) const = default;
 };
 
+struct LeftOut {
+    Key key;
+    Excluded what;
+    bool is_run = false;  // not a file without runs
+};
+
 class Grouping {
   public:
     Grouping(Collection& out, bool pool) : out_(out), pool_(pool) {}
 
     void add(const Source& source, const RunLog& log) {
-        if (log.unplaced_count > 0 || log.lines_in_source > 0)
-            out_.unplaced.push_back({source.file, log.unplaced_count, log.unplaced, log.lines_in_source});
+        out_.unplaced_count += log.unplaced_count;
         const Key folder = key_of_folder(source);
         if (const std::string reason = no_log_reason(log); !reason.empty()) {
             if (source.named) out_.problems.push_back(source.file.string() + ": not a log: " + reason);
-            excluded_.emplace_back(folder, Excluded{source.file, 0, reason});
+            left_.push_back({folder, {source.file, 0, reason}, false});
             return;
         }
+        for (const auto& remark : log_remarks(log)) out_.remarks.push_back(remark);
         const auto [first, is_new] =
             originals_.try_emplace({folder.folder, log.bytes, log.content_hash}, source.file);
         for (size_t i = 0; i < log.runs.size(); ++i) {
@@ -128,19 +128,24 @@ class Grouping {
             if (reason.empty()) {
                 groups_[key].runs.push_back({source.file, i, log.runs[i]});
             } else {
-                excluded_.emplace_back(key, Excluded{source.file, i, reason});
+                left_.push_back({key, {source.file, i, reason}, true});
             }
         }
     }
 
     void add_unreadable(const Source& source, const std::string& problem) {
         out_.problems.push_back(problem);
-        excluded_.emplace_back(key_of_folder(source), Excluded{source.file, 0, "cannot be read"});
+        left_.push_back({key_of_folder(source), {source.file, 0, "cannot be read"}, false});
     }
 
     void finish() {
-        for (auto& [key, excluded] : excluded_) home_of(key).excluded.push_back(std::move(excluded));
+        for (LeftOut& left : left_) {
+            RunGroup& group = home_of(left.key);
+            group.has_log = group.has_log || left.is_run;
+            group.excluded.push_back(std::move(left.what));
+        }
         for (auto& [key, group] : groups_) {
+            group.has_log = group.has_log || !group.runs.empty();
             group.path = key.folder;
             group.steps = key.steps;
             group.source_hash = key.source_hash;
@@ -175,7 +180,7 @@ class Grouping {
     Collection& out_;
     bool pool_;
     std::map<Key, RunGroup> groups_;
-    std::vector<std::pair<Key, Excluded>> excluded_;
+    std::vector<LeftOut> left_;
     std::map<std::tuple<fs::path, uint64_t, uint64_t>, fs::path> originals_;  // by folder, size, hash
 };
 

@@ -30,22 +30,17 @@ struct RunGroup {
     std::string source_hash, hardware;
     std::vector<GroupRun> runs;
     std::vector<Excluded> excluded;
+    bool has_log = false;  // some file of the group holds a run, complete or not
 
     std::vector<double> final_losses() const;
     std::vector<double> final_times_ms() const;
 };
 
-struct UnplacedLines {
-    std::filesystem::path path;
-    int64_t count = 0;
-    std::vector<UnplacedLine> shown;
-    int64_t in_source = 0;  // step lines quoted in the source, of no run
-};
-
 struct Collection {
-    std::vector<RunGroup> groups;         // ordered by path, then steps
-    std::vector<UnplacedLines> unplaced;  // files with lines that are in no run
-    std::vector<std::string> problems;    // paths that could not be read or hold no logs
+    std::vector<RunGroup> groups;      // ordered by path, then steps
+    std::vector<std::string> remarks;  // log_remarks() of the logs
+    int64_t unplaced_count = 0;
+    std::vector<std::string> problems;  // paths that could not be read or hold no logs
     int64_t files = 0;
     uint64_t bytes = 0;
 };

@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 #include <charconv>
+#include <ctime>
 
 namespace speedrun {
 namespace {
@@ -65,6 +66,16 @@ void read_running(std::string_view line, RunHeader& header) {
     header.versions.emplace_back(std::move(name), clipped(rest.substr(0, rest.find(' '))));
 }
 
+// "Fri Jul 17 13:28:52 2026", the line before nvidia-smi's table.
+std::optional<int64_t> date_of(std::string_view line) {
+    constexpr size_t kLength = 24;
+    if (line.size() < kLength || line[3] != ' ' || line[13] != ':' || line[16] != ':') return std::nullopt;
+    std::tm time{};
+    const std::string text(line.substr(0, kLength));
+    if (::strptime(text.c_str(), "%a %b %d %H:%M:%S %Y", &time) == nullptr) return std::nullopt;
+    return ::timegm(&time);
+}
+
 bool is_version(std::string_view value) {
     const size_t point = value.find_first_not_of("0123456789");
     return point != 0 && point != std::string_view::npos && value[point] == '.' &&
@@ -88,6 +99,7 @@ bool begins_header(std::string_view line) {
 void read_header_line(std::string_view line, RunHeader& header) {
     if (line.starts_with("|")) return read_table(line, header.hardware);
     if (line.starts_with("Running ")) return read_running(line, header);
+    if (const auto date = date_of(line)) header.started = date;
     const size_t colon = line.find(": ");
     if (colon == 0 || colon == std::string_view::npos || line.front() == ' ') return;
     read_field(line.substr(0, colon), line.substr(colon + 2), header);

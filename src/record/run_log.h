@@ -47,6 +47,8 @@ struct RunHardware {
 // What stands in a log before its steps.
 struct RunHeader {
     std::string source_hash;  // of the bytes before the header, the program's source or config; "" without
+    std::optional<int64_t>
+        started;  // nvidia-smi's date, in seconds as if it were UTC: to order the runs of a machine
     RunHardware hardware;
     std::vector<std::pair<std::string, std::string>> versions;  // "PyTorch" -> "2.10.0+cu128", as logged
     std::vector<std::pair<std::string, std::string>> fields;    // "commit", "config sha256", ... of own logs
@@ -65,8 +67,9 @@ struct Run {
     int64_t lines = 0;            // step and validation lines
     bool ends_validated = false;  // the last line is a validation
     std::optional<Validation> last_validation;
-    double step_avg_ms = kNotLogged;  // of the last line; NaN as logged
-    int64_t peak_memory_mib = 0;      // 0 where not logged
+    double train_time_ms = kNotLogged;  // of the last line
+    double step_avg_ms = kNotLogged;    // of the last line; NaN as logged
+    int64_t peak_memory_mib = 0;        // 0 where not logged
 
     // Kept where ParseOptions says so.
     std::vector<Validation> validations;

@@ -48,7 +48,7 @@ std::string hash_with_commit(const RunHeader& header) {
     return hex64(hash.digest());
 }
 
-// Numbers below the first may fall: a clock that is set back, a loss that improves. The step may not.
+// Whether a line without its '\n' has everything it would have.
 bool is_complete_line(const StepLine& line) {
     return line.step_avg_ms || !line.scheduled_steps;
 }
@@ -135,14 +135,14 @@ void RunLogLines::add(Run& run, const StepLine& line) const {
     ++run.lines;
     run.final_step = line.step;
     run.ends_validated = line.val_loss.has_value();
+    run.train_time_ms = line.train_time_ms.value_or(kNotLogged);
     run.step_avg_ms = line.step_avg_ms.value_or(kNotLogged);
-    const double time = line.train_time_ms.value_or(kNotLogged);
-    if (line.val_loss) run.last_validation = Validation{line.step, *line.val_loss, time};
+    if (line.val_loss) run.last_validation = Validation{line.step, *line.val_loss, run.train_time_ms};
     if (line.val_loss && options_.keep_validations) run.validations.push_back(*run.last_validation);
     if (line.train_loss && options_.keep_train_losses)
         run.train_losses.push_back({line.step, *line.train_loss});
     if (line.train_time_ms && options_.keep_clock)
-        run.clock.push_back({line.step, time, line.val_loss.has_value()});
+        run.clock.push_back({line.step, run.train_time_ms, line.val_loss.has_value()});
 }
 
 void RunLogLines::rule() {

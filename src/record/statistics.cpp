@@ -15,9 +15,10 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Around the first value, so that the mean of equal values is exactly that value.
 double mean_of(std::span<const double> sample) {
+    const double first = std::isfinite(sample.front()) ? sample.front() : 0;
     double sum = 0;
-    for (const double x : sample) sum += x - sample.front();
-    return sample.front() + sum / static_cast<double>(sample.size());
+    for (const double x : sample) sum += x - first;
+    return first + sum / static_cast<double>(sample.size());
 }
 
 // Two passes: the losses of a group differ in the fourth digit.

@@ -140,7 +140,8 @@ bool begins_like_step_line(std::string_view line) {
 }
 
 bool mentions_step(std::string_view line) {
-    return line.starts_with("step:") || has_number(line, "step:", '/') || has_number(line, "val_loss:", '\0');
+    return has_number(line, "step:", '/') || has_number(line, "val_loss:", '\0') ||
+           has_number(line, "train_time:", '\0');
 }
 
 std::optional<TrialLine> parse_trial_line(std::string_view line) {

@@ -25,7 +25,7 @@ std::optional<StepLine> parse_step_line(std::string_view line);
 // Whether `line`, read or not, means to be a step line: it begins as one.
 bool begins_like_step_line(std::string_view line);
 
-// Whether a line of the log's body holds step:n/N or a validation loss somewhere.
+// Whether a line of the log's body holds step:n/N, a validation loss or a train_time somewhere.
 bool mentions_step(std::string_view line);
 
 // "trial:3/25 seed:2", which comes before each of several runs in a file.

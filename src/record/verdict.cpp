@@ -1,29 +1,24 @@
 #include "record/verdict.h"
 
-#include <array>
 #include <cmath>
-#include <cstdio>
+
+#include "record/text_table.h"
 
 namespace speedrun {
 namespace {
-
-template <typename... Args>
-std::string text(const char* format, Args... args) {
-    std::array<char, 256> buffer{};
-    std::snprintf(buffer.data(), buffer.size(), format, args...);
-    return buffer.data();
-}
 
 std::string why(const Verdict& v) {
     if (v.loss.n == 0) return "no complete run";
     if (std::isnan(v.loss.mean)) return "a final loss is not a number";
     if (v.loss.n == 1) return "one run: no test is possible with fewer than two";
-    if (std::isnan(v.test.p)) return text("no variance, and the mean is the target %g", v.target);
+    if (std::isnan(v.test.p)) return format_text("no variance, and the mean is the target %g", v.target);
     if (!(v.loss.mean < v.target))
-        return text("mean loss %.6f is not below %g (p = %.6g)", v.loss.mean, v.target, v.test.p);
-    const char* comparison = v.record ? "<" : "is not below";
-    return text("mean loss %.6f is below %g with p = %.6g %s %g", v.loss.mean, v.target, v.test.p, comparison,
-                kSignificance);
+        return format_text("mean loss %.6f is not below %g (p = %.6g)", v.loss.mean, v.target, v.test.p);
+    if (v.record)
+        return format_text("mean loss %.6f is below %g with p = %.6g < %g", v.loss.mean, v.target, v.test.p,
+                           kSignificance);
+    return format_text("mean loss %.6f is below %g, but p = %.6g is not below %g", v.loss.mean, v.target,
+                       v.test.p, kSignificance);
 }
 
 }  // namespace
