@@ -94,6 +94,11 @@ bool CollectiveThread::failed() const {
     return failure_ != nullptr;
 }
 
+void CollectiveThread::rethrow() const {
+    const std::lock_guard lock(mutex_);
+    if (failure_) std::rethrow_exception(failure_);
+}
+
 CommStats CollectiveThread::stats() const {
     const std::lock_guard lock(mutex_);
     return {.collectives = collectives_, .busy = busy_, .waited = std::chrono::nanoseconds(*waited_ns_)};

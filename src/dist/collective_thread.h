@@ -32,6 +32,7 @@ class CollectiveThread {
     // Does what is queued, then `last` in the thread, and ends it; nothing can be started after.
     void finish(const std::function<void()>& last);
     bool failed() const;
+    void rethrow() const;  // what the first that failed has thrown, if one has
     // True once the destructor has begun: for the work to look at while it waits for other ranks.
     const std::atomic<bool>& stopping() const { return stopping_; }
 

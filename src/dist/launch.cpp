@@ -81,8 +81,7 @@ LaunchEnvironment from_numbers(Launcher launcher, const Number& rank, const Numb
             .world_size = size.value,
             .local_rank = local_rank.value,
             .local_size = local_size.value,
-            .mpi = launcher == Launcher::open_mpi || launcher == Launcher::hydra,
-            .master_addr = {}};
+            .mpi = launcher == Launcher::open_mpi || launcher == Launcher::hydra};
 }
 
 LaunchEnvironment from_four(const Environment& environment, Launcher launcher,
@@ -195,6 +194,9 @@ void read_master(const Environment& environment, LaunchEnvironment& launch) {
     if (port.value < 1 || port.value > 65535)
         throw UserError(shown(port) + ": not a port; allowed: 1 to 65535");
     launch.master_port = port.value;
+    launch.master_serves = environment.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
+    if (const auto restarts = environment.number("TORCHELASTIC_RESTART_COUNT"))
+        launch.attempt = restarts->value;
 }
 
 }  // namespace

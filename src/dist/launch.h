@@ -17,8 +17,10 @@ struct LaunchEnvironment {
     int64_t rank = 0, world_size = 1;
     int64_t local_rank = 0, local_size = 1;  // among the ranks of this host
     bool mpi = false;                        // the launcher wires up MPI: MPI_Init will find the other ranks
-    std::string master_addr;                 // MASTER_ADDR and MASTER_PORT, or "" and 0
+    std::string master_addr = "";            // MASTER_ADDR and MASTER_PORT, or "" and 0
     int64_t master_port = 0;
+    bool master_serves = false;  // torchrun's agent already runs a TCPStore there
+    int64_t attempt = 0;         // restarts by torchrun
 };
 
 using EnvironmentLookup = std::function<std::optional<std::string>(const char* name)>;
@@ -27,7 +29,8 @@ using EnvironmentLookup = std::function<std::optional<std::string>(const char* n
 //   Open MPI's mpirun   OMPI_COMM_WORLD_{RANK,SIZE,LOCAL_RANK,LOCAL_SIZE}
 //   MPICH's Hydra       PMI_{RANK,SIZE}, MPI_LOCALRANKID, MPI_LOCALNRANKS (Intel MPI's too)
 //   Slurm's srun        SLURM_{PROCID,LOCALID,NODEID,STEP_NUM_TASKS,STEP_TASKS_PER_NODE} in a real step
-//   torchrun            RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT
+//   torchrun            RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, and its
+//                       TORCHELASTIC_{RUN_ID,RESTART_COUNT,USE_AGENT_STORE}; the last three are optional
 // A process in a Slurm allocation that is not a task of a step started by srun (a shell of salloc, a batch
 // script) has Slurm variables and is one process all the same; mpirun's ranks may see those of its daemon.
 // Half-set environments, variables that contradict each other, ranks outside their world, and anything that

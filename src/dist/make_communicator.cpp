@@ -8,6 +8,7 @@
 
 #include "dist/cpu_communicator.h"
 #include "dist/mpi/mpi_transport.h"
+#include "dist/nccl/nccl_communicator.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -28,7 +29,7 @@ std::unique_ptr<Communicator> make_mpi_communicator(const LaunchEnvironment& env
 std::unique_ptr<Communicator> make_communicator(const LaunchEnvironment& environment, c10::Device device) {
     if (environment.world_size == 1) return make_self_communicator();
     if (device.is_cpu()) return make_mpi_communicator(environment);
-    throw UserError("several ranks on GPUs need NCCL, which this executable was built without");
+    return make_nccl_communicator(environment, device.index());
 }
 
 void abort_job(int exit_code) noexcept {

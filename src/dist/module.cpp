@@ -14,6 +14,11 @@ std::filesystem::path executable_folder() {
 
 }  // namespace
 
+bool have_module(const std::string& file) {
+    std::error_code error;
+    return std::filesystem::exists(executable_folder() / file, error);
+}
+
 void* module_symbol(const std::string& file, const char* symbol, const std::string& needs,
                     const std::filesystem::path& folder) {
     const std::filesystem::path path = (folder.empty() ? executable_folder() : folder) / file;

@@ -6,6 +6,9 @@
 
 namespace speedrun {
 
+// Whether the build has made the module.
+bool have_module(const std::string& file);
+
 // A symbol of a module such as "libspeedrun_mpi.so", which lies in the executable's folder, or in `folder`
 // (tests). UserError naming the file and what dlopen said; `needs` says what the module is built from, such
 // as "MPI (libopenmpi-dev)".

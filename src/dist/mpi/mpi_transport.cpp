@@ -79,6 +79,10 @@ class MpiTransport final : public Transport {
 
 }  // namespace
 
+bool have_mpi() {
+    return have_module(kModule);
+}
+
 std::unique_ptr<Transport> make_mpi_transport(const LaunchEnvironment& environment) {
     return std::make_unique<MpiTransport>(environment);
 }
