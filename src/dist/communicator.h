@@ -42,7 +42,8 @@ class CollectiveObserver {
 
 // The ranks of a run. All of them call the same collectives in the same order; `label` names one in messages.
 // Collectives run in the order in which they were started, beside the caller. Sums are formed in rank order,
-// in fp32 for bf16 and rounded once: every run of the same world size gets the same bits.
+// in fp32 for bf16 and rounded once: every run of the same world size gets the same bits. (NCCL's sums are
+// its own: see nccl/nccl_communicator.h.)
 class Communicator {
   public:
     virtual ~Communicator() = default;
