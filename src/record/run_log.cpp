@@ -5,7 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <vector>
+#include <memory>
 
 #include "record/run_log_parser.h"
 #include "util/error.h"
@@ -13,7 +13,7 @@
 namespace speedrun {
 namespace {
 
-constexpr size_t kPieceBytes = 256 * 1024;
+constexpr size_t kPieceBytes = 32 * 1024;
 
 class Descriptor {
   public:
@@ -70,13 +70,13 @@ RunLog read_run_log(const std::filesystem::path& path, const ParseOptions& optio
     const Descriptor file(path);
     if (file.get() < 0) fail(path);
     RunLogParser parser(options);
-    std::vector<char> piece(kPieceBytes);
+    const auto piece = std::make_unique_for_overwrite<char[]>(kPieceBytes);
     for (;;) {
-        const ssize_t got = ::read(file.get(), piece.data(), piece.size());
+        const ssize_t got = ::read(file.get(), piece.get(), kPieceBytes);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) fail(path);
         if (got == 0) break;
-        parser.feed({piece.data(), static_cast<size_t>(got)});
+        parser.feed({piece.get(), static_cast<size_t>(got)});
     }
     RunLog log = parser.finish();
     log.path = path;

@@ -10,7 +10,7 @@
 namespace speedrun {
 namespace {
 
-constexpr size_t kPieceBytes = 64 * 1024;
+constexpr size_t kPieceBytes = 32 * 1024;
 
 }  // namespace
 
@@ -18,7 +18,9 @@ constexpr size_t kPieceBytes = 64 * 1024;
 // that `pending_` stays small.
 class RunLogParser::State {
   public:
-    explicit State(const ParseOptions& options) : lines_(options) {}
+    explicit State(const ParseOptions& options) : lines_(options) {
+        pending_.reserve(kPieceBytes + kMaxLineBytes);
+    }
 
     void feed(std::string_view piece) {
         look_for_nul(piece);

@@ -45,8 +45,18 @@ uint64_t avalanche(uint64_t hash) {
 
 }  // namespace
 
-void XxHash64::stripe(const char* bytes) {
-    for (size_t i = 0; i < lanes_.size(); ++i) lanes_[i] = round(lanes_[i], load<uint64_t>(bytes + 8 * i));
+// The lanes are worked on in registers: as members they would be stored after every word, as `bytes` could
+// alias them.
+std::string_view XxHash64::stripes(std::string_view bytes) {
+    auto [a, b, c, d] = lanes_;
+    for (; bytes.size() >= kStripe; bytes.remove_prefix(kStripe)) {
+        a = round(a, load<uint64_t>(bytes.data()));
+        b = round(b, load<uint64_t>(bytes.data() + 8));
+        c = round(c, load<uint64_t>(bytes.data() + 16));
+        d = round(d, load<uint64_t>(bytes.data() + 24));
+    }
+    lanes_ = {a, b, c, d};
+    return bytes;
 }
 
 void XxHash64::update(std::string_view bytes) {
@@ -57,11 +67,10 @@ void XxHash64::update(std::string_view bytes) {
         bytes.remove_prefix(taken);
         pending_size_ += taken;
         if (pending_size_ < kStripe) return;
-        stripe(pending_.data());
-        pending_size_ = 0;
+        stripes({pending_.data(), kStripe});
     }
-    for (; bytes.size() >= kStripe; bytes.remove_prefix(kStripe)) stripe(bytes.data());
-    pending_size_ = bytes.copy(pending_.data(), kStripe);
+    const std::string_view rest = stripes(bytes);
+    pending_size_ = rest.copy(pending_.data(), kStripe);
 }
 
 uint64_t XxHash64::digest() const {

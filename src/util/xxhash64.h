@@ -17,7 +17,7 @@ class XxHash64 {
     bool empty() const { return bytes_ == 0; }
 
   private:
-    void stripe(const char* bytes);
+    std::string_view stripes(std::string_view bytes);  // takes whole stripes, returns the rest
 
     static constexpr size_t kStripe = 32;
     std::array<uint64_t, 4> lanes_{0x60EA27EEADC0B5D6u, 0xC2B2AE3D27D4EB4Fu, 0, 0x61C8864E7A143579u};

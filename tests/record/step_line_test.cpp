@@ -70,6 +70,24 @@ TEST(StepLine, NumbersAreTheNearestDoubles) {
     }
 }
 
+TEST(StepLine, NumbersOfEveryLength) {
+    std::string digits;
+    for (int length = 1; length <= 25; ++length) {
+        digits += static_cast<char>('0' + (7 * length) % 10);
+        for (size_t point = 0; point <= digits.size(); ++point) {
+            std::string number = digits;
+            if (point > 0) number.insert(point, ".");
+            for (const char* rest : {"", " lr:0.1", " lr:0.00000000001"})
+                EXPECT_EQ(parsed("s:1 tel:" + number + rest).val_loss.value(), std::stod(number))
+                    << number << rest;
+        }
+        if (length <= 18) {
+            EXPECT_EQ(parsed("s:" + digits + " tel:3.25").step, std::stoll(digits));
+            EXPECT_EQ(parsed("step:1/" + digits + " val_loss:3").scheduled_steps, std::stoll(digits));
+        }
+    }
+}
+
 TEST(StepLine, WhatIsNone) {
     for (const char* line : {"",
                              "s",
