@@ -255,6 +255,12 @@ struct RuntimeConfig {
     uint64_t seed = 0;         // of the initial weights, through torch's CPU generator
     // A collective that some rank has been in for longer, or a rank silent for longer, ends a run of several.
     double collective_deadline_s = 300;
+    struct Checkpoint {
+        int64_t every_steps = 0;   // 0: not by steps
+        double every_minutes = 0;  // 0: not by time
+        int64_t keep_last = 2;     // older ones are removed
+        bool keep_best = true;     // but not the one with the lowest validation loss
+    } checkpoint;
 };
 
 // A validated run.

@@ -178,6 +178,14 @@ void visit_schedule(Fields& f, ScheduleConfig& schedule) {
 // A second is the least that a busy machine's scheduler does not exceed by itself; above: eleven days.
 constexpr NumberRange deadline_range{1, 1e6};
 
+void visit_checkpoint(Fields& f, RuntimeConfig::Checkpoint& checkpoint) {
+    f.integer({"every_steps", "0: not by steps", optional_key}, checkpoint.every_steps, steps_range);
+    f.number({"every_minutes", "0: not by time", optional_key}, checkpoint.every_minutes, not_negative);
+    f.integer({"keep_last", "older ones are removed", optional_key}, checkpoint.keep_last, {1, 1000000});
+    f.boolean({"keep_best", "but not the one with the lowest validation loss", optional_key},
+              checkpoint.keep_best);
+}
+
 void visit_runtime(Fields& f, RuntimeConfig& runtime) {
     f.choice({"device", "auto: a GPU where there is one", optional_key}, runtime.device,
              std::array{"auto", "cpu", "cuda"});
@@ -189,6 +197,8 @@ void visit_runtime(Fields& f, RuntimeConfig& runtime) {
               "seconds that ranks wait for one another before the run is ended and the late ones are named",
               optional_key},
              runtime.collective_deadline_s, deadline_range);
+    f.object({"checkpoint", "when the run's whole state is saved, besides at a signal", optional_key},
+             [&](Fields& s) { visit_checkpoint(s, runtime.checkpoint); });
 }
 
 void visit_config(Fields& f, Config& config) {

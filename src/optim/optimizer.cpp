@@ -47,6 +47,22 @@ OptimParamConfig row_of_part(const Config& config, const ParamConfig& param, con
     return row;
 }
 
+using UpdateRule = std::variant<NorMuon, Adam>;
+
+UpdateRule make_rule(const OptimizerConfig& config, const OptimParamConfig& row, const Parameter& part) {
+    if (row.rule == Rule::adam) return Adam(config.adam, row, part);
+    return NorMuon(config.normuon, row, part);
+}
+
+// Suffix and tensor of each piece of a rule's state.
+std::vector<std::pair<std::string, at::Tensor>> state_of(const UpdateRule& rule) {
+    if (const auto* adam = std::get_if<Adam>(&rule))
+        return {{".exp_avg", adam->exp_avg()}, {".exp_avg_sq", adam->exp_avg_sq()}};
+    const auto& normuon = std::get<NorMuon>(rule);
+    if (!normuon.second_moment().defined()) return {{".momentum", normuon.momentum()}};
+    return {{".momentum", normuon.momentum()}, {".second_moment", normuon.second_moment()}};
+}
+
 }  // namespace
 
 double gradient_scale(const ObjectiveConfig& objective, int64_t world_size) {
@@ -62,7 +78,8 @@ double gradient_scale(const ObjectiveConfig& objective, int64_t world_size) {
 }
 
 Optimizer::Optimizer(const Config& config, ParameterTable& table, Communicator& communicator)
-    : table_(table),
+    : config_(config.optimizer),
+      table_(table),
       communicator_(communicator),
       on_grad_ready_(config.optimizer.comm.launch == CommConfig::Launch::on_grad_ready),
       scale_(gradient_scale(config.objective, communicator.world_size())),
@@ -88,13 +105,9 @@ Optimizer::BucketState Optimizer::make_bucket(const Config& config, const Bucket
                       {}};
     for (const Piece& piece : bucket.owned_by(communicator_.rank())) {
         const Parameter& parameter = table_[piece.param];
-        Parameter part = part_of(parameter, piece, bucket.rule);
+        const Parameter part = part_of(parameter, piece, bucket.rule);
         const OptimParamConfig row = row_of_part(config, parameter.config, piece);
-        const auto& optimizer = config.optimizer;
-        if (bucket.rule == Rule::adam)
-            state.shards.push_back({piece, part, Adam(optimizer.adam, row, part)});
-        else
-            state.shards.push_back({piece, part, NorMuon(optimizer.normuon, row, part)});
+        state.shards.push_back({piece, part, make_rule(config.optimizer, row, part)});
     }
     return state;
 }
@@ -178,22 +191,37 @@ void Optimizer::reset() {
 
 std::vector<NamedTensor> Optimizer::state() const {
     std::vector<NamedTensor> parts;
-    for (const BucketState& bucket : buckets_) {
-        for (const Shard& shard : bucket.shards) {
-            const auto add = [&](const std::string& what, const at::Tensor& tensor) {
-                if (tensor.defined()) parts.push_back({shard.piece.param + what, tensor, shard.piece.begin});
-            };
-            if (const auto* normuon = std::get_if<NorMuon>(&shard.rule)) {
-                add(".momentum", normuon->momentum());
-                add(".second_moment", normuon->second_moment());
-            } else {
-                const Adam& adam = std::get<Adam>(shard.rule);
-                add(".exp_avg", adam.exp_avg());
-                add(".exp_avg_sq", adam.exp_avg_sq());
+    for (const BucketState& bucket : buckets_)
+        for (const Shard& shard : bucket.shards)
+            for (const auto& [what, tensor] : state_of(shard.rule)) {
+                const int64_t unit = tensor.numel() / (shard.piece.end - shard.piece.begin);
+                parts.push_back({shard.piece.param + what, tensor, shard.piece.begin * unit});
             }
-        }
-    }
     parts.push_back({"adam.step", adam_step_});
+    return parts;
+}
+
+// The rules themselves say what state they would have for whole parameters; nothing is allocated on the meta
+// device.
+std::vector<GlobalTensor> Optimizer::global_state() const {
+    std::vector<GlobalTensor> found;
+    for (const OptimParamConfig& row : config_.params) {
+        const Parameter& parameter = table_[row.param];
+        const at::Tensor value = parameter.value.to(at::kMeta), grad = parameter.grad.to(at::kMeta);
+        const Parameter whole{parameter.config, value, grad, value};
+        for (const auto& [what, tensor] : state_of(make_rule(config_, row, whole)))
+            found.push_back({row.param + what, tensor.scalar_type(), tensor.sizes().vec()});
+    }
+    found.push_back({"adam.step", at::kLong, {1}});
+    return found;
+}
+
+std::vector<NamedTensor> Optimizer::owned_values() const {
+    std::vector<NamedTensor> parts;
+    for (const BucketState& bucket : buckets_)
+        for (const Shard& shard : bucket.shards)
+            parts.push_back(
+                {shard.piece.param, shard.part.value, shard.piece.begin * bucket.bucket.unit_elements});
     return parts;
 }
 

@@ -19,7 +19,14 @@ namespace speedrun {
 struct NamedTensor {
     std::string name;
     at::Tensor tensor;
-    int64_t begin = 0;  // first unit (see Piece) of the parameter that it belongs to
+    int64_t begin = 0;  // its first element's index in the tensor of all ranks, flattened
+};
+
+// A piece of state as it is on all ranks together.
+struct GlobalTensor {
+    std::string name;
+    at::ScalarType dtype;
+    std::vector<int64_t> shape;
 };
 
 // What the sum of gradients over a step's micro-batches and ranks is multiplied by before it is used.
@@ -56,6 +63,10 @@ class Optimizer {
     // parameter of several buckets appears once for each, with another `begin`.
     std::vector<NamedTensor> state() const;
     int64_t state_bytes() const;
+    // What the ranks' state() make up together, whatever their number, in the order of the parameters.
+    std::vector<GlobalTensor> global_state() const;
+    // The masters this rank owns, under the parameters' names.
+    std::vector<NamedTensor> owned_values() const;
 
   private:
     struct Shard {  // a piece this rank owns: views of its values, gradients and copies, and its rule
@@ -77,6 +88,7 @@ class Optimizer {
     void reduce(BucketState& bucket);
     void update(BucketState& bucket, const StepSettings& settings, int64_t adam_step);
 
+    OptimizerConfig config_;
     ParameterTable& table_;
     Communicator& communicator_;
     bool on_grad_ready_;

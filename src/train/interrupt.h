@@ -4,9 +4,9 @@
 
 namespace speedrun {
 
-// Holds SIGINT and SIGTERM back for the life of the object, so that a run ends between two steps. Make it
-// before any thread is started: threads inherit the mask. A second signal ends the process at once, with its
-// usual meaning.
+// Holds SIGINT, SIGTERM and SIGUSR1 back for the life of the object, so that a run ends, or saves its state,
+// between two steps. Make it before any thread is started: threads inherit the mask. A second SIGINT or
+// SIGTERM ends the process at once, with its usual meaning.
 class Interrupt {
   public:
     Interrupt();
@@ -16,9 +16,11 @@ class Interrupt {
 
     // The signal that has arrived, if any. From then on signals act as usual.
     std::optional<int> poll();
+    // Whether SIGUSR1 has arrived since the last call: a wish for a checkpoint.
+    bool poll_save();
 
   private:
-    sigset_t watched_{}, before_{};
+    sigset_t watched_{}, save_{}, before_{};
     std::optional<int> arrived_;
 };
 

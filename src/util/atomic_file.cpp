@@ -10,22 +10,13 @@
 #include <utility>
 
 #include "util/error.h"
+#include "util/positioned_file.h"
 
 namespace speedrun {
 namespace {
 
 std::filesystem::path folder_of(const std::filesystem::path& path) {
     return path.has_parent_path() ? path.parent_path() : ".";
-}
-
-// The new name itself must survive a crash too.
-int sync_folder(const std::filesystem::path& folder) {
-    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return errno;
-    // EINVAL: a file system that cannot sync folders has nothing to sync.
-    const int error = ::fsync(fd) != 0 && errno != EINVAL ? errno : 0;
-    ::close(fd);
-    return error;
 }
 
 }  // namespace
@@ -65,7 +56,7 @@ void AtomicFile::commit() {
     if (::close(fd) != 0) fail("cannot be closed", errno);
     if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot be renamed into place", errno);
     temporary_.clear();
-    if (const int error = sync_folder(folder_of(path_))) fail("folder cannot be synced to disk", error);
+    sync_folder(folder_of(path_));
 }
 
 void AtomicFile::fail(const char* doing, int error) const {

@@ -32,8 +32,20 @@ LineFile::LineFile(const std::filesystem::path& path) : path_(path) {
     if (fd_ < 0) fail(path, "create");
 }
 
+LineFile::LineFile(const std::filesystem::path& path, uint64_t keep) : path_(path), bytes_(keep) {
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd_ < 0) fail(path, "open");
+    const off_t size = ::lseek(fd_, 0, SEEK_END), kept = static_cast<off_t>(keep);
+    const bool cut = size >= kept && ::ftruncate(fd_, kept) == 0 && ::lseek(fd_, kept, SEEK_SET) == kept;
+    if (cut) return;
+    ::close(std::exchange(fd_, -1));
+    if (size >= kept) fail(path, "cut");
+    throw UserError(path.string() + ": has " + std::to_string(size) + " bytes, and should go on after " +
+                    std::to_string(keep));
+}
+
 LineFile::LineFile(LineFile&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), bytes_(other.bytes_) {}
 
 LineFile::~LineFile() {
     if (fd_ >= 0) ::close(fd_);
@@ -47,6 +59,7 @@ void LineFile::line(std::string_view text) {
         if (written < 0 && errno == EINTR) continue;
         if (written < 0) fail(path_, "write");
         at += static_cast<size_t>(written);
+        bytes_ += static_cast<uint64_t>(written);
     }
 }
 

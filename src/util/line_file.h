@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -12,6 +13,9 @@ class LineFile {
     // Creates `path`; throws UserError where it exists or cannot be created. Devices (/dev/full) are opened
     // as they are.
     explicit LineFile(const std::filesystem::path& path);
+    // Goes on with the file at `path` after its first `keep` bytes; what follows them is cut off. UserError
+    // where it cannot be opened or is shorter.
+    LineFile(const std::filesystem::path& path, uint64_t keep);
     ~LineFile();
     LineFile(LineFile&& other) noexcept;
     LineFile& operator=(LineFile&&) = delete;
@@ -19,10 +23,12 @@ class LineFile {
     // Writes `text` and '\n'. Throws UserError with the path and the system's reason (such as a full disk).
     void line(std::string_view text);
     const std::filesystem::path& path() const { return path_; }
+    uint64_t bytes() const { return bytes_; }  // written, and kept
 
   private:
     std::filesystem::path path_;
     int fd_ = -1;
+    uint64_t bytes_ = 0;
 };
 
 }  // namespace speedrun

@@ -174,31 +174,56 @@ const SafeTensor* SafetensorsFile::find(const std::string& name) const {
     return found == tensors_.end() ? nullptr : &*found;
 }
 
-void write_safetensors(const std::filesystem::path& path, std::vector<SafeTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-    std::ranges::stable_sort(tensors, std::greater<>(),
-                             [](const SafeTensor& t) { return safetensors_item_size(t.dtype); });
+SafetensorsLayout::SafetensorsLayout(std::vector<TensorSpec> tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : tensors_(std::move(tensors)) {
+    std::ranges::stable_sort(tensors_, std::greater<>(),
+                             [](const TensorSpec& t) { return safetensors_item_size(t.dtype); });
     auto header = nlohmann::ordered_json::object();
     if (!metadata.empty()) header["__metadata__"] = metadata;
-    size_t offset = 0;
-    for (const SafeTensor& tensor : tensors) {
+    uint64_t offset = 0;
+    for (const TensorSpec& tensor : tensors_) {
         const SafetensorsEntry entry{.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape};
-        check(byte_count(entry, safetensors_item_size(tensor.dtype)) == tensor.data.size(),
-              tensor.name + ": size and shape differ");
-        check(!header.contains(tensor.name), tensor.name + " twice");
-        header[tensor.name] = {{"dtype", tensor.dtype},
-                               {"shape", tensor.shape},
-                               {"data_offsets", {offset, offset + tensor.data.size()}}};
-        offset += tensor.data.size();
+        const auto bytes = byte_count(entry, safetensors_item_size(tensor.dtype));
+        check(bytes.has_value(), tensor.name + ": no size");
+        check(offsets_.emplace(tensor.name, offset).second, tensor.name + " twice");
+        header[tensor.name] = {
+            {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + *bytes}}};
+        offset += *bytes;
     }
     std::string text = header.dump();
     text.resize((text.size() + kPrefix - 1) / kPrefix * kPrefix,
                 ' ');  // data starts at a multiple of 8 bytes
     const uint64_t length = text.size();
+    head_.assign(reinterpret_cast<const char*>(&length), sizeof length);
+    head_ += text;
+    for (auto& [name, at] : offsets_) at += head_.size();
+    file_bytes_ = head_.size() + offset;
+}
+
+uint64_t SafetensorsLayout::offset(const std::string& name) const {
+    const auto found = offsets_.find(name);
+    check(found != offsets_.end(), "no tensor '" + name + "' in the file");
+    return found->second;
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<SafeTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    std::vector<TensorSpec> specs;
+    std::map<std::string, std::span<const std::byte>> data;
+    for (const SafeTensor& tensor : tensors) {
+        specs.push_back({tensor.name, tensor.dtype, tensor.shape});
+        data[tensor.name] = tensor.data;
+    }
+    const SafetensorsLayout layout(std::move(specs), metadata);
     AtomicFile file(path);
-    file.write(std::as_bytes(std::span(&length, 1)));
-    file.write(text);
-    for (const SafeTensor& tensor : tensors) file.write(tensor.data);
+    file.write(layout.head());
+    for (const TensorSpec& tensor : layout.tensors()) {
+        const SafetensorsEntry entry{.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape};
+        check(byte_count(entry, safetensors_item_size(tensor.dtype)) == data[tensor.name].size(),
+              tensor.name + ": size and shape differ");
+        file.write(data[tensor.name]);
+    }
     file.commit();
 }
 

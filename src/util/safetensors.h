@@ -44,9 +44,34 @@ class SafetensorsFile {
     std::map<std::string, std::string> metadata_;
 };
 
-// Writes a safetensors file atomically (see AtomicFile): wider dtypes first, as alignment wants, then in the
-// order given.
-void write_safetensors(const std::filesystem::path& path, std::vector<SafeTensor> tensors,
+// A tensor before its data is known.
+struct TensorSpec {
+    std::string name, dtype;
+    std::vector<int64_t> shape;
+};
+
+// Where everything lies in a file of these tensors: wider dtypes first, as alignment wants, then in the order
+// given.
+class SafetensorsLayout {
+  public:
+    explicit SafetensorsLayout(std::vector<TensorSpec> tensors,
+                               const std::map<std::string, std::string>& metadata = {});
+
+    const std::string& head() const { return head_; }                    // the bytes in front of the data
+    const std::vector<TensorSpec>& tensors() const { return tensors_; }  // in order of their data
+    uint64_t offset(
+        const std::string& name) const;  // of a tensor's data in the file; InternalError if there is none
+    uint64_t file_bytes() const { return file_bytes_; }
+
+  private:
+    std::vector<TensorSpec> tensors_;
+    std::map<std::string, uint64_t> offsets_;
+    std::string head_;
+    uint64_t file_bytes_ = 0;
+};
+
+// Writes a safetensors file atomically (see AtomicFile), laid out as SafetensorsLayout has it.
+void write_safetensors(const std::filesystem::path& path, const std::vector<SafeTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace speedrun

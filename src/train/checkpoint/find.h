@@ -1,0 +1,34 @@
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/checkpoint/manifest.h"
+
+namespace speedrun {
+
+struct Checkpoint {
+    std::filesystem::path folder;
+    CheckpointManifest manifest;
+};
+
+// Checkpoints in a run's folder of checkpoints, "step_00001960", the newest first. Damaged ones are among
+// them.
+std::vector<std::filesystem::path> checkpoint_folders(const std::filesystem::path& folder);
+
+// Size and hash of a file's bytes. UserError if it cannot be read.
+CheckpointManifest::File measure_file(const std::filesystem::path& path);
+
+// Nothing where there is no manifest that can be believed.
+std::optional<CheckpointManifest> try_read_manifest(const std::filesystem::path& folder);
+
+// Reads the manifest and every byte of the files it names. UserError where something is missing or damaged.
+Checkpoint open_checkpoint(const std::filesystem::path& folder);
+
+// The newest whole checkpoint in a run's folder of checkpoints; what is wrong with newer ones goes to
+// `passed_over`, a line each.
+std::optional<Checkpoint> find_checkpoint(const std::filesystem::path& folder,
+                                          std::vector<std::string>& passed_over);
+
+}  // namespace speedrun

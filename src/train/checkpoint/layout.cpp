@@ -1,0 +1,105 @@
+#include "train/checkpoint/layout.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "util/error.h"
+
+namespace speedrun {
+namespace {
+
+constexpr size_t kWeights = 0, kOptimizer = 1, kGradients = 2;
+
+TensorSpec spec(const std::string& name, at::ScalarType dtype, std::vector<int64_t> shape) {
+    return {name, safetensors_dtype(dtype), std::move(shape)};
+}
+
+SafetensorsLayout weights_layout(const ParameterTable& parameters) {
+    std::vector<TensorSpec> tensors;
+    for (const Parameter& parameter : parameters.all())
+        for (const StateDictEntry& entry : state_dict_entries(parameter.config))
+            tensors.push_back(spec(entry.name, parameter.value.scalar_type(), entry.shape));
+    return SafetensorsLayout(std::move(tensors), {{"format", "pt"}});
+}
+
+SafetensorsLayout optimizer_layout(const Optimizer& optimizer) {
+    std::vector<TensorSpec> tensors;
+    for (const GlobalTensor& tensor : optimizer.global_state())
+        tensors.push_back(spec(tensor.name, tensor.dtype, tensor.shape));
+    return SafetensorsLayout(std::move(tensors));
+}
+
+// A part of a parameter lies in one or more entries of the state_dict, which follow each other in the bank.
+void add_weights(const Parameter& parameter, const NamedTensor& part, const SafetensorsLayout& layout,
+                 std::vector<CheckpointExtent>& extents) {
+    const auto entries = state_dict_entries(parameter.config);
+    const int64_t size = parameter.value.numel() / static_cast<int64_t>(entries.size());
+    const int64_t end = part.begin + part.tensor.numel(), item = part.tensor.element_size();
+    for (int64_t at = part.begin; at < end;) {
+        const int64_t entry = at / size, next = std::min(end, (entry + 1) * size);
+        const uint64_t offset = layout.offset(entries[static_cast<size_t>(entry)].name) +
+                                static_cast<uint64_t>((at - entry * size) * item);
+        extents.push_back({kWeights, offset, part.tensor.view(-1).narrow(0, at - part.begin, next - at)});
+        at = next;
+    }
+}
+
+void add_gradients(const Config& config, const ParameterTable& parameters, int64_t rank,
+                   CheckpointLayout& checkpoint) {
+    std::vector<TensorSpec> tensors;
+    for (const OptimParamConfig& row : config.optimizer.params)
+        if (row.rule == OptimParamConfig::Rule::adam) {
+            const at::Tensor& grad = parameters[row.param].grad;
+            tensors.push_back(spec(row.param, grad.scalar_type(), grad.sizes().vec()));
+        }
+    checkpoint.files.push_back({gradients_file(rank), SafetensorsLayout(std::move(tensors))});
+    const SafetensorsLayout& layout = checkpoint.files.back().layout;
+    for (const TensorSpec& tensor : layout.tensors())
+        checkpoint.extents.push_back(
+            {kGradients, layout.offset(tensor.name), parameters[tensor.name].grad.view(-1)});
+}
+
+}  // namespace
+
+std::string safetensors_dtype(at::ScalarType dtype) {
+    switch (dtype) {
+        case at::kFloat:
+            return "F32";
+        case at::kBFloat16:
+            return "BF16";
+        case at::kLong:
+            return "I64";
+        default:
+            throw InternalError(std::string("no checkpoint of a ") + at::toString(dtype));
+    }
+}
+
+std::string gradients_file(int64_t rank) {
+    return "gradients_" + std::to_string(rank) + ".safetensors";
+}
+
+int64_t CheckpointLayout::extent_bytes() const {
+    int64_t bytes = 0;
+    for (const CheckpointExtent& extent : extents) bytes += static_cast<int64_t>(extent.tensor.nbytes());
+    return bytes;
+}
+
+CheckpointLayout checkpoint_layout(const Config& config, const ParameterTable& parameters,
+                                   const Optimizer& optimizer, int64_t rank, bool pending_gradients) {
+    CheckpointLayout checkpoint;
+    checkpoint.files.push_back({"weights.safetensors", weights_layout(parameters)});
+    checkpoint.files.push_back({"optimizer.safetensors", optimizer_layout(optimizer)});
+    for (const NamedTensor& part : optimizer.owned_values())
+        add_weights(parameters[part.name], part, checkpoint.files[kWeights].layout, checkpoint.extents);
+    for (const NamedTensor& part : optimizer.state()) {
+        if (part.name == "adam.step" && rank != 0) continue;
+        const uint64_t offset = checkpoint.files[kOptimizer].layout.offset(part.name) +
+                                static_cast<uint64_t>(part.begin * part.tensor.element_size());
+        checkpoint.extents.push_back({kOptimizer, offset, part.tensor.view(-1)});
+    }
+    if (pending_gradients) add_gradients(config, parameters, rank, checkpoint);
+    return checkpoint;
+}
+
+}  // namespace speedrun

@@ -1,0 +1,14 @@
+#pragma once
+#include "dist/communicator.h"
+#include "optim/optimizer.h"
+#include "train/checkpoint/find.h"
+
+namespace speedrun {
+
+// Puts weights, this rank's share of the optimizer's state, and gradients that wait for Adam back to what
+// they were, bit for bit; with another number of ranks than wrote them, those gradients' sum goes to rank 0.
+// UserError where a file does not fit the run.
+void load_checkpoint(const Checkpoint& checkpoint, const Config& config, ParameterTable& parameters,
+                     Optimizer& optimizer, const Communicator& communicator);
+
+}  // namespace speedrun

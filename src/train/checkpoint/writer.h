@@ -1,0 +1,61 @@
+#pragma once
+#include <atomic>
+#include <filesystem>
+#include <future>
+#include <string>
+#include <vector>
+
+#include "train/checkpoint/layout.h"
+#include "train/checkpoint/manifest.h"
+
+namespace speedrun {
+
+// One rank's share of the work of writing checkpoints, in a thread. The ranks of a job all write parts of the
+// same files; when none of them is busy any more, rank 0 commits: the checkpoint appears under its name
+// whole, or not at all.
+class CheckpointWriter {
+  public:
+    struct Options {
+        std::filesystem::path folder;  // of the run's checkpoints
+        int64_t rank = 0;
+        std::string token;  // the same on all ranks, and another for every run: marks what is unfinished
+        int64_t keep_last = 2;
+        bool keep_best = true;
+    };
+    // Rank 0 removes what runs before left unfinished.
+    explicit CheckpointWriter(Options options);
+    ~CheckpointWriter();
+    CheckpointWriter(const CheckpointWriter&) = delete;
+    CheckpointWriter& operator=(const CheckpointWriter&) = delete;
+
+    // Copies this rank's state, and returns; the thread writes the copy. Not while busy().
+    void begin(const CheckpointLayout& layout, CheckpointManifest manifest);
+    // Whether the thread has work. Once it has not, error() says what went wrong, "" if nothing did.
+    bool busy() const;
+    std::string error();
+    void wait();
+
+    // On rank 0, when every rank's part is on disk. `ranks`: how many there are.
+    void commit(int64_t ranks);
+    // On rank 0, when some rank failed: removes what was written.
+    void discard();
+
+    // "step_00001960" in the run's folder.
+    std::filesystem::path path_of(int64_t step) const;
+
+  private:
+    void run(void (CheckpointWriter::*work)());
+    void write_part();
+    void publish();
+    void prune() const;
+    std::filesystem::path temporary() const;
+
+    Options options_;
+    CheckpointLayout layout_;
+    CheckpointManifest manifest_;
+    std::vector<std::byte> snapshot_;  // of the extents, one after the other
+    std::future<void> work_;
+    std::string error_;
+};
+
+}  // namespace speedrun
