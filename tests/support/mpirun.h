@@ -33,11 +33,13 @@ inline bool have_mpirun() {
     return std::system("mpirun --version 2>/dev/null | grep -q 'Open MPI'") == 0;
 }
 
-// `program` holds no quotes or spaces. More ranks than cores are welcome; each gets one thread. In a
-// build with AddressSanitizer, leaks are not looked for: Open MPI has thousands.
+// `program` holds no quotes or spaces. --quiet: what the ranks print last is the last line. More ranks than
+// cores are welcome; each gets one thread. In a build with AddressSanitizer, leaks are not looked for: Open
+// MPI has thousands.
 inline JobResult mpirun(int ranks, const std::string& program_and_arguments, int limit_s = 60) {
     return run_command("ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 mpirun -n " + std::to_string(ranks) +
-                           " --oversubscribe --allow-run-as-root --bind-to none " + program_and_arguments,
+                           " --quiet --oversubscribe --allow-run-as-root --bind-to none " +
+                           program_and_arguments,
                        limit_s);
 }
 
