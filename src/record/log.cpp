@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 
 namespace speedrun {
 namespace {
@@ -37,6 +38,7 @@ void TrackLog::header(const RunDescription& run) {
     if (!run.config_json.empty()) file_.line(run.config_json);
     file_.line(kRule);
     field(file_, "command", run.command_line);
+    if (!run.date.empty()) file_.line(run.date);
     field(file_, "config sha256", run.config_hash);
     field(file_, "commit", run.commit);
     field(file_, "build", run.build);
@@ -60,6 +62,18 @@ void TrackLog::validation(int64_t step, int64_t total_steps, double val_loss, do
 
 void TrackLog::peak_memory(int64_t allocated_bytes, int64_t reserved_bytes) {
     file_.line(peak_memory_line(allocated_bytes, reserved_bytes));
+}
+
+void TrackLog::data(std::span<const DataShard> shards) {
+    for (const DataShard& shard : shards) file_.line(data_shard_line(shard));
+}
+
+std::string log_date(std::chrono::system_clock::time_point time) {
+    const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
+    std::tm local{};
+    ::localtime_r(&seconds, &local);
+    char buffer[64];
+    return {buffer, std::strftime(buffer, sizeof(buffer), "%a %b %d %H:%M:%S %Y", &local)};
 }
 
 std::string step_line(int64_t step, int64_t total_steps, double train_time_ms) {

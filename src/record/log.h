@@ -1,16 +1,21 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "record/data_shard.h"
 #include "util/line_file.h"
 
 namespace speedrun {
 
 // Everything the log's header says about a run. Empty texts and lists are left out of the header.
 struct RunDescription {
+    std::string date;  // log_date() of the start
     std::string command_line;
     std::string config_json;  // the whole resolved config
     std::string config_hash;  // sha-256 of config_json, hex
@@ -18,7 +23,7 @@ struct RunDescription {
     std::string build;   // build type, flags, compiler
     std::vector<std::pair<std::string, std::string>> libraries;  // name, version
     std::string hardware;                                        // hardware_table()
-    std::vector<std::string> train_shards, val_shards;           // paths, in the order they are read
+    std::vector<std::string> train_shards, val_shards;           // paths, in the order they would be read
     uint64_t seed = 0;
     int64_t world_size = 1;
     int64_t threads = 0;
@@ -37,6 +42,8 @@ class TrackLog {
     void step(int64_t step, int64_t total_steps, double train_time_ms);
     void validation(int64_t step, int64_t total_steps, double val_loss, double train_time_ms);
     void peak_memory(int64_t allocated_bytes, int64_t reserved_bytes);
+    // One line a file. Comes after the steps: reading gigabytes must delay none of them.
+    void data(std::span<const DataShard> shards);
 
   private:
     LineFile file_;
@@ -49,6 +56,9 @@ std::string step_line(int64_t step, int64_t total_steps, double train_time_ms);
 // "step:1960/1960 val_loss:3.2784 train_time:137582ms step_avg:70.19ms". Validation may come before any step;
 // step_avg is then the time divided by 1, as the track has it.
 std::string validation_line(int64_t step, int64_t total_steps, double val_loss, double train_time_ms);
+
+// "Fri Jul 17 13:28:52 2026": local time, as nvidia-smi writes it above its table.
+std::string log_date(std::chrono::system_clock::time_point time);
 
 // "peak memory allocated: 30220 MiB reserved: 38672 MiB", each rounded down.
 std::string peak_memory_line(int64_t allocated_bytes, int64_t reserved_bytes);

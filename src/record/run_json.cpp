@@ -46,6 +46,16 @@ Json validations_json(const Run& run) {
     return list;
 }
 
+Json data_json(const Run& run) {
+    Json list = Json::array();
+    for (const DataShard& shard : run.data)
+        list.push_back({{"use", shard.use == DataShard::Use::training ? "training" : "validation"},
+                        {"path", shard.path},
+                        {"bytes", shard.bytes},
+                        {"sha256", shard.sha256}});
+    return list;
+}
+
 Json pairs_json(const std::vector<std::pair<std::string, std::string>>& pairs) {
     Json object = Json::object();
     for (const auto& [name, value] : pairs) object[name] = value;
@@ -81,6 +91,7 @@ Json run_json(const RunLog& log, size_t index) {
             {"versions", pairs_json(run.header.versions)},
             {"fields", pairs_json(run.header.fields)},
             {"source_hash", text_or_null(run.header.source_hash)},
+            {"data", data_json(run)},
             {"stalls", stalls_json(find_stalls(run))},
             {"validations", validations_json(run)}};
 }

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "record/data_shard.h"
+
 namespace speedrun {
 
 inline constexpr double kNotLogged = std::numeric_limits<double>::quiet_NaN();
@@ -70,6 +72,7 @@ struct Run {
     double train_time_ms = kNotLogged;  // of the last line
     double step_avg_ms = kNotLogged;    // of the last line; NaN as logged
     int64_t peak_memory_mib = 0;        // 0 where not logged
+    std::vector<DataShard> data;        // what the run has read, where the log says it
 
     // Kept where ParseOptions says so.
     std::vector<Validation> validations;

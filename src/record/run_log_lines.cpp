@@ -93,7 +93,8 @@ bool RunLogLines::place(std::string_view text) {
         const auto parsed = parse_step_line(text);
         return parsed && step(*parsed);
     }
-    if (text.front() == 't') {
+    if (text.front() == 't' || text.front() == 'v') {
+        if (data_shard(text)) return true;
         const auto trial = parse_trial_line(text);
         if (!trial) return false;
         new_run_ = true;
@@ -104,6 +105,16 @@ bool RunLogLines::place(std::string_view text) {
     const auto peak = peak_memory_mib(text);
     if (peak && section_ == Section::body) log_.runs.back().peak_memory_mib = *peak;
     return peak.has_value();
+}
+
+// A log made to look like ours must not make this grow without bound.
+bool RunLogLines::data_shard(std::string_view text) {
+    constexpr size_t kMostShards = 1000;
+    if (section_ != Section::body || log_.runs.empty()) return false;
+    auto shard = parse_data_shard_line(text);
+    std::vector<DataShard>& data = log_.runs.back().data;
+    if (shard && data.size() < kMostShards) data.push_back(*std::move(shard));
+    return shard.has_value();
 }
 
 bool RunLogLines::step(const StepLine& line) {

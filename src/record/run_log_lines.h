@@ -36,6 +36,7 @@ class RunLogLines {
 
     void classify(std::string_view text, std::string_view raw);
     bool place(std::string_view text);
+    bool data_shard(std::string_view text);
     bool step(const StepLine& line);
     void add(Run& run, const StepLine& line) const;
     bool starts_run(const StepLine& line) const;

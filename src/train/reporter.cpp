@@ -67,6 +67,10 @@ void Reporter::validation(int64_t step, double val_loss, double train_time_ms, i
     curve_.validation.push_back({step, val_loss});
 }
 
+void Reporter::data(std::span<const DataShard> shards) {
+    log_.data(shards);
+}
+
 void Reporter::finish(const std::string& title) {
     progress_.finish();
     const int64_t peak = peak_resident_bytes();

@@ -1,5 +1,6 @@
 #pragma once
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "record/curve.h"
@@ -29,6 +30,7 @@ class Reporter {
     void note(const std::string& text);  // a line for the log and the terminal
     void step(const StepReport& report);
     void validation(int64_t step, double val_loss, double train_time_ms, int64_t tokens);
+    void data(std::span<const DataShard> shards);  // what the run has read, into the log
     // Peak memory into the log, the curve into the run directory and onto the terminal.
     void finish(const std::string& title);
 

@@ -174,6 +174,10 @@ RankCosts Trainer::costs() const {
             .waited_ns = (now.waited - before_.waited).count()};
 }
 
+std::span<const std::filesystem::path> Trainer::train_shards_read() const {
+    return std::span(train_shards_).first(static_cast<size_t>(loader_->position().shard) + 1);
+}
+
 void Trainer::validate_now(const StepSettings& settings, Reporter* reporter) {
     clock_.stop();
     const double loss = validate(model_, val_loader_, attention_settings(settings), communicator_);

@@ -2,6 +2,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,8 @@ class Trainer {
     void gather_weights() { optimizer_.gather_values(); }
     // Of the steps of run(), on this rank.
     RankCosts costs() const;
+    // The first of the training shards, up to that of the last step: no other has been used.
+    std::span<const std::filesystem::path> train_shards_read() const;
 
   private:
     void warm_up();

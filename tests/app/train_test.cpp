@@ -10,9 +10,11 @@
 
 #include "app/cli.h"
 #include "data/shard.h"
+#include "record/run_log.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"
 #include "util/safetensors.h"
+#include "util/sha256.h"
 
 namespace speedrun {
 namespace {
@@ -74,7 +76,8 @@ TEST_F(TrainVerb, LeavesLogMetricsCurveConfigAndWeights) {
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
     const std::string log = contents(folder_ / "run/log.txt");
     for (const char* part :
-         {"step:0/3 val_loss:6.2383", "step:1/3 train_time:", "step:3/3 val_loss:", "peak memory allocated:"})
+         {"step:0/3 val_loss:6.2383", "step:1/3 train_time:", "step:3/3 val_loss:", "peak memory allocated:",
+          "\ncommit: ", "\nMKL: ", "train_1.bin, ", "val_0.bin, "})
         EXPECT_NE(log.find(part), std::string::npos) << part << " not in\n" << log;
     EXPECT_NE(contents(folder_ / "run/metrics.jsonl").find("\"train_loss\":"), std::string::npos);
     EXPECT_NE(contents(folder_ / "run/loss.svg").find("<svg"), std::string::npos);
@@ -84,6 +87,25 @@ TEST_F(TrainVerb, LeavesLogMetricsCurveConfigAndWeights) {
     const auto at = log.find("step:3/3 val_loss:") + 18;
     EXPECT_EQ(eval.out.substr(0, 9), "val_loss:");
     EXPECT_NEAR(std::stod(eval.out.substr(9)), std::stod(log.substr(at)), 5e-5);  // the log has four decimals
+}
+
+TEST_F(TrainVerb, LogHoldsTheChecksumsOfTheShardsThatWereRead) {
+    const Outcome outcome = train("run", {"--set", "runtime.seed=77"});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const RunLog log = read_run_log(folder_ / "run/log.txt");
+    ASSERT_EQ(log.runs.size(), 1U);
+    EXPECT_EQ(log.unplaced_count, 0);
+    const auto& run = log.runs.front();
+    EXPECT_TRUE(run.complete()) << run.incomplete_reason();
+    EXPECT_EQ(run.seed, 77U);
+    EXPECT_EQ(run.header.field("world size"), "1");
+    EXPECT_TRUE(run.header.started.has_value());
+    const auto shard = [&](DataShard::Use use, const char* name) {
+        const std::filesystem::path path = folder_ / name;
+        return DataShard{use, path.string(), std::filesystem::file_size(path), sha256_file(path)};
+    };
+    EXPECT_EQ(run.data, (std::vector{shard(DataShard::Use::training, "train_1.bin"),
+                                     shard(DataShard::Use::validation, "val_0.bin")}));
 }
 
 TEST_F(TrainVerb, SameConfigSameBitsAndWarmUpLeavesNoTrace) {
