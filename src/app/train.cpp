@@ -1,28 +1,33 @@
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
 #include "app/build_info.h"
+#include "app/resume.h"
 #include "app/session.h"
 #include "app/verbs.h"
+#include "dist/gather_text.h"
+#include "dist/job.h"
 #include "dist/make_communicator.h"
+#include "dist/placement.h"
 #include "model/weights.h"
 #include "record/hardware.h"
 #include "train/throughput.h"
 #include "train/trainer.h"
 #include "util/atomic_file.h"
 #include "util/error.h"
+#include "util/exit_codes.h"
 #include "util/sha256.h"
 
 namespace speedrun {
 namespace {
-
-constexpr int kInterrupted = 130;
 
 cxxopts::Options train_options() {
     cxxopts::Options options("speedrun train", "Train a model as a config says.");
@@ -32,6 +37,10 @@ cxxopts::Options train_options() {
     add("set", "override a value, such as optimizer.normuon.lr=0.02",
         cxxopts::value<std::vector<std::string>>());
     add("init", "start from the weights in this safetensors file", cxxopts::value<std::string>());
+    add("resume",
+        "go on from a checkpoint: its folder, a run's directory, or auto: --run-dir's, if it has one",
+        cxxopts::value<std::string>());
+    add("accept-changes", "resume though the config differs from that of the checkpoint");
     add("overwrite", "replace what an earlier run left in the run directory");
     add("diagnostics", "every N steps: RMS, update RMS and condition number of each matrix",
         cxxopts::value<int64_t>()->default_value("0"));
@@ -76,58 +85,114 @@ int64_t weights_bytes(const ParameterTable& parameters) {
     return bytes;
 }
 
-// What only rank 0 does: the run directory and everything that is written to it.
-std::unique_ptr<Reporter> make_reporter(const Config& config, const RunDescription& description,
-                                        const RunDir& dir) {
-    AtomicFile config_file(dir.config());
-    config_file.write(config.resolved_json + "\n");
-    config_file.commit();
-    const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
-    auto reporter = std::make_unique<Reporter>(dir, description, config.schedule.total_steps(),
-                                               gemm_flop_per_token(config.model), peak);
+RunDir open_run_dir(const cxxopts::ParseResult& options, const GPT& model, bool resumes) {
+    constexpr int64_t log_bytes = 1 << 24;
+    const int64_t expected_bytes = weights_bytes(model.parameters()) + log_bytes;
+    const std::filesystem::path path = options["run-dir"].as<std::string>();
+    if (resumes && std::filesystem::exists(path / "config.json")) return RunDir::reopen(path, expected_bytes);
+    return RunDir::create(path,
+                          {.overwrite = options.count("overwrite") > 0, .expected_bytes = expected_bytes});
+}
+
+void write_config(const RunDir& dir, const Config& config) {
+    AtomicFile file(dir.config());
+    file.write(config.resolved_json + "\n");
+    file.commit();
+}
+
+// Whether `checkpoint` was written by the run in `dir`, whose log can then go on.
+bool belongs_to(const Checkpoint& checkpoint, const RunDir& dir) {
+    std::error_code error;
+    return std::filesystem::equivalent(checkpoint.folder.parent_path(), dir.checkpoints(), error);
+}
+
+// Everything that one rank of a run works with. Rank 0 alone has a directory and a reporter.
+struct Rank {
+    const cxxopts::ParseResult& options;
+    const std::string& command_line;
+    const LaunchEnvironment& launch;
+    Communicator& communicator;
+    at::Device device;
+    Interrupt& interrupt;
+    const Config& config;
+
+    bool leads() const { return launch.rank == 0; }
+    std::string text(const char* name) const { return value_or_empty<std::string>(options, name); }
+};
+
+// What all ranks go on from: rank 0 chooses and checks it.
+std::optional<Checkpoint> agree_on_checkpoint(const Rank& rank, std::vector<std::string>& notes) {
+    const std::string where = rank.text("resume");
+    if (where.empty()) return std::nullopt;
+    std::optional<Checkpoint> chosen;
+    if (rank.leads()) chosen = choose_checkpoint(where, rank.text("run-dir"), notes);
+    const auto folders = gather_text(rank.communicator, chosen ? chosen->folder.string() : "", rank.device,
+                                     "checkpoint to resume");
+    if (folders.front().empty()) return std::nullopt;
+    if (!chosen) chosen = Checkpoint{folders.front(), read_manifest(folders.front() + "/checkpoint.json")};
+    const auto changes = config_changes(*chosen, rank.config, rank.options.count("accept-changes") > 0);
+    notes.push_back("resumed from " + chosen->folder.string() + " after step " +
+                    std::to_string(chosen->manifest.step));
+    for (const std::string& change : changes) notes.push_back("config differs: " + change);
+    return chosen;
+}
+
+std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
+                                        const RunDescription& description,
+                                        const std::optional<Checkpoint>& checkpoint) {
+    const Config& config = rank.config;
+    const double peak = measure_gemm_peak(activation_type(config), rank.device);
+    const double flop = gemm_flop_per_token(config.model);
+    const int64_t total = config.schedule.total_steps();
+    if (checkpoint && belongs_to(*checkpoint, dir)) {
+        const auto& saved = checkpoint->manifest;
+        return std::make_unique<Reporter>(dir, Reporter::Written{saved.log_bytes, saved.metrics_bytes},
+                                          saved.train_time_ms, total, flop, peak);
+    }
+    auto reporter = std::make_unique<Reporter>(dir, description, total, flop, peak);
     if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8)
         reporter->note("lm_head: this build has no FP8 head; it runs in the activations' dtype");
     return reporter;
 }
 
-RunDir make_run_dir(const cxxopts::ParseResult& options, const GPT& model) {
-    constexpr int64_t log_bytes = 1 << 24;
-    return RunDir::create(options["run-dir"].as<std::string>(),
-                          {.overwrite = options.count("overwrite") > 0,
-                           .expected_bytes = weights_bytes(model.parameters()) + log_bytes});
-}
-
-int train(const cxxopts::ParseResult& options, const std::string& command_line) {
-    if (options["diagnostics"].as<int64_t>() < 0) throw UserError("train: --diagnostics must be 0 or more");
-    Interrupt interrupt;
-    const Config config = load_config(options["config"].as<std::string>(),
-                                      value_or_empty<std::vector<std::string>>(options, "set"));
-    const LaunchEnvironment launch = read_launch_environment();
-    grad_accum_steps(config, launch.world_size);
-    const int64_t threads = set_threads(config.runtime, launch);
+int train(const Rank& rank, Job& job) {
+    const Config& config = rank.config;
+    grad_accum_steps(config, rank.launch.world_size);
+    const auto placements = gather_placements(rank.communicator, rank.device, config.runtime.threads);
+    const int64_t threads = placements[static_cast<size_t>(rank.launch.rank)].threads;
+    at::set_num_threads(static_cast<int>(threads));
     const auto train_shards = find_shards(config.data.train);
     const auto val_shards = find_shards(config.data.val);
     require_enough_data(train_shards, train_layout(config.data), step_shapes(config));
-    const auto init = options.count("init") > 0
-                          ? std::optional<std::filesystem::path>(options["init"].as<std::string>())
-                          : std::nullopt;
-    const auto communicator = make_communicator(launch, choose_device(config.runtime));
-    auto model = make_model(config, init,
+    const std::string init = rank.text("init");
+    auto model = make_model(config, init.empty() ? std::nullopt : std::optional<std::filesystem::path>(init),
                             std::max(config.data.micro_batch_tokens, config.data.val_micro_batch_tokens));
-    const bool reports = launch.rank == 0;
+    std::vector<std::string> notes;
+    const auto checkpoint = agree_on_checkpoint(rank, notes);
     std::optional<RunDir> dir;
-    if (reports) dir = make_run_dir(options, *model);
-    Trainer trainer(config, *model, *communicator, train_shards, val_shards,
-                    {.diagnostics_every = options["diagnostics"].as<int64_t>(), .at_step = {}});
+    if (rank.leads()) {
+        dir.emplace(open_run_dir(rank.options, *model, checkpoint.has_value()));
+        write_config(*dir, config);
+    }
+    Trainer trainer(config, *model, rank.communicator, train_shards, val_shards,
+                    {.diagnostics_every = rank.options["diagnostics"].as<int64_t>(),
+                     .at_step = [&](int64_t step) { job.at_step(step); },
+                     .checkpoints = std::filesystem::path(rank.text("run-dir")) / "checkpoints",
+                     .build = build_commit()});
+    if (checkpoint) trainer.resume(*checkpoint);
     std::unique_ptr<Reporter> reporter;
-    if (reports)
+    if (rank.leads()) {
         reporter = make_reporter(
-            config, describe(config, command_line, launch, threads, train_shards, val_shards), *dir);
+            rank, *dir, describe(config, rank.command_line, rank.launch, threads, train_shards, val_shards),
+            checkpoint);
+        if (rank.launch.world_size > 1) reporter->note(placement_table(placements));
+        for (const std::string& note : notes) reporter->note(note);
+    }
     const auto leave = [&] {
-        const auto costs = gather_costs(trainer.costs(), *communicator);
+        const auto costs = gather_costs(trainer.costs(), rank.communicator);
         trainer.gather_weights();
-        if (!reports) return;
-        if (launch.world_size > 1)
+        if (!reporter) return;
+        if (rank.launch.world_size > 1)
             for (const std::string& line : costs_text(costs)) reporter->note(line);
         save_weights(model->parameters(), dir->weights());
         reporter->finish(dir->path().filename().string());
@@ -136,17 +201,47 @@ int train(const cxxopts::ParseResult& options, const std::string& command_line) 
         append_checksums(DataShard::Use::validation, val_shards, data);
         reporter->data(data);
     };
-    RunEnd end{};
     try {
-        end = trainer.run(reporter.get(), interrupt);
-    } catch (const NonFiniteLoss& error) {
-        if (reports) reporter->note(error.what());
+        const RunEnd end = trainer.run(reporter.get(), rank.interrupt);
         leave();
+        if (reporter) {
+            reporter->end(end == RunEnd::interrupted ? "interrupted" : "finished");
+            std::printf("run directory: %s\n", dir->path().c_str());
+        }
+        return end == RunEnd::interrupted ? kInterrupted : 0;
+    } catch (const NonFiniteLoss& error) {
+        if (reporter) reporter->note(error.what());
+        leave();
+        if (reporter) reporter->end("failed", error.what());
+        throw;
+    } catch (const std::exception& error) {
+        if (reporter) reporter->end("failed", error.what());
         throw;
     }
-    leave();
-    if (reports) std::printf("run directory: %s\n", dir->path().c_str());
-    return end == RunEnd::interrupted ? kInterrupted : 0;
+}
+
+// Reads the config on every rank, and meets the others before anything is said about it: a mistake in it is
+// then printed once.
+int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& command_line) {
+    Interrupt interrupt;
+    const LaunchEnvironment launch = read_launch_environment();
+    std::optional<Config> config;
+    at::Device device = at::kCPU;
+    std::exception_ptr mistake;
+    try {
+        config = load_config(options["config"].as<std::string>(),
+                             value_or_empty<std::vector<std::string>>(options, "set"));
+        device = choose_device(config->runtime);
+    } catch (const UserError&) {
+        mistake = std::current_exception();
+    }
+    const auto communicator = make_communicator(launch, device);
+    return run_job(*communicator, device, {}, [&](Job& job) {
+        if (mistake) std::rethrow_exception(mistake);
+        job.set_deadline(config->runtime.collective_deadline_s);
+        job.require_same({{"config", config->hash}, {"build", build_commit() + ", " + build_summary()}});
+        return train({options, command_line, launch, *communicator, device, interrupt, *config}, job);
+    });
 }
 
 }  // namespace
@@ -158,12 +253,13 @@ int run_train(int argc, char** argv) {
         std::puts(specification.help().c_str());
         return 0;
     }
+    if (options["diagnostics"].as<int64_t>() < 0) throw UserError("train: --diagnostics must be 0 or more");
     for (const char* required : {"config", "run-dir"})
         if (options.count(required) == 0)
             throw UserError(std::string("train needs --") + required + "\n" + specification.help());
     std::string command_line = "speedrun";
     for (int i = 0; i < argc; ++i) command_line += std::string(" ") + argv[i];
-    return train(options, command_line);
+    return train_on_all_ranks(options, command_line);
 }
 
 }  // namespace speedrun

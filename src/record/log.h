@@ -35,6 +35,8 @@ class TrackLog {
   public:
     // Creates `path`. Every member throws UserError where the file cannot be written.
     explicit TrackLog(const std::filesystem::path& path) : file_(path) {}
+    // Goes on with the log of an earlier part of the run after its first `keep` bytes.
+    TrackLog(const std::filesystem::path& path, uint64_t keep) : file_(path, keep) {}
 
     void header(const RunDescription& run);
     // A line of its own, for anything else worth keeping (GEMM peak, "stopped by the user").
@@ -44,6 +46,8 @@ class TrackLog {
     void peak_memory(int64_t allocated_bytes, int64_t reserved_bytes);
     // One line a file. Comes after the steps: reading gigabytes must delay none of them.
     void data(std::span<const DataShard> shards);
+
+    uint64_t bytes() const { return file_.bytes(); }
 
   private:
     LineFile file_;

@@ -1,6 +1,7 @@
 #include "record/metrics.h"
 
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 namespace speedrun {
@@ -15,7 +16,31 @@ Json number(double value) {
     return value;
 }
 
+std::optional<double> number_in(const Json& json, const char* key) {
+    const auto found = json.find(key);
+    if (found == json.end() || !found->is_number()) return std::nullopt;
+    return found->get<double>();
+}
+
 }  // namespace
+
+std::vector<Metrics> read_metrics(const std::filesystem::path& path, uint64_t bytes) {
+    std::vector<Metrics> found;
+    std::ifstream file(path);
+    uint64_t at = 0;
+    for (std::string line; at < bytes && std::getline(file, line);) {
+        at += line.size() + 1;
+        const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+        if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
+        Metrics metrics;
+        metrics.step = json["step"].get<int64_t>();
+        metrics.train_time_ms = number_in(json, "train_time_ms").value_or(0);
+        metrics.train_loss = number_in(json, "train_loss");
+        metrics.val_loss = number_in(json, "val_loss");
+        found.push_back(std::move(metrics));
+    }
+    return found;
+}
 
 std::string to_json_line(const Metrics& metrics) {
     Json json{{"step", metrics.step}};

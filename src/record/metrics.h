@@ -26,11 +26,18 @@ struct Metrics {
 // One JSON object without line breaks.
 std::string to_json_line(const Metrics& metrics);
 
+// The first `bytes` of a metrics file, without diagnostics. Lines that are none are skipped.
+std::vector<Metrics> read_metrics(const std::filesystem::path& path, uint64_t bytes);
+
 class MetricsFile {
   public:
     // Creates `path`. Both members throw UserError where the file cannot be written.
     explicit MetricsFile(const std::filesystem::path& path) : file_(path) {}
+    // Goes on with the metrics of an earlier part of the run after their first `keep` bytes.
+    MetricsFile(const std::filesystem::path& path, uint64_t keep) : file_(path, keep) {}
     void write(const Metrics& metrics) { file_.line(to_json_line(metrics)); }
+
+    uint64_t bytes() const { return file_.bytes(); }
 
   private:
     LineFile file_;

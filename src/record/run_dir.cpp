@@ -49,16 +49,17 @@ void require_space(const fs::path& path, int64_t bytes) {
 
 void remove_output(const fs::path& output) {
     std::error_code error;
-    fs::remove(output, error);
+    fs::remove_all(output, error);
     if (error) throw UserError(output.string() + ": cannot be removed: " + error.message());
 }
 
 }  // namespace
 
 RunDir RunDir::create(const fs::path& path, const RunDirOptions& options) {
-    RunDir run(path);
-    const std::array outputs = {run.config(), run.log(), run.metrics(), run.curve(), run.weights()};
     require_directory(path);
+    RunDir run(path);
+    const std::array outputs = {run.config(),  run.log(),    run.metrics(),    run.curve(),
+                                run.weights(), run.status(), run.checkpoints()};
     for (const auto& output : outputs) {
         if (!options.overwrite && fs::exists(output)) {
             throw UserError("run directory " + path.string() + " already holds a run (" +
@@ -69,6 +70,15 @@ RunDir RunDir::create(const fs::path& path, const RunDirOptions& options) {
     require_writable(path);
     require_space(path, options.expected_bytes);
     for (const auto& output : outputs) remove_output(output);
+    return run;
+}
+
+RunDir RunDir::reopen(const fs::path& path, int64_t expected_bytes) {
+    if (!fs::exists(path / "config.json"))
+        throw UserError("run directory " + path.string() + " holds no run that could go on");
+    RunDir run(path);
+    require_writable(path);
+    require_space(path, expected_bytes);
     return run;
 }
 

@@ -7,6 +7,11 @@ namespace speedrun {
 class TrainClock {
   public:
     void start() { started_ = std::chrono::steady_clock::now(); }
+    // Goes on from `milliseconds`, standing.
+    void set(double milliseconds) {
+        elapsed_ = std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+            std::chrono::duration<double, std::milli>(milliseconds));
+    }
     void stop() { elapsed_ += std::chrono::steady_clock::now() - started_; }
     double stopped_ms() const { return milliseconds(elapsed_); }  // while it stands
     double running_ms() const {

@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <optional>
 #include <span>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "record/metrics.h"
 #include "record/progress.h"
 #include "record/run_dir.h"
+#include "record/status_file.h"
 
 namespace speedrun {
 
@@ -27,12 +29,25 @@ class Reporter {
     Reporter(const RunDir& dir, const RunDescription& description, int64_t total_steps, double flop_per_token,
              double gemm_peak);
 
+    // How far the log and the metrics of a run had come.
+    struct Written {
+        uint64_t log_bytes = 0, metrics_bytes = 0;
+    };
+    // Goes on with what an earlier part of the run has written up to there; what follows is cut off.
+    Reporter(const RunDir& dir, const Written& written, double train_time_ms, int64_t total_steps,
+             double flop_per_token, double gemm_peak);
+    Written written() const { return {log_.bytes(), metrics_.bytes()}; }
+
     void note(const std::string& text);  // a line for the log and the terminal
     void step(const StepReport& report);
     void validation(int64_t step, double val_loss, double train_time_ms, int64_t tokens);
     void data(std::span<const DataShard> shards);  // what the run has read, into the log
     // Peak memory into the log, the curve into the run directory and onto the terminal.
     void finish(const std::string& title);
+
+    void saved(const std::filesystem::path& checkpoint);  // for the status
+    // The last word in status.json: "finished", "interrupted" or "failed".
+    void end(const std::string& state, const std::string& message = "");
 
     std::optional<double> last_validation() const;
 
@@ -44,6 +59,11 @@ class Reporter {
     int64_t total_steps_;
     double flop_per_token_, gemm_peak_;
     double last_time_ms_ = 0;
+    void update_status(bool now);
+
+    std::filesystem::path status_path_;
+    RunStatus status_;
+    std::chrono::steady_clock::time_point status_written_{};
     ProgressState state_;
     LossCurve curve_;
 };

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 #include <numeric>
 #include <optional>
 
@@ -117,6 +119,24 @@ Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
     warm_up();
     loader_ = std::make_unique<PrefetchingLoader>(train_shards_, train_layout(config.data),
                                                   step_shapes(config), row_share(communicator));
+    if (!options_.checkpoints.empty())
+        checkpointer_.emplace(
+            Checkpointer::Run{config_, model_.parameters(), optimizer_, communicator_, options_.checkpoints});
+}
+
+void Trainer::resume(const Checkpoint& checkpoint) {
+    const CheckpointManifest& saved = checkpoint.manifest;
+    load_checkpoint(checkpoint, config_, model_.parameters(), optimizer_, communicator_);
+    // YaRN's steps are cumulative: the tables depend on every window on the way.
+    model_.rotary().reset(config_.schedule.stages.front().window_long);
+    for (const Stage& stage : config_.schedule.stages)
+        if (stage.start < saved.step) model_.rotary().stretch(stage.window_long);
+    loader_->seek(saved.data);
+    clock_.set(saved.train_time_ms);
+    first_step_ = saved.step;
+    tokens_ = saved.tokens;
+    last_loss_ = saved.train_loss;
+    last_val_loss_ = saved.val_loss;
 }
 
 // Runs real steps of every stage so that workspaces, kernels and graphs exist before the clock starts, then
@@ -151,17 +171,70 @@ RunEnd Trainer::run(Reporter* reporter, Interrupt& interrupt) {
     const int64_t total = config_.schedule.total_steps();
     before_ = communicator_.stats();
     clock_.start();
-    for (int64_t step = 0; step <= total; ++step) {
+    for (int64_t step = first_step_; step <= total; ++step) {
         if (options_.at_step) options_.at_step(step);
         const StepSettings settings = settings_at(config_, step);
         if (settings.validate) validate_now(settings, reporter);
         if (!settings.trains) break;
-        if (train_step(settings, reporter, interrupt.poll().has_value())) {
+        const bool stop = train_step(settings, reporter, interrupt);
+        save_state(settings, reporter, stop);
+        if (stop) {
             if (reporter) reporter->note("stopped by a signal after step " + std::to_string(step + 1));
             return RunEnd::interrupted;
         }
     }
+    if (checkpointer_) checkpointer_->drain();
+    report_checkpoints(reporter);
     return RunEnd::finished;
+}
+
+CheckpointManifest Trainer::manifest(int64_t steps_finished, bool adam_stepped,
+                                     const Reporter* reporter) const {
+    CheckpointManifest saved{.step = steps_finished,
+                             .tokens = tokens_,
+                             .train_time_ms = clock_.running_ms(),
+                             .train_loss = last_loss_,
+                             .val_loss = last_val_loss_,
+                             .data = loader_->position(),
+                             .world_size = communicator_.world_size(),
+                             .pending_gradients = !adam_stepped,
+                             .config_hash = config_.hash,
+                             .build = options_.build,
+                             .files = {}};
+    if (reporter) {
+        saved.log_bytes = reporter->written().log_bytes;
+        saved.metrics_bytes = reporter->written().metrics_bytes;
+    }
+    return saved;
+}
+
+void Trainer::save_state(const StepSettings& settings, Reporter* reporter, bool stop) {
+    if (!checkpointer_) return;
+    const int64_t finished = settings.step + 1;
+    const auto& when = config_.runtime.checkpoint;
+    const bool last =
+        finished == config_.schedule.total_steps() && (when.every_steps > 0 || when.every_minutes > 0);
+    if (stop || last) checkpointer_->drain();
+    if (checkpointer_->wants(finished, settings.adam_steps) || stop || last)
+        checkpointer_->begin(manifest(finished, settings.adam_steps, reporter));
+    const int64_t failures = checkpointer_->failures();
+    if (stop) checkpointer_->drain();
+    report_checkpoints(reporter);
+    if (stop && checkpointer_->failures() > failures)
+        throw UserError("stopped after step " + std::to_string(finished) +
+                        ", but its checkpoint could not be written; the last one before it stands");
+}
+
+void Trainer::report_checkpoints(Reporter* reporter) {
+    if (!checkpointer_) return;
+    for (const std::string& note : checkpointer_->take_notes()) {
+        if (reporter)
+            reporter->note(note);
+        else
+            std::fprintf(stderr, "rank %lld: %s\n", static_cast<long long>(communicator_.rank()),
+                         note.c_str());
+    }
+    if (reporter && !checkpointer_->last_saved().empty()) reporter->saved(checkpointer_->last_saved());
 }
 
 RankCosts Trainer::costs() const {
@@ -181,27 +254,34 @@ std::span<const std::filesystem::path> Trainer::train_shards_read() const {
 void Trainer::validate_now(const StepSettings& settings, Reporter* reporter) {
     clock_.stop();
     const double loss = validate(model_, val_loader_, attention_settings(settings), communicator_);
+    last_val_loss_ = loss;
     if (reporter) reporter->validation(settings.step, loss, clock_.stopped_ms(), tokens_);
     clock_.start();
 }
 
-Trainer::Agreed Trainer::agree(const std::vector<double>& losses, const StepSettings& settings, bool stop) {
-    const auto own = static_cast<int64_t>(losses.size());
-    std::vector<double> all(static_cast<size_t>(own * communicator_.world_size()) + 1, 0);
-    std::ranges::copy(losses, all.begin() + own * communicator_.rank());
-    all.back() = stop ? 1 : 0;
+Trainer::Agreed Trainer::agree(const std::vector<double>& losses, const StepSettings& settings,
+                               Interrupt& interrupt) {
+    const auto own = losses.size();
+    const auto rows = own * static_cast<size_t>(communicator_.world_size());
+    std::vector<double> all(rows + 4, 0);
+    std::ranges::copy(losses, all.begin() + static_cast<ptrdiff_t>(own) * communicator_.rank());
+    const double stop = interrupt.poll() ? 1 : 0;
+    const auto signs = checkpointer_ ? checkpointer_->signs(interrupt.poll_save()) : Checkpointer::Signs{};
+    std::ranges::copy(std::array{stop, signs.save, signs.pending, signs.failed},
+                      all.begin() + static_cast<ptrdiff_t>(rows));
     sum_over_ranks(all, communicator_, "losses");
-    const double sum = std::accumulate(all.begin(), all.end() - 1, 0.0);
-    return {sum / static_cast<double>(settings.batch_tokens), all.back() > 0};
+    if (checkpointer_) checkpointer_->agreed({all[rows + 1], all[rows + 2], all[rows + 3]});
+    const double sum = std::accumulate(all.begin(), all.begin() + static_cast<ptrdiff_t>(rows), 0.0);
+    return {sum / static_cast<double>(settings.batch_tokens), all[rows] > 0};
 }
 
-bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, bool stop) {
+bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt) {
     const std::vector<Batch> batches = loader_->next_step();
     optimizer_.begin(settings);
     const auto losses = accumulate_gradients(
         model_, config_, batches, settings,
         [&](const std::string& param, int64_t index) { optimizer_.grad_ready(param, index); });
-    const Agreed agreed = agree(losses, settings, stop);
+    const Agreed agreed = agree(losses, settings, interrupt);
     if (!std::isfinite(agreed.mean_loss))
         throw NonFiniteLoss("the training loss of step " + std::to_string(settings.step + 1) + " is " +
                             std::to_string(agreed.mean_loss) + "; the weights are those after step " +

@@ -2,6 +2,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,8 @@
 #include "model/gpt.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
+#include "train/checkpoint/checkpointer.h"
+#include "train/checkpoint/load.h"
 #include "train/clock.h"
 #include "train/interrupt.h"
 #include "train/rank_costs.h"
@@ -24,6 +27,8 @@ namespace speedrun {
 struct RunOptions {
     int64_t diagnostics_every = 0;         // steps between RMS and condition numbers per matrix; 0: never
     std::function<void(int64_t)> at_step;  // told the index of each step as it begins
+    std::filesystem::path checkpoints;     // the run's folder of them; empty: none are written
+    std::string build;                     // what this program was built of, for them
 };
 
 enum class RunEnd { finished, interrupted };
@@ -61,6 +66,9 @@ class Trainer {
             std::vector<std::filesystem::path> train_shards,
             const std::vector<std::filesystem::path>& val_shards, RunOptions options = {});
 
+    // Before run(): puts everything back to where it was when `checkpoint` was written. All ranks call it.
+    void resume(const Checkpoint& checkpoint);
+
     // A run is reported by one rank; `reporter` is null on the others. Ends on every rank after the same
     // step, by a signal to any of them too. Throws NonFiniteLoss, on all, with the step and the last good
     // values.
@@ -76,13 +84,18 @@ class Trainer {
   private:
     void warm_up();
     // Whether a rank was told to stop.
-    bool train_step(const StepSettings& settings, Reporter* reporter, bool stop);
-    // Every rank's losses of the step, in the order of its rows, and whether any rank wants to stop.
+    bool train_step(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt);
+    // What the ranks tell each other in every step: their losses, in the order of its rows, whether any of
+    // them was told to stop, and what checkpoints need.
     struct Agreed {
         double mean_loss = 0;
         bool stop = false;
     };
-    Agreed agree(const std::vector<double>& losses, const StepSettings& settings, bool stop);
+    Agreed agree(const std::vector<double>& losses, const StepSettings& settings, Interrupt& interrupt);
+    // After a step: saves the state where that is due; before the run stops, until it is on disk.
+    void save_state(const StepSettings& settings, Reporter* reporter, bool stop);
+    CheckpointManifest manifest(int64_t steps_finished, bool adam_stepped, const Reporter* reporter) const;
+    void report_checkpoints(Reporter* reporter);
     // Updates the weights; where diagnostics are due, rank 0 returns "rms/NAME", "update_rms/NAME",
     // "condition/NAME".
     std::map<std::string, double> optimizer_step(const StepSettings& settings);
@@ -99,7 +112,10 @@ class Trainer {
     TrainClock clock_;
     CommStats before_;  // what communication had cost when the steps began
     int64_t steps_ = 0, tokens_ = 0;
+    int64_t first_step_ = 0;  // where resume() put the run
     double last_loss_ = 0;
+    std::optional<double> last_val_loss_;
+    std::optional<Checkpointer> checkpointer_;
 };
 
 }  // namespace speedrun

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <random>
+#include <utility>
 
 #include "util/error.h"
 
@@ -19,8 +20,12 @@ std::string shared_token(Communicator& communicator) {
 
 CheckpointWriter::Options writer_options(const Checkpointer::Run& run) {
     const auto& wanted = run.config.runtime.checkpoint;
-    return {run.folder, run.communicator.rank(), shared_token(run.communicator), wanted.keep_last,
-            wanted.keep_best};
+    return {.folder = run.folder,
+            .rank = run.communicator.rank(),
+            .config_json = run.config.resolved_json,
+            .token = shared_token(run.communicator),
+            .keep_last = wanted.keep_last,
+            .keep_best = wanted.keep_best};
 }
 
 }  // namespace
@@ -53,7 +58,8 @@ void Checkpointer::agreed(const Signs& sum) {
         if (leads) writer_.commit(run_.communicator.world_size());
         phase_ = Phase::commit;
     } else {
-        if (leads) notes_.push_back("saved " + writer_.path_of(saving_step_).string());
+        last_saved_ = writer_.path_of(saving_step_);
+        if (leads) notes_.push_back("saved " + last_saved_.string());
         phase_ = Phase::idle;
     }
 }

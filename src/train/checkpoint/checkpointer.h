@@ -40,7 +40,7 @@ class Checkpointer {
     // Finishes what is being written. All ranks call it.
     void drain();
 
-    std::filesystem::path path_of(int64_t step) const { return writer_.path_of(step); }
+    const std::filesystem::path& last_saved() const { return last_saved_; }  // on rank 0; empty: none
     // What has happened since the last call, a line each: on rank 0 what was saved, on any what failed.
     std::vector<std::string> take_notes();
     int64_t failures() const { return failures_; }
@@ -54,6 +54,7 @@ class Checkpointer {
     bool wanted_ = false;
     int64_t saving_step_ = 0, failures_ = 0;
     std::chrono::steady_clock::time_point last_;
+    std::filesystem::path last_saved_;
     std::vector<std::string> notes_;
 };
 

@@ -31,8 +31,7 @@ Json body_of(const CheckpointManifest& m) {
               {"build", m.build},
               {"log_bytes", m.log_bytes},
               {"metrics_bytes", m.metrics_bytes},
-              {"files", files},
-              {"config", m.config_json}};
+              {"files", files}};
     if (m.val_loss) body["val_loss"] = *m.val_loss;
     return body;
 }
@@ -58,7 +57,6 @@ CheckpointManifest from_body(const Json& body) {
     body.at("build").get_to(m.build);
     body.at("log_bytes").get_to(m.log_bytes);
     body.at("metrics_bytes").get_to(m.metrics_bytes);
-    body.at("config").get_to(m.config_json);
     for (const auto& [name, file] : body.at("files").items()) {
         if (!is_plain_name(name)) throw UserError("file " + in_quotes(name) + " is not in its folder");
         m.files[name] = {file.at("bytes").get<uint64_t>(), file.at("xxh64").get<std::string>()};

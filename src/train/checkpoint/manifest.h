@@ -18,8 +18,8 @@ struct CheckpointManifest {
     std::optional<double> val_loss;  // the last one
     LoaderPosition data;
     int64_t world_size = 1;
-    bool pending_gradients = false;  // some wait for Adam: there is a gradients file for each rank
-    std::string config_json, config_hash, build;
+    bool pending_gradients = false;             // some wait for Adam: there is a gradients file for each rank
+    std::string config_hash, build;             // the config itself is config.json beside it
     uint64_t log_bytes = 0, metrics_bytes = 0;  // how far the run's own log and metrics had come
 
     struct File {

@@ -131,6 +131,7 @@ void CheckpointWriter::commit(int64_t ranks) {
     manifest_.files.clear();
     for (size_t i = 0; i < layout_.files.size(); ++i)
         if (layout_.files[i].name != gradients_file(0)) manifest_.files[layout_.files[i].name] = {};
+    manifest_.files["config.json"] = {};
     for (int64_t rank = 0; manifest_.pending_gradients && rank < ranks; ++rank)
         manifest_.files[gradients_file(rank)] = {};
     run(&CheckpointWriter::publish);
@@ -138,6 +139,9 @@ void CheckpointWriter::commit(int64_t ranks) {
 
 void CheckpointWriter::publish() {
     const fs::path folder = temporary();
+    AtomicFile config(folder / "config.json");
+    config.write(options_.config_json);
+    config.commit();
     for (auto& [name, file] : manifest_.files) file = measure_file(folder / name);
     AtomicFile manifest(folder / "checkpoint.json");
     manifest.write(to_json(manifest_));

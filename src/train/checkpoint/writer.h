@@ -18,6 +18,7 @@ class CheckpointWriter {
     struct Options {
         std::filesystem::path folder;  // of the run's checkpoints
         int64_t rank = 0;
+        std::string config_json;  // becomes config.json in each checkpoint
         std::string token;  // the same on all ranks, and another for every run: marks what is unfinished
         int64_t keep_last = 2;
         bool keep_best = true;

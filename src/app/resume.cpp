@@ -1,0 +1,80 @@
+#include "app/resume.h"
+
+#include <algorithm>
+#include <array>
+#include <sstream>
+
+#include "util/error.h"
+
+namespace speedrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+// What tensors there are and what they mean.
+constexpr std::array kFixed{"model.",
+                            "numerics.params",
+                            "optimizer.params.",
+                            "optimizer.adam.state_dtype",
+                            "optimizer.normuon.second_moment",
+                            "data.vocab_size"};
+// Where and how a run runs, but not what it computes.
+constexpr std::array kFree{"runtime.threads", "runtime.device", "runtime.checkpoint.",
+                           "runtime.collective_deadline_s", "optimizer.comm."};
+
+template <size_t n>
+bool among(const std::array<const char*, n>& prefixes, const std::string& path) {
+    return std::ranges::any_of(prefixes, [&](const char* prefix) { return path.starts_with(prefix); });
+}
+
+std::string joined(const std::vector<std::string>& lines) {
+    std::string text;
+    for (const std::string& line : lines) text.append("\n  ").append(line);
+    return text;
+}
+
+}  // namespace
+
+std::optional<Checkpoint> choose_checkpoint(const std::string& where, const fs::path& run_dir,
+                                            std::vector<std::string>& notes) {
+    const bool automatic = where == "auto";
+    const fs::path place = automatic ? run_dir : fs::path(where);
+    if (!automatic && fs::exists(place / "checkpoint.json")) return open_checkpoint(place);
+    const fs::path folder = place / "checkpoints";
+    std::vector<std::string> damaged;
+    auto found = find_checkpoint(folder, damaged);
+    if (found) {
+        for (const std::string& what : damaged) notes.push_back("passed over a damaged checkpoint: " + what);
+        return found;
+    }
+    if (!damaged.empty())
+        throw UserError("every checkpoint in " + folder.string() + " is damaged:" + joined(damaged));
+    if (automatic) return std::nullopt;
+    throw UserError("--resume " + where +
+                    ": no checkpoint there; it wants a checkpoint's folder, a run's directory, " + "or auto");
+}
+
+std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Config& now, bool accepted) {
+    const Config then = load_config(checkpoint.folder / "config.json");
+    std::vector<std::string> all, fixed, asked;
+    std::istringstream lines(config_diff(then, now));
+    for (std::string line; std::getline(lines, line);) {
+        const std::string path = line.substr(0, line.find(':'));
+        all.push_back(line);
+        if (among(kFixed, path))
+            fixed.push_back(line);
+        else if (!among(kFree, path))
+            asked.push_back(line);
+    }
+    if (!fixed.empty())
+        throw UserError(
+            "the run cannot go on under this config, which has other tensors than the checkpoint:" +
+            joined(fixed));
+    if (!asked.empty() && !accepted)
+        throw UserError(
+            "the config differs from that of the checkpoint; give --accept-changes if that is meant:" +
+            joined(asked));
+    return all;
+}
+
+}  // namespace speedrun

@@ -1,0 +1,23 @@
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "train/checkpoint/find.h"
+
+namespace speedrun {
+
+// The checkpoint that `--resume WHERE` means: WHERE is a checkpoint, a run's directory, or "auto", which is
+// `run_dir`. Every byte of it has been checked; newer ones that were damaged are named in `notes`. Nothing
+// where "auto" finds none at all; UserError where there are only damaged ones, or where WHERE has none.
+std::optional<Checkpoint> choose_checkpoint(const std::string& where, const std::filesystem::path& run_dir,
+                                            std::vector<std::string>& notes);
+
+// The differences between the config a checkpoint was written under and `now`, as config_diff has them.
+// UserError where one of them cannot be resumed over (the model, which rule updates what), or where there are
+// any that change results and `accepted` is false.
+std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Config& now, bool accepted);
+
+}  // namespace speedrun
