@@ -68,7 +68,8 @@ std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Conf
     }
     if (!fixed.empty())
         throw UserError(
-            "the run cannot go on under this config, which has other tensors than the checkpoint:" +
+            "the run cannot go on under this config: the checkpoint is of another model or other optimizer "
+            "state:" +
             joined(fixed));
     if (!asked.empty() && !accepted)
         throw UserError(

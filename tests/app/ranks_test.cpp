@@ -6,83 +6,16 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <sstream>
 
 #include "config/config.h"
-#include "data/shard.h"
 #include "model/gpt.h"
 #include "model/weights.h"
-#include "support/golden_match.h"
-#include "support/mpirun.h"
-#include "support/temporary_folder.h"
+#include "support/golden_runs.h"
 
 namespace speedrun {
 namespace {
 
-const std::string golden_config = SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json";
-
-struct TrainingRun {
-    std::vector<double> train_losses, val_losses;
-    std::vector<int64_t> state_bytes, sent_bytes;  // of each rank; empty for one
-    std::filesystem::path weights;
-    std::string log;
-};
-
-std::string contents(const std::filesystem::path& path) {
-    std::ostringstream text;
-    text << std::ifstream(path, std::ios::binary).rdbuf();
-    return text.str();
-}
-
-// The numbers behind `word` in lines that begin with "rank".
-std::vector<int64_t> rank_numbers(const std::string& log, const std::string& word) {
-    std::vector<int64_t> numbers;
-    std::istringstream lines(log);
-    for (std::string line; std::getline(lines, line);)
-        if (const size_t at = line.find(word); line.starts_with("rank ") && at != std::string::npos)
-            numbers.push_back(std::stoll(line.substr(at + word.size())));
-    return numbers;
-}
-
-class Ranks : public ::testing::Test {
-  protected:
-    Ranks() {
-        write_shard(folder_ / "train_1.bin", golden::train_tokens_1());
-        write_shard(folder_ / "val_0.bin", golden::val_tokens());
-        write_initial_weights(folder_ / "init.safetensors");
-    }
-    void SetUp() override {
-        if (!have_mpirun()) GTEST_SKIP() << "needs Open MPI's mpirun";
-    }
-
-    JobResult start(int ranks, const std::string& name, const std::string& more) const {
-        const std::string program =
-            std::string(SPEEDRUN_EXECUTABLE) + " train --config " + golden_config + " --init " +
-            (folder_ / "init.safetensors").string() + " --run-dir " + (folder_ / name).string() +
-            " --set data.train=" + (folder_ / "train_1.bin").string() +
-            " --set data.val=" + (folder_ / "val_0.bin").string() + " --set runtime.threads=1 " + more;
-        return mpirun(ranks, program, 120);
-    }
-
-    TrainingRun train(int ranks, const std::string& name, const std::string& more = "") const {
-        const JobResult job = start(ranks, name, more);
-        EXPECT_EQ(job.exit_code, 0) << job.output;
-        TrainingRun run;
-        std::ifstream metrics(folder_ / name / "metrics.jsonl");
-        for (std::string line; std::getline(metrics, line);) {
-            const json values = json::parse(line);
-            if (values.contains("train_loss")) run.train_losses.push_back(values["train_loss"]);
-            if (values.contains("val_loss")) run.val_losses.push_back(values["val_loss"]);
-        }
-        run.weights = folder_ / name / "weights.safetensors";
-        run.log = contents(folder_ / name / "log.txt");
-        run.state_bytes = rank_numbers(run.log, "optimizer state ");
-        run.sent_bytes = rank_numbers(run.log, "sent ");
-        return run;
-    }
-
-    TemporaryFolder folder_;
-};
+class Ranks : public GoldenRuns {};
 
 void expect_same_losses(const TrainingRun& a, const TrainingRun& b) {
     ASSERT_EQ(a.train_losses.size(), b.train_losses.size());
@@ -125,7 +58,7 @@ TEST_F(Ranks, OptimizerStateIsSharded) {
     std::map<int, std::vector<int64_t>> bytes;
     for (const int ranks : {2, 4, 8}) {
         const TrainingRun run = train(ranks, "on" + std::to_string(ranks),
-                              "--set schedule.scheduled_steps=1 --set schedule.extension_steps=1");
+                                      "--set schedule.scheduled_steps=1 --set schedule.extension_steps=1");
         bytes[ranks] = run.state_bytes;
         ASSERT_EQ(bytes[ranks].size(), static_cast<size_t>(ranks));
     }

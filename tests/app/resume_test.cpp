@@ -1,0 +1,162 @@
+// A run that was cut and went on is the run that was not cut: the same losses and weights, bit for bit on as
+// many ranks, one log with one clock.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "record/run_dir.h"
+#include "support/golden_runs.h"
+
+namespace speedrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Resume : public GoldenRuns {
+  protected:
+    // Starts the run in a process of its own and sends it `signal` when status.json says that `step` steps
+    // are done.
+    int interrupt(const std::string& name, const std::string& more, int64_t step, int signal) const {
+        const pid_t child = fork();
+        if (child == 0) {
+            const std::string line =
+                "exec " + command(name, more) + " >" + (folder_ / "out").string() + " 2>&1";
+            setenv("OMP_NUM_THREADS", "1", 1);
+            execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+            _exit(127);
+        }
+        while (waitpid(child, nullptr, WNOHANG) == 0 && steps_done(name) < step)
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        kill(child, signal);
+        int status = 0;
+        waitpid(child, &status, 0);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    }
+
+    int64_t steps_done(const std::string& name) const {
+        std::ifstream metrics(folder_ / name / "metrics.jsonl");
+        int64_t steps = 0;
+        for (std::string line; std::getline(metrics, line);)
+            steps += line.find("train_loss") != std::string::npos;
+        return steps;
+    }
+};
+
+void expect_same_bits(const TrainingRun& a, const TrainingRun& b) {
+    EXPECT_EQ(a.train_losses, b.train_losses);
+    EXPECT_EQ(a.val_losses, b.val_losses);
+    EXPECT_EQ(contents(a.weights), contents(b.weights));
+}
+
+const std::string save_often =
+    "--set runtime.checkpoint.every_steps=1 --set runtime.checkpoint.keep_last=100 ";
+
+// From every checkpoint of a run on two ranks, to its end: on two ranks the same bits, on one and on four the
+// losses to 1e-5 as in tests of any count.
+TEST_F(Resume, FromEverySplitPoint) {
+    const TrainingRun whole = train(2, "whole", save_often);
+    std::vector<fs::path> splits;
+    for (const auto& entry : fs::directory_iterator(folder_ / "whole" / "checkpoints"))
+        splits.push_back(entry.path());
+    std::ranges::sort(splits);
+    ASSERT_GE(splits.size(), 3U);
+    for (const fs::path& split : splits) {
+        SCOPED_TRACE(split.filename());
+        const std::string from = "--resume " + split.string() + " ";
+        const TrainingRun rest = train(2, "from_" + split.filename().string(), save_often + from);
+        const auto steps = static_cast<ptrdiff_t>(rest.train_losses.size());
+        EXPECT_TRUE(
+            std::equal(rest.train_losses.begin(), rest.train_losses.end(), whole.train_losses.end() - steps));
+        EXPECT_EQ(contents(rest.weights), contents(whole.weights));
+    }
+    for (const int ranks : {1, 4}) {
+        const TrainingRun other =
+            train(ranks, "on" + std::to_string(ranks), save_often + "--resume " + splits[1].string());
+        ASSERT_LT(other.train_losses.size(), whole.train_losses.size());
+        for (size_t i = 1; i <= other.train_losses.size(); ++i)
+            EXPECT_NEAR(other.train_losses.rbegin()[i - 1], whole.train_losses.rbegin()[i - 1], 1e-4) << i;
+    }
+}
+
+// SIGTERM saves between two steps of Adam too: gradients that wait for it are part of the state.
+TEST_F(Resume, AfterSignalsTheRunAndItsLogsGoOn) {
+    const TrainingRun whole = train(1, "whole", "");
+    for (const int64_t step : {1, 2, 5}) {
+        SCOPED_TRACE(step);
+        const std::string name = "cut" + std::to_string(step);
+        EXPECT_EQ(interrupt(name, "", step, SIGTERM), 130);
+        const int64_t done = steps_done(name);
+        ASSERT_LT(done, 12);
+        expect_same_bits(train(1, name, "--resume auto "), whole);
+        const std::string log = contents(folder_ / name / "log.txt");
+        EXPECT_EQ(std::ranges::count(log, '='), std::ranges::count(whole.log, '='));  // one header
+    }
+}
+
+// kill -9: what follows the last checkpoint is done again, and its lines are cut off the logs.
+TEST_F(Resume, AfterKillNine) {
+    const TrainingRun whole = train(1, "whole", "");
+    EXPECT_EQ(interrupt("killed", save_often, 7, SIGKILL), 128 + SIGKILL);
+    expect_same_bits(train(1, "killed", save_often + "--resume auto --overwrite "), whole);
+}
+
+TEST_F(Resume, DamagedCheckpointsArePassedOverAloud) {
+    const TrainingRun whole = train(1, "whole", save_often);
+    const fs::path checkpoints = folder_ / "whole" / "checkpoints";
+    std::fstream weights(checkpoints / "step_00000012" / "weights.safetensors",
+                         std::ios::in | std::ios::out | std::ios::binary);
+    weights.seekp(100000);
+    weights.put('x');
+    weights.close();
+    fs::resize_file(checkpoints / "step_00000010" / "optimizer.safetensors", 1000);
+    std::ofstream(checkpoints / "step_00000008" / "checkpoint.json") << "{\"step\": 8";
+    const JobResult job = start(1, "whole", save_often + "--resume auto ");
+    EXPECT_EQ(job.exit_code, 0) << job.output;
+    EXPECT_NE(job.output.find("step_00000012/weights.safetensors: its bytes are not those that were written"),
+              std::string::npos)
+        << job.output;
+    EXPECT_NE(job.output.find("optimizer.safetensors: has 1000 bytes"), std::string::npos);
+    EXPECT_NE(job.output.find("step_00000008/checkpoint.json"), std::string::npos);
+    EXPECT_NE(job.output.find("resumed from"), std::string::npos);
+    EXPECT_EQ(contents(whole.weights).size(), contents(folder_ / "whole" / "weights.safetensors").size());
+}
+
+TEST_F(Resume, ChangedConfigsAreListedAndAskedAbout) {
+    train(1, "whole", save_often);
+    const std::string resume = save_often + "--resume " + (folder_ / "whole").string() + " ";
+    const JobResult refused = start(1, "a", resume + "--set optimizer.normuon.lr=0.02");
+    EXPECT_EQ(refused.exit_code, 2);
+    EXPECT_NE(refused.output.find("--accept-changes"), std::string::npos) << refused.output;
+    EXPECT_NE(refused.output.find("optimizer.normuon.lr: 0.03 -> 0.02"), std::string::npos);
+    EXPECT_FALSE(fs::exists(folder_ / "a"));
+    const JobResult accepted = start(1, "b", resume + "--set optimizer.normuon.lr=0.02 --accept-changes");
+    EXPECT_EQ(accepted.exit_code, 0) << accepted.output;
+    EXPECT_NE(contents(folder_ / "b" / "log.txt").find("config differs: optimizer.normuon.lr"),
+              std::string::npos);
+    const JobResult never = start(1, "c", resume + "--set model.rope.theta=2048 --accept-changes");
+    EXPECT_EQ(never.exit_code, 2);
+    EXPECT_NE(never.output.find("another model"), std::string::npos) << never.output;
+}
+
+TEST_F(Resume, OneRunADirectory) {
+    const RunDir held = RunDir::create(folder_ / "held");
+    const JobResult job = start(1, "held", "");
+    EXPECT_EQ(job.exit_code, 2);
+    EXPECT_NE(job.output.find("another run is using it"), std::string::npos) << job.output;
+}
+
+TEST_F(Resume, NothingToResumeIsSaid) {
+    const JobResult job = start(1, "new", "--resume " + (folder_ / "nowhere").string());
+    EXPECT_EQ(job.exit_code, 2);
+    EXPECT_NE(job.output.find("no checkpoint there"), std::string::npos) << job.output;
+    EXPECT_EQ(start(1, "fresh", "--resume auto").exit_code, 0);  // nothing yet: it starts
+}
+
+}  // namespace
+}  // namespace speedrun
