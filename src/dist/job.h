@@ -50,11 +50,11 @@ class Job {
 // all other ranks have gone, by rank 0, or by the lowest rank alive where rank 0 is the cause. Ranks of that
 // machine that are stopped are killed; those elsewhere by the lowest rank there.
 // What `body` owns must not wait for other ranks in its destructors when it throws.
-// Open MPI's mpirun adds a banner of its own behind the last line unless it is told --quiet, and its exit
-// code for a rank that was killed is 128 + the signal. It sends SIGTERM, and SIGKILL a second later, once
-// a rank has died: a rank that is to say why must have SIGTERM blocked (train/interrupt.h does).
-// Alone (world_size 1) `body` is called and nothing else happens: exceptions pass.
-// UserError where rank 0 cannot be reached.
+// Open MPI's mpirun adds a banner of its own behind the last line unless it is told --quiet. Its exit code is
+// that of the first process whose end it notices: for a rank that was killed mostly 128 + the signal. Once a
+// rank has ended badly it sends the others SIGTERM, and SIGKILL a second later: a rank that is to say why
+// must have SIGTERM blocked (train/interrupt.h does). Alone (world_size 1) `body` is called and nothing else
+// happens: exceptions pass. UserError where rank 0 cannot be reached.
 int run_job(const JobSetup& setup, const std::function<int(Job&)>& body);
 
 // The same for the ranks of `communicator`, whose tensors lie on `device`: observes it while `body` runs, and

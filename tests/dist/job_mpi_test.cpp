@@ -2,13 +2,16 @@
 // way.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <random>
 #include <regex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -53,13 +56,14 @@ class JobUnderMpirun : public ::testing::Test {
         }
     }
     // All that is printed is `pattern`.
-    JobResult expect_end(const std::string& arguments, int exit_code, const std::string& pattern) const {
+    void expect_end(const std::string& arguments, std::set<int> exit_codes,
+                    const std::string& pattern) const {
         const JobResult job = mpirun(kRanks, program(arguments), 30);
-        EXPECT_EQ(job.exit_code, exit_code) << job.output;
-        std::string output = std::regex_replace(job.output, std::regex("kept in the buffer of stdout"), "");
+        EXPECT_TRUE(exit_codes.contains(job.exit_code)) << job.exit_code << ": " << job.output;
+        const std::string output =
+            std::regex_replace(job.output, std::regex("kept in the buffer of stdout"), "");
         EXPECT_TRUE(std::regex_match(output, std::regex(pattern))) << output;
         expect_nobody_left();
-        return job;
     }
 
     TemporaryFolder folder_;
@@ -70,30 +74,39 @@ std::string named(int64_t rank) {
 }
 
 TEST_F(JobUnderMpirun, EndsCleanly) {
-    expect_end("steps=20", 0, "");
+    expect_end("steps=20", {0}, "");
 }
 
 TEST_F(JobUnderMpirun, TheFirstCauseIsPrintedLastAndOnce) {
-    expect_end("fault=throw victim=1", kProgramFault,
+    expect_end("fault=throw victim=1", {kProgramFault},
                named(1) + ": internal error: the disk of this rank is full\n");
-    expect_end("fault=user", kUserError,
+    expect_end("fault=user", {kUserError},
                "error: fineweb_train_000007.bin: not a shard:\nits magic number is 0\n");
-    expect_end("fault=stop victim=2 deadline=1", kRankLost, named(2) + ": late for collective .*\n");
+    expect_end("fault=stop victim=2 deadline=1", {kRankLost}, named(2) + ": late for collective .*\n");
 }
 
-// SPEEDRUN_KILL_TRIALS=100 for the figures. mpirun's own exit code is that of the first process that ended.
+// SPEEDRUN_KILL_TRIALS=100 for the figures. mpirun's own exit code is that of the first process whose end it
+// notices.
 TEST_F(JobUnderMpirun, ARankKilledAtARandomMoment) {
     const char* const wanted = std::getenv("SPEEDRUN_KILL_TRIALS");
     const int trials = wanted ? std::atoi(wanted) : 2;
     std::mt19937 random(5);
     // Open MPI copies from the memory of other processes.
     const std::string mpi_notices = R"((\[.*\] Read -1, expected \d+, errno = \d+\n)*)";
+    double longest = 0;
     for (int trial = 0; trial < trials; ++trial) {
         const int64_t victim = trial == 0 ? 0 : random() % kRanks;
         expect_end("fault=kill steps=100000000 step_ms=1 victim=" + std::to_string(victim) +
                        " sleep_ms=" + std::to_string(random() % 50),
-                   kKilled, mpi_notices + named(victim) + ": died; its last heartbeat: .*\n");
+                   {kRankLost, kKilled}, mpi_notices + named(victim) + ": died; its last heartbeat: .*\n");
+        const auto killed = std::filesystem::last_write_time(folder_ / "killed");
+        longest = std::max(
+            longest,
+            std::chrono::duration<double>(std::filesystem::file_time_type::clock::now() - killed).count());
     }
+    EXPECT_LT(longest, 5);
+    std::printf("%d trials, %.3f s at most from kill to the end of mpirun and of the last rank\n", trials,
+                longest);
 }
 
 // What scripts send to mpirun for a clean stop: it would follow SIGINT and SIGTERM by SIGKILL within a

@@ -107,8 +107,9 @@ inline void go_wrong(const Arguments& a) {
     if (a.fault == "exit") std::exit(0);
     if (a.fault == "abort") std::abort();
     if (a.fault == "kill")  // wherever the rank is by then
-        std::thread([ms = a.sleep_ms] {
+        std::thread([file = a.folder / "killed", ms = a.sleep_ms] {
             sleep_ms(ms);
+            std::ofstream(file, std::ios::trunc) << "now" << std::flush;
             ::raise(SIGKILL);
         }).detach();
     if (a.fault == "stop") ::raise(SIGSTOP);
