@@ -8,6 +8,7 @@ Interrupt::Interrupt() {
     sigemptyset(&watched_);
     sigaddset(&watched_, SIGINT);
     sigaddset(&watched_, SIGTERM);
+    sigaddset(&watched_, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &watched_, &before_);
     sigemptyset(&save_);
     sigaddset(&save_, SIGUSR1);

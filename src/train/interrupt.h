@@ -4,9 +4,10 @@
 
 namespace speedrun {
 
-// Holds SIGINT, SIGTERM and SIGUSR1 back for the life of the object, so that a run ends, or saves its state,
-// between two steps. Make it before any thread is started: threads inherit the mask. A second SIGINT or
-// SIGTERM ends the process at once, with its usual meaning.
+// Holds SIGINT, SIGTERM, SIGUSR2 and SIGUSR1 back for the life of the object, so that a run ends, or at
+// SIGUSR1 saves its state, between two steps. Make it before any thread is started: threads inherit the mask.
+// A second one of those that end it ends the process at once, with its usual meaning. (SIGUSR2 is what mpirun
+// passes on, where it would follow the other two by SIGKILL within a second.)
 class Interrupt {
   public:
     Interrupt();

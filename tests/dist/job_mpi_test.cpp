@@ -109,15 +109,14 @@ TEST_F(JobUnderMpirun, ARankKilledAtARandomMoment) {
                 longest);
 }
 
-// What scripts send to mpirun for a clean stop: it would follow SIGINT and SIGTERM by SIGKILL within a
-// second.
-TEST_F(JobUnderMpirun, ForwardsUsr1ForACleanStop) {
-    const JobResult job = run_command("OMP_NUM_THREADS=1 mpirun -n " + std::to_string(kRanks) +
-                                          " --quiet --oversubscribe --allow-run-as-root --bind-to none " +
-                                          program("steps=100000000 step_ms=300") +
-                                          " & mpirun=$!; while [ ! -e " + (folder_ / "pid.2").string() +
-                                          " ]; do sleep 0.05; done; kill -USR1 $mpirun; wait $mpirun",
-                                      30);
+// Plain mpirun follows SIGINT and SIGTERM by SIGKILL within a second.
+TEST_F(JobUnderMpirun, ScriptsLaunchMpirunStopsCleanly) {
+    const JobResult job = run_command(
+        "OMP_NUM_THREADS=1 " SPEEDRUN_SOURCE_DIR "/scripts/launch/mpirun -n " + std::to_string(kRanks) +
+            " --oversubscribe --allow-run-as-root --bind-to none " + program("steps=100000000 step_ms=1500") +
+            " & job=$!; while [ ! -e " + (folder_ / ("pid." + std::to_string(kRanks - 1))).string() +
+            " ]; do sleep 0.05; done; kill -TERM $job; wait $job",
+        30);
     EXPECT_EQ(job.exit_code, kInterrupted) << job.output;
     expect_nobody_left();
 }

@@ -120,7 +120,7 @@ inline bool signal_arrived() {
     sigset_t watched;
     sigemptyset(&watched);
     sigaddset(&watched, SIGTERM);
-    sigaddset(&watched, SIGUSR1);
+    sigaddset(&watched, SIGUSR2);
     const timespec now{0, 0};
     return ::sigtimedwait(&watched, nullptr, &now) > 0;
 }
@@ -130,7 +130,7 @@ inline void hold_signals() {
     sigset_t held;
     sigemptyset(&held);
     sigaddset(&held, SIGTERM);
-    sigaddset(&held, SIGUSR1);
+    sigaddset(&held, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &held, nullptr);
 }
 
