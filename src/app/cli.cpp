@@ -30,6 +30,7 @@ constexpr std::array kVerbs = {
     Verb{"generate", run_generate, "sample text from saved weights"},
     Verb{"data", run_data, "tokenize, inspect and judge shards of tokens"},
     Verb{"record", run_record, "read logs, judge a record attempt, compare two"},
+    Verb{"plan", run_plan, "memory, traffic, schedule and scaling of a run, without running it"},
     Verb{"config", run_config, "show a resolved config, or what differs between two"},
     Verb{"bench", run_bench, "time the parts of a step on this machine"},
 };

@@ -8,6 +8,7 @@ int run_train(int argc, char** argv);
 int run_eval(int argc, char** argv);
 int run_generate(int argc, char** argv);
 int run_data(int argc, char** argv);
+int run_plan(int argc, char** argv);
 int run_config(int argc, char** argv);
 int run_bench(int argc, char** argv);
 int run_record(int argc, char** argv);

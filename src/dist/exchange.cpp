@@ -62,9 +62,13 @@ Exchange::Exchange(Transport& transport, const std::atomic<bool>& stop)
       stop_(stop),
       rank_(transport.rank()),
       size_(transport.size()),
-      // Whole elements of any type in any piece.
-      piece_(std::clamp<int64_t>(kStaging / (2 * size_) / 4096 * 4096, 4096, kMaxPiece)),
-      staging_(static_cast<size_t>(2 * size_ * piece_)) {}
+      piece_(piece_bytes(size_)),
+      staging_(static_cast<size_t>(staging_bytes(size_))) {}
+
+// Whole elements of any type in any piece.
+int64_t Exchange::piece_bytes(int64_t world_size) {
+    return std::clamp<int64_t>(kStaging / (2 * world_size) / 4096 * 4096, 4096, kMaxPiece);
+}
 
 std::byte* Exchange::staging(int64_t slot, int peer) {
     return staging_.data() + (slot % 2 * size_ + peer) * piece_;

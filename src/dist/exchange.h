@@ -24,6 +24,10 @@ class Exchange {
     // 2 (W - 1) / W n in two.
     static constexpr int64_t kSmall = int64_t{16} << 10;
 
+    // Of a message at most; and of all that are under way: two rounds of one from every rank.
+    static int64_t piece_bytes(int64_t world_size);
+    static int64_t staging_bytes(int64_t world_size) { return 2 * world_size * piece_bytes(world_size); }
+
     // Waiting ends with an exception once `stop` is true.
     Exchange(Transport& transport, const std::atomic<bool>& stop);
 

@@ -43,6 +43,7 @@ void CoefficientTable::finish(at::Device device) {
 }
 
 void CoefficientTable::evaluate(const ParameterTable& parameters) {
+    if (values_.is_meta()) return;
     grads_.zero_();
     for (const Group& group : groups_) {
         const at::Tensor s =
@@ -53,6 +54,7 @@ void CoefficientTable::evaluate(const ParameterTable& parameters) {
 }
 
 void CoefficientTable::backward(ParameterTable& parameters) const {
+    if (values_.is_meta()) return;
     for (const Group& group : groups_) {
         Parameter& parameter = parameters[group.param];
         const at::Tensor s = parameter.value.view(-1).index_select(0, group.elements).to(at::kFloat);

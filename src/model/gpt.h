@@ -28,7 +28,8 @@ using GradReady = std::function<void(const std::string& param, int64_t index)>;
 // in reverse.
 class GPT {
   public:
-    // max_tokens: longest micro-batch it will see (rotary tables).
+    // max_tokens: longest micro-batch it will see (rotary tables). On the meta device tensors have shapes but
+    // no memory, and ops do nothing: passes then only find out activation_bytes().
     GPT(const Config& config, int64_t max_tokens, at::Device device);
 
     ParameterTable& parameters() { return parameters_; }
@@ -49,6 +50,7 @@ class GPT {
     at::Tensor next_token_logits(const std::vector<int32_t>& tokens, int64_t position,
                                  const AttentionSettings& settings);
 
+    // Of all values, gradients and temporaries that passes have needed at a time; they stay allocated.
     int64_t activation_bytes() const { return workspace_->allocated_bytes(); }
 
   private:

@@ -50,6 +50,7 @@ void Rotary::stretch(int64_t window) {
 }
 
 void Rotary::fill_tables() {
+    if (cos_.is_meta()) return;
     const at::Tensor freq = at::from_blob(angular_freq_.data(), {cos_.size(1)}, at::kFloat);
     const at::Tensor theta = at::outer(at::arange(cos_.size(0), at::kFloat), freq);
     cos_.copy_(theta.cos());

@@ -86,7 +86,7 @@ void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tenso
     check_like(k, q, "k");
     check_like(v, q, "v");
     check_like(out, q, "out");
-    if (q.numel() == 0) return;
+    if (q.numel() == 0 || q.is_meta()) return;
     switch (path_of(q)) {
         case Path::kBlocks:
             return cpu::attention_forward(q, k, v, mask, scale, out, lse);
@@ -111,7 +111,7 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
     check_like(dq, q, "dq");
     check_like(dk, q, "dk");
     check_like(dv, q, "dv");
-    if (q.numel() == 0) return;
+    if (q.numel() == 0 || q.is_meta()) return;
     switch (path_of(q)) {
         case Path::kBlocks:
             return cpu::attention_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);

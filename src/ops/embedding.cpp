@@ -93,6 +93,7 @@ void add_ids(const cpu::Rows<const From>& dout, std::span<const uint64_t> keys, 
 }  // namespace
 
 void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& out) {
+    if (out.is_meta()) return;
     if (!cpu::fused(table) || !cpu::fused(out)) return reference::embedding(table, ids, out);
     const int64_t tokens = out.size(0), d = cpu::row_length(out);
     check(table.dim() == 2 && table.size(1) == d, "embedding: table is [V, d], out [T, d]");
@@ -108,6 +109,7 @@ void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor&
 }
 
 void embedding_backward(const at::Tensor& dout, const at::Tensor& ids, const at::Tensor& dtable) {
+    if (dout.is_meta()) return;
     if (!cpu::fused(dout) || !cpu::fused(dtable)) return reference::embedding_backward(dout, ids, dtable);
     const int64_t tokens = dout.size(0), d = cpu::row_length(dout);
     check(dtable.dim() == 2 && dtable.size(1) == d, "embedding_backward: dtable is [V, d], dout [T, d]");

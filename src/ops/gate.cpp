@@ -59,6 +59,7 @@ void add_gate_gradients(const float* dlogit, const T* x, const float* w, const S
 
 void head_gate(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, const at::Tensor& out,
                const at::Tensor& gate) {
+    if (y.is_meta()) return;
     if (!cpu::fused(y)) return reference::head_gate(y, x, w, out, gate);
     const Sizes size = check_sizes(y, x, w);
     const std::vector<float> weights = cpu::as_floats(w, "head_gate: w");
@@ -81,6 +82,7 @@ void head_gate(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, co
 void head_gate_backward(const at::Tensor& dout, const at::Tensor& y, const at::Tensor& x, const at::Tensor& w,
                         const at::Tensor& gate, const at::Tensor& dy, const at::Tensor& dx,
                         const at::Tensor& dw) {
+    if (y.is_meta()) return;
     if (!cpu::fused(y)) return reference::head_gate_backward(dout, y, x, w, gate, dy, dx, dw);
     const Sizes size = check_sizes(y, x, w);
     const std::vector<float> weights = cpu::as_floats(w, "head_gate: w");

@@ -143,14 +143,20 @@ class Panel {
     int64_t left_stride_ = 0;
 };
 
+// Rows and columns of a panel of an output of any size.
+struct PanelShape {
+    explicit PanelShape(int64_t depth)
+        : rows(std::max(tile_rows, panel_elements / depth / tile_rows * tile_rows)),
+          cols(std::max(tile_cols, panel_elements / depth / tile_cols * tile_cols)) {}
+    int64_t rows, cols;
+};
+
 template <class T, class C>
 void multiply(const MatrixView<T>& a, const MatrixView<T>& b, const Output<C>& out) {
     const bool parallel =
         2.0 * static_cast<double>(a.rows) * static_cast<double>(a.cols) * static_cast<double>(b.cols) >
         serial_flop;
-    const int64_t fits = panel_elements / a.cols;
-    const int64_t rows = std::max(tile_rows, fits / tile_rows * tile_rows);
-    const int64_t cols = std::max(tile_cols, fits / tile_cols * tile_cols);
+    const auto [rows, cols] = PanelShape(a.cols);
     for (int64_t row = 0; row < a.rows; row += rows) {
         for (int64_t col = 0; col < b.cols; col += cols) {
             Output<C> part = out;
@@ -248,7 +254,7 @@ void batched(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, floa
 
 void gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool accumulate) {
     check_operands(a, b, c, 2);
-    if (c.numel() == 0) return;
+    if (c.numel() == 0 || c.is_meta()) return;
     const float beta = accumulate ? 1.0F : 0.0F;
     if (!has_fast_path(a)) {
         aten_gemm(a, b, c, accumulate);
@@ -277,6 +283,11 @@ void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c,
     } else {
         batched<BFloat16>(a, b, c, static_cast<float>(alpha), static_cast<float>(beta), addend);
     }
+}
+
+GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item) {
+    const PanelShape panel(depth);
+    return {depth * std::min(rows, panel.rows) * item, depth * std::min(cols, panel.cols) * item};
 }
 
 std::string gemm_backend(at::ScalarType dtype) {

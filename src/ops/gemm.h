@@ -1,6 +1,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <string>
 
 namespace speedrun::ops {
@@ -18,6 +19,13 @@ void gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool ac
 // itself is allowed; c must not share memory with a or b. Everything is computed in fp32 and rounded once.
 void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha = 1,
                   double beta = 0, const at::Tensor& addend = {});
+
+// Bytes of packed operands that a product [rows, depth] [depth, cols] of `item`-byte elements leaves with the
+// calling thread on a CPU, for the next one: of a where it is packed, and of b.
+struct GemmScratch {
+    int64_t a = 0, b = 0;
+};
+GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item);
 
 // Which arithmetic `gemm` uses for CPU tensors of this dtype here, in words, e.g. "oneDNN brgemm
 // (AVX512-BF16)".

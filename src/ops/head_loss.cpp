@@ -130,6 +130,7 @@ void reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targe
 void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
                const at::Tensor& loss_per_token) {
     check_inputs(x, w, targets, loss_per_token);
+    if (x.is_meta()) return;
     if (has_fast_path(x, softcap)) {
         fast(x, w, targets, softcap, 0, loss_per_token, {}, {});
     } else {
@@ -142,6 +143,7 @@ void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tens
                         const at::Tensor& dx, const at::Tensor& dw) {
     check_inputs(x, w, targets, loss_per_token);
     check_gradients(x, w, dx, dw);
+    if (x.is_meta()) return;
     if (has_fast_path(x, softcap)) {
         fast(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
     } else {

@@ -62,12 +62,14 @@ void mix_rows(std::span<const at::Tensor> sources, const at::Tensor& coefficient
 }  // namespace
 
 void mix(std::span<const at::Tensor> sources, const at::Tensor& coefficients, const at::Tensor& y) {
+    if (y.is_meta()) return;
     if (!cpu::fused(y)) return reference::mix(sources, coefficients, y);
     mix_rows(sources, coefficients, y, {});
 }
 
 void mix_norm(std::span<const at::Tensor> sources, const at::Tensor& coefficients, double eps,
               const at::Tensor& y, const at::Tensor& normed, const at::Tensor& rstd) {
+    if (y.is_meta()) return;
     if (!cpu::fused(y)) return reference::mix_norm(sources, coefficients, eps, y, normed, rstd);
     float* r = cpu::flat<float>(rstd, y.size(0), "mix_norm: rstd");
     mix_rows(sources, coefficients, y, {&normed, r, static_cast<float>(eps)});

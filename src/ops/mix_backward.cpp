@@ -74,6 +74,7 @@ void mix_backward_rows(const at::Tensor& dy, std::span<const Source<T>> sources,
 void mix_backward(const at::Tensor& dy, std::span<const at::Tensor> sources, const at::Tensor& coefficients,
                   std::span<const at::Tensor> dsources, std::span<const uint8_t> accumulate,
                   const at::Tensor& dcoefficients, std::span<const uint8_t> wants_dc) {
+    if (dy.is_meta()) return;
     if (!cpu::fused(dy)) {
         return reference::mix_backward(dy, sources, coefficients, dsources, accumulate, dcoefficients,
                                        wants_dc);

@@ -22,6 +22,7 @@ void reference::rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, con
 }
 
 void rms_norm(const at::Tensor& x, double eps, const at::Tensor& y, const at::Tensor& rstd) {
+    if (x.is_meta()) return;
     if (!cpu::fused(x)) return reference::rms_norm(x, eps, y, rstd);
     const int64_t d = cpu::row_length(x);
     float* r = cpu::flat<float>(rstd, x.size(0), "rms_norm: rstd");
@@ -55,6 +56,7 @@ void rms_norm_backward_row(const T* dy, const T* x, float rstd, T* dx, int64_t d
 
 void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
                        const at::Tensor& dx, bool accumulate) {
+    if (x.is_meta()) return;
     if (!cpu::fused(x)) return reference::rms_norm_backward(dy, x, rstd, dx, accumulate);
     const int64_t d = cpu::row_length(x);
     const float* r = cpu::flat<const float>(rstd, x.size(0), "rms_norm_backward: rstd");

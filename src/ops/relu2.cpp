@@ -45,6 +45,7 @@ void relu2_backward_row(const T* dy, const T* x, T* dx, int64_t d) {
 }  // namespace
 
 void relu2(const at::Tensor& x, const at::Tensor& y) {
+    if (x.is_meta()) return;
     if (!cpu::fused(x)) return reference::relu2(x, y);
     const int64_t d = cpu::row_length(x);
     cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {
@@ -55,6 +56,7 @@ void relu2(const at::Tensor& x, const at::Tensor& y) {
 }
 
 void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx) {
+    if (x.is_meta()) return;
     if (!cpu::fused(x)) return reference::relu2_backward(dy, x, dx);
     const int64_t d = cpu::row_length(x);
     cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {

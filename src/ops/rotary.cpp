@@ -115,6 +115,7 @@ void for_each_position(const at::Tensor& cos, const at::Tensor& sin, const at::T
 
 void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, double eps,
                     const at::Tensor& y, const at::Tensor& rstd) {
+    if (x.is_meta()) return;
     if (!cpu::fused(x)) return reference::qk_norm_rotary(x, cos, sin, eps, y, rstd);
     check(x.dim() == 3, "qk_norm_rotary: x is [T, H, D]");
     const int64_t heads = x.size(1), d = x.size(2);
@@ -135,6 +136,7 @@ void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor
 
 void qk_norm_rotary_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
                              const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx) {
+    if (x.is_meta()) return;
     if (!cpu::fused(x)) return reference::qk_norm_rotary_backward(dy, x, cos, sin, rstd, dx);
     check(x.dim() == 3, "qk_norm_rotary_backward: x is [T, H, D]");
     const int64_t heads = x.size(1), d = x.size(2);

@@ -25,15 +25,14 @@ double rounded(double x, at::ScalarType dtype) {
                : x;
 }
 
-// Matrices worked on at a time: whole rounds of the threads, few enough that temporaries stay small.
-int64_t group_size(const at::Tensor& matrices) {
+}  // namespace
+
+int64_t matrix_group(int64_t rows, int64_t cols) {
     constexpr int64_t kElements = int64_t{1} << 22;
     const int64_t threads = at::get_num_threads();
-    const int64_t fit = kElements / std::max<int64_t>(1, matrices.size(1) * matrices.size(2));
+    const int64_t fit = kElements / std::max<int64_t>(1, rows * cols);
     return std::max(threads, fit / threads * threads);
 }
-
-}  // namespace
 
 void reference::momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
                                 double mu, bool nesterov) {
@@ -108,7 +107,7 @@ void NorMuon::step(Parameter& parameter, double lr_scale, double mu) {
     const at::Tensor value = parameter.value.view(row_.matrix_view);
     const bool copied = !parameter.used.is_same(parameter.value);
     const at::Tensor copy = copied ? parameter.used.view(row_.matrix_view) : at::Tensor();
-    const int64_t count = value.size(0), group = group_size(value);
+    const int64_t count = value.size(0), group = matrix_group(value.size(1), value.size(2));
     for (int64_t begin = 0; begin < count; begin += group) {
         const auto part = [&](const at::Tensor& x) {
             return x.defined() ? x.narrow(0, begin, std::min(group, count - begin)) : x;

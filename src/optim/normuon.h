@@ -45,6 +45,10 @@ void apply_matrix_update(const at::Tensor& update, const at::Tensor& second_mome
                          const at::Tensor& copy, const MatrixStep& step);
 }  // namespace reference
 
+// Matrices [rows, cols] that NorMuon::step works on at a time: whole rounds of the threads, few enough that
+// temporaries stay small.
+int64_t matrix_group(int64_t rows, int64_t cols);
+
 // The rule and its state for one bank.
 class NorMuon {
   public:

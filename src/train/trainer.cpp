@@ -11,6 +11,7 @@
 
 #include "optim/diagnostics.h"
 #include "record/hardware.h"
+#include "train/traffic.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -263,12 +264,12 @@ Trainer::Agreed Trainer::agree(const std::vector<double>& losses, const StepSett
                                Interrupt& interrupt) {
     const auto own = losses.size();
     const auto rows = own * static_cast<size_t>(communicator_.world_size());
-    std::vector<double> all(rows + 4, 0);
+    std::vector<double> all(rows + kStepSigns, 0);
     std::ranges::copy(losses, all.begin() + static_cast<ptrdiff_t>(own) * communicator_.rank());
     const double stop = interrupt.poll() ? 1 : 0;
     const auto signs = checkpointer_ ? checkpointer_->signs(interrupt.poll_save()) : Checkpointer::Signs{};
-    std::ranges::copy(std::array{stop, signs.save, signs.pending, signs.failed},
-                      all.begin() + static_cast<ptrdiff_t>(rows));
+    const std::array<double, kStepSigns> own_signs{stop, signs.save, signs.pending, signs.failed};
+    std::ranges::copy(own_signs, all.begin() + static_cast<ptrdiff_t>(rows));
     sum_over_ranks(all, communicator_, "losses");
     if (checkpointer_) checkpointer_->agreed({all[rows + 1], all[rows + 2], all[rows + 3]});
     const double sum = std::accumulate(all.begin(), all.begin() + static_cast<ptrdiff_t>(rows), 0.0);

@@ -1,4 +1,5 @@
 // Plans against real runs on the CPU: bytes exactly, memory within 5 %.
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -12,8 +13,6 @@
 #include "support/temporary_folder.h"
 #include "train/rank_memory.h"
 #include "train/traffic.h"
-
-#include <ATen/Parallel.h>
 
 namespace speedrun {
 namespace {
@@ -75,7 +74,7 @@ class PlannedRun : public ::testing::TestWithParam<int> {
     }
 
     void write_shards(int64_t bos) {
-        write_shard(folder_ / "train.bin", golden::make_tokens("train1", 30000, bos));
+        write_shard(folder_ / "train.bin", golden::make_tokens("train1", 50000, bos));
         write_shard(folder_ / "val.bin", golden::make_tokens("val", 10000, bos));
     }
     std::string data() const { return (folder_ / "train.bin").string(); }
@@ -87,7 +86,8 @@ class PlannedRun : public ::testing::TestWithParam<int> {
 TEST_P(PlannedRun, GoldenModel) {
     write_shards(golden::kBos);
     expect_as_planned(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json",
-                      {"data.train=" + data(), "data.val=" + val()});
+                      {"data.train=" + data(), "data.val=" + val(), "schedule.scheduled_steps=3",
+                       "schedule.extension_steps=1"});
 }
 
 TEST_P(PlannedRun, Quickstart) {

@@ -1,0 +1,47 @@
+#pragma once
+// Bytes that ranks send one another, from (config, ownership) alone: what CommStats::bytes_sent will count.
+#include <cstdint>
+#include <vector>
+
+#include "config/config.h"
+#include "optim/ownership.h"
+#include "optim/schedule.h"
+
+namespace speedrun {
+
+// The two collectives of a bucket.
+struct BucketTraffic {
+    int64_t gradient_bytes = 0,
+            value_bytes = 0;  // of the whole bucket: what reduce-scatter, all-gather carry
+    std::vector<int64_t> reduce_sent, gather_sent;  // by rank
+};
+
+// In scatter order. Data goes straight from rank to rank: to reduce, a rank sends all it does not own to the
+// owners; to gather, its own share to all others. Summed over the ranks, both are (ranks - 1) times the
+// bucket, the least there is.
+std::vector<BucketTraffic> bucket_traffic(const Config& config, const Ownership& ownership);
+
+// Bytes that `rank` sends to sum `count` fp64 numbers over the ranks.
+int64_t all_reduce_sent(int64_t count, int64_t world_size, int64_t rank);
+
+// What ranks agree on with a step's losses, a number each: stop, and what checkpoints ask.
+inline constexpr int64_t kStepSigns = 4;
+
+// One step of a rank.
+struct StepTraffic {
+    int64_t reduced = 0, gathered = 0;  // of the buckets whose turn it is
+    int64_t losses = 0;                 // the agreement on the step's loss
+    int64_t sum() const { return reduced + gathered + losses; }
+};
+StepTraffic step_traffic(const Config& config, const Ownership& ownership,
+                         const std::vector<BucketTraffic>& buckets, const StepSettings& settings,
+                         int64_t rank);
+
+// Bytes that the job's ranks send in a step at the least, a rank, where every value reaches every rank once:
+// (ranks - 1) / ranks of each bucket's gradients and values.
+double least_sent(const Ownership& ownership, const std::vector<BucketTraffic>& buckets, bool adam_steps);
+
+// All steps and validations of a run of `rank`, without what checkpoints send.
+int64_t run_sent(const Config& config, const Ownership& ownership, int64_t rank);
+
+}  // namespace speedrun

@@ -1,0 +1,41 @@
+// On the meta device, where tensors have shapes but no memory, a model tells what its activations need.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "config/config.h"
+#include "model/gpt.h"
+#include "model/initialize.h"
+
+namespace speedrun {
+namespace {
+
+Batch any_batch(int64_t tokens) {
+    Batch batch;
+    batch.inputs.assign(static_cast<size_t>(tokens), 1);
+    batch.targets.assign(static_cast<size_t>(tokens), 2);
+    batch.cu_seqlens = {0, static_cast<int32_t>(tokens)};
+    return batch;
+}
+
+int64_t after_passes(GPT& model, int64_t train_tokens, int64_t val_tokens) {
+    const AttentionSettings settings{24, 56, 7};
+    model.evaluate(any_batch(val_tokens), settings);
+    model.forward_backward(any_batch(train_tokens), settings, 1);
+    return model.activation_bytes();
+}
+
+TEST(ActivationBytes, TheMetaDeviceCountsWhatTheCpuAllocates) {
+    for (const char* activations : {"numerics.activations=fp32", "numerics.activations=bf16"})
+        for (const auto& [train, val] : {std::pair{256, 512}, {256, 256}, {64, 256}}) {
+            const std::vector<std::string> overrides{activations};
+            const Config config =
+                load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json", overrides);
+            GPT real(config, 512, at::kCPU), counted(config, 512, at::kMeta);
+            initialize(real.parameters(), config.model, 1);
+            EXPECT_EQ(after_passes(counted, train, val), after_passes(real, train, val))
+                << activations << " " << train << " " << val;
+        }
+}
+
+}  // namespace
+}  // namespace speedrun
