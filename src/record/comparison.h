@@ -6,6 +6,7 @@
 
 #include "record/groups.h"
 #include "record/statistics.h"
+#include "record/text_table.h"
 
 namespace speedrun {
 
@@ -36,6 +37,10 @@ Comparison compare_groups(const RunGroup& baseline, const RunGroup& changed, dou
                           bool paired = false);
 
 nlohmann::ordered_json comparison_json(const Comparison& comparison);
+// The same for readers: the table that the next two print, and "time: -12.0 ms (-1.00 %) = ... by the number
+// of steps, ... by their speed" ("" without times).
+TextTable comparison_table(const Comparison& comparison);
+std::string comparison_gain(const Comparison& comparison);
 std::string comparison_text(const Comparison& comparison);
 std::string comparison_markdown(const Comparison& comparison);
 

@@ -46,7 +46,21 @@ std::string difference(const Interval& i, const char* format) {
     return std::isnan(i.value) ? "-" : format_text(format, i.value);
 }
 
-TextTable table_of(const Comparison& c) {
+std::string gain_line(const Comparison& c) {
+    const std::string gain = comparison_gain(c);
+    return gain.empty() ? "" : gain + "\n";
+}
+
+std::string notes(const Comparison& c, const char* indent) {
+    std::string text;
+    if (c.interleaved == true) text += indent + std::string("the runs took turns\n");
+    for (const std::string& warning : c.warnings) text += indent + ("warning: " + warning) + "\n";
+    return text;
+}
+
+}  // namespace
+
+TextTable comparison_table(const Comparison& c) {
     const auto confidence = format_text("%g %%", 100 * c.time_ms.confidence);
     const Side &a = c.baseline, &b = c.changed;
     TextTable rows = {{"", "baseline", "new", "difference", confidence}};
@@ -65,7 +79,7 @@ TextTable table_of(const Comparison& c) {
     return rows;
 }
 
-std::string shares(const Comparison& c) {
+std::string comparison_gain(const Comparison& c) {
     if (std::isnan(c.time_ms.value)) return "";
     const double total = c.time_ms.value;
     const auto part = [&](double ms) {
@@ -73,17 +87,8 @@ std::string shares(const Comparison& c) {
         return total == 0 ? text : text + format_text(" (%.1f %%)", 100 * ms / total);
     };
     return format_text("time: %+.1f ms (%+.2f %%) = ", total, 100 * total / c.baseline.time_ms.mean) +
-           part(c.by_steps_ms) + " by the number of steps, " + part(c.by_step_time_ms) + " by their speed\n";
+           part(c.by_steps_ms) + " by the number of steps, " + part(c.by_step_time_ms) + " by their speed";
 }
-
-std::string notes(const Comparison& c, const char* indent) {
-    std::string text;
-    if (c.interleaved == true) text += indent + std::string("the runs took turns\n");
-    for (const std::string& warning : c.warnings) text += indent + ("warning: " + warning) + "\n";
-    return text;
-}
-
-}  // namespace
 
 Json comparison_json(const Comparison& c) {
     Json json{{"baseline", side_json(c.baseline)},
@@ -103,12 +108,12 @@ Json comparison_json(const Comparison& c) {
 
 std::string comparison_text(const Comparison& c) {
     return "baseline: " + c.baseline.group.path.string() + "\nnew:      " + c.changed.group.path.string() +
-           "\n\n" + plain_table(table_of(c)) + "\n" + shares(c) + notes(c, "");
+           "\n\n" + plain_table(comparison_table(c)) + "\n" + gain_line(c) + notes(c, "");
 }
 
 std::string comparison_markdown(const Comparison& c) {
     return "Baseline: " + c.baseline.group.path.string() + "; new: " + c.changed.group.path.string() +
-           "\n\n" + markdown_table(table_of(c)) + "\n" + shares(c) + "\n" + notes(c, "- ");
+           "\n\n" + markdown_table(comparison_table(c)) + "\n" + gain_line(c) + "\n" + notes(c, "- ");
 }
 
 }  // namespace speedrun
