@@ -10,6 +10,7 @@ endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -g1")
 
 option(SPEEDRUN_TESTS "Build the tests" ON)
+option(SPEEDRUN_RECORD_ONLY "Only the library speedrun_record, which needs neither LibTorch nor MPI" OFF)
 option(SPEEDRUN_SANITIZE "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 set(SPEEDRUN_CUDA "AUTO" CACHE STRING "Compile the CUDA sources: ON, OFF, or AUTO (where nvcc is found)")
 set(SPEEDRUN_ARCH "x86-64-v3" CACHE STRING
@@ -28,8 +29,10 @@ endif()
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(nlohmann_json REQUIRED)
 find_package(spdlog REQUIRED)
-find_package(cxxopts REQUIRED)
-find_package(LibTorch REQUIRED)
+if(NOT SPEEDRUN_RECORD_ONLY)
+  find_package(cxxopts REQUIRED)
+  find_package(LibTorch REQUIRED)
+endif()
 find_path(BOOST_MATH_INCLUDE_DIR boost/math/distributions/students_t.hpp REQUIRED)
 add_library(speedrun_boost_math INTERFACE)
 target_include_directories(speedrun_boost_math SYSTEM INTERFACE ${BOOST_MATH_INCLUDE_DIR})
@@ -45,6 +48,7 @@ endif()
 
 add_library(speedrun_flags INTERFACE)
 target_include_directories(speedrun_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
+target_compile_features(speedrun_flags INTERFACE cxx_std_20)
 target_compile_options(speedrun_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Werror -march=${SPEEDRUN_ARCH}>)
 # GCC 12 sees impossible overlaps in ordinary string concatenation (its bug 105651).
@@ -56,11 +60,13 @@ if(SPEEDRUN_SANITIZE)
 endif()
 
 # The one precompiled header, of the rooms that work on tensors: <ATen/ATen.h> costs 20 s once instead of 5 s a file.
-file(WRITE ${PROJECT_BINARY_DIR}/aten_pch.cpp "")
-add_library(speedrun_aten_pch OBJECT ${PROJECT_BINARY_DIR}/aten_pch.cpp)
-target_link_libraries(speedrun_aten_pch PUBLIC speedrun_flags LibTorch::cpu)
-target_precompile_headers(speedrun_aten_pch PRIVATE <ATen/ATen.h> <ATen/Parallel.h>)
-target_compile_options(speedrun_aten_pch PRIVATE -fpch-preprocess)
+if(NOT SPEEDRUN_RECORD_ONLY)
+  file(WRITE ${PROJECT_BINARY_DIR}/aten_pch.cpp "")
+  add_library(speedrun_aten_pch OBJECT ${PROJECT_BINARY_DIR}/aten_pch.cpp)
+  target_link_libraries(speedrun_aten_pch PUBLIC speedrun_flags LibTorch::cpu)
+  target_precompile_headers(speedrun_aten_pch PRIVATE <ATen/ATen.h> <ATen/Parallel.h>)
+  target_compile_options(speedrun_aten_pch PRIVATE -fpch-preprocess)
+endif()
 
 # room(NAME [TORCH] LINKS target-or-room ...): the sources under src/NAME as the library speedrun_NAME; those under
 # src/NAME/modules become shared modules (DistModules.cmake).

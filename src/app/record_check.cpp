@@ -1,11 +1,11 @@
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
+#include "app/record_options.h"
 #include "app/record_verbs.h"
 #include "record/check_report.h"
 #include "record/run_json.h"
@@ -26,29 +26,15 @@ cxxopts::Options make_options() {
         "judged by itself. Unfinished runs and copies are named and left out.\n"
         "Exit code: 0 every group is a record, 1 one is not, 2 an error, or no log in what was named.\n");
     options.positional_help("FOLDERS|FILES...");
-    options.add_options()  //
-        ("track", "short (target 3.28) or medium (2.92)",
-         cxxopts::value<std::string>()->default_value("short"))                           //
-        ("target", "loss to be below, instead of the track's", cxxopts::value<double>())  //
-        ("pool", "runs of different folders may form one group")                          //
-        ("markdown", "print Markdown for a pull request")                                 //
-        ("json", "print a JSON list of the groups")                                       //
-        ("paths", "folders or logs", cxxopts::value<std::vector<std::string>>())          //
+    add_target_options(options);
+    options.add_options()                                                         //
+        ("pool", "runs of different folders may form one group")                  //
+        ("markdown", "print Markdown for a pull request")                         //
+        ("json", "print a JSON list of the groups")                               //
+        ("paths", "folders or logs", cxxopts::value<std::vector<std::string>>())  //
         ("help", "this text");
     options.parse_positional({"paths"});
     return options;
-}
-
-double target_of(const cxxopts::ParseResult& args) {
-    if (args.count("target") > 0) {
-        const double target = args["target"].as<double>();
-        if (!std::isfinite(target) || target <= 0) throw UserError("--target: a loss is a positive number");
-        return target;
-    }
-    const auto track = args["track"].as<std::string>();
-    if (track != "short" && track != "medium")
-        throw UserError("--track: \"" + track + "\" is neither \"short\" nor \"medium\"");
-    return track == "short" ? kShortTarget : kMediumTarget;
 }
 
 int exit_code(const Collection& runs, const std::vector<JudgedGroup>& groups) {
