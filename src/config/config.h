@@ -255,6 +255,11 @@ struct RuntimeConfig {
     uint64_t seed = 0;         // of the initial weights, through torch's CPU generator
     // A collective that some rank has been in for longer, or a rank silent for longer, ends a run of several.
     double collective_deadline_s = 300;
+    // A step whose loss or gradients are not finite, on any rank, never reaches the weights. Then:
+    enum class NonFinite {
+        stop,  // the run ends
+        skip   // it goes on without that step's gradients
+    } non_finite = NonFinite::stop;
     struct Checkpoint {
         int64_t every_steps = 0;   // 0: not by steps
         double every_minutes = 0;  // 0: not by time

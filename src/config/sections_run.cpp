@@ -197,6 +197,9 @@ void visit_runtime(Fields& f, RuntimeConfig& runtime) {
               "seconds that ranks wait for one another before the run is ended and the late ones are named",
               optional_key},
              runtime.collective_deadline_s, deadline_range);
+    f.choice({"non_finite", "after a loss or gradient that is not finite: end the run, or forget the step",
+              optional_key},
+             runtime.non_finite, std::array{"stop", "skip"});
     f.object({"checkpoint", "when the run's whole state is saved, besides at a signal", optional_key},
              [&](Fields& s) { visit_checkpoint(s, runtime.checkpoint); });
 }

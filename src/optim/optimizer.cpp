@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "util/error.h"
 
@@ -45,6 +46,12 @@ OptimParamConfig row_of_part(const Config& config, const ParamConfig& param, con
     OptimParamConfig row = *std::ranges::find(config.optimizer.params, param.name, &OptimParamConfig::param);
     row.matrix_view[0] = row.matrix_view[0] / param.shape[0] * (piece.end - piece.begin);
     return row;
+}
+
+// One pass that reads. A sum is NaN or infinite where a term is; finite terms of gradients do not reach its
+// range.
+bool is_finite(const at::Tensor& x) {
+    return std::isfinite(at::sum(x, at::kFloat).item<float>());
 }
 
 using UpdateRule = std::variant<NorMuon, Adam>;
@@ -118,6 +125,7 @@ bool Optimizer::steps(const BucketState& bucket, const StepSettings& settings) c
 
 void Optimizer::begin(const StepSettings& settings) {
     launching_ = true;
+    finite_ = true;
     adam_launching_ = settings.adam_steps;
     for (BucketState& bucket : buckets_) bucket.units_missing = bucket.bucket.total_units();
 }
@@ -135,7 +143,24 @@ void Optimizer::grad_ready(const std::string& param, int64_t index) {
             if (piece.param == param)
                 completed += std::max<int64_t>(0, std::min(end, piece.end) - std::max(begin, piece.begin));
         bucket.units_missing -= completed;
-        if (completed > 0 && bucket.units_missing == 0) reduce(bucket);
+        if (completed == 0 || bucket.units_missing > 0) continue;
+        finite_ = finite_ && is_finite(bucket.grad);
+        reduce(bucket);
+    }
+}
+
+bool Optimizer::gradients_are_finite() {
+    return finite_ && std::ranges::all_of(buckets_, [](const BucketState& bucket) {
+               return bucket.reduction || is_finite(bucket.grad);
+           });
+}
+
+void Optimizer::skip() {
+    launching_ = false;
+    for (BucketState& bucket : buckets_) {
+        if (bucket.reduction) bucket.reduction->wait();
+        bucket.reduction.reset();
+        bucket.grad.zero_();
     }
 }
 

@@ -46,6 +46,13 @@ class Optimizer {
     // config says on_grad_ready, buckets that are complete by it are on their way afterwards.
     void grad_ready(const std::string& param, int64_t index);
 
+    // Whether every gradient of this rank is finite, those whose reduction has started included. Between the
+    // last backward and step() or skip().
+    bool gradients_are_finite();
+    // Instead of step(), after gradients that are not finite on some rank: forgets them, Adam's sums too. All
+    // ranks call it.
+    void skip();
+
     // From each rank's gradients, summed over its micro-batches: reduces, scales and updates, NorMuon's every
     // time, Adam's when settings.adam_steps, and gathers. Gradients that were used are zero afterwards;
     // Adam's stay, to be added to, when it does not step. What forward reads is up to date on every rank;
@@ -97,6 +104,7 @@ class Optimizer {
     std::vector<size_t> work_order_;
     at::Tensor adam_step_;
     bool launching_ = false, adam_launching_ = false;  // between begin() and step()
+    bool finite_ = true;                               // the gradients whose reduction has started
 };
 
 }  // namespace speedrun

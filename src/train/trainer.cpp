@@ -268,12 +268,15 @@ Trainer::Agreed Trainer::agree(const std::vector<double>& losses, const StepSett
     std::ranges::copy(losses, all.begin() + static_cast<ptrdiff_t>(own) * communicator_.rank());
     const double stop = interrupt.poll() ? 1 : 0;
     const auto signs = checkpointer_ ? checkpointer_->signs(interrupt.poll_save()) : Checkpointer::Signs{};
-    const std::array<double, kStepSigns> own_signs{stop, signs.save, signs.pending, signs.failed};
+    const double not_finite = optimizer_.gradients_are_finite() ? 0 : 1;
+    const std::array<double, kStepSigns> own_signs{stop, signs.save, signs.pending, signs.failed, not_finite};
     std::ranges::copy(own_signs, all.begin() + static_cast<ptrdiff_t>(rows));
     sum_over_ranks(all, communicator_, "losses");
     if (checkpointer_) checkpointer_->agreed({all[rows + 1], all[rows + 2], all[rows + 3]});
     const double sum = std::accumulate(all.begin(), all.begin() + static_cast<ptrdiff_t>(rows), 0.0);
-    return {sum / static_cast<double>(settings.batch_tokens), all[rows] > 0};
+    return {.mean_loss = sum / static_cast<double>(settings.batch_tokens),
+            .stop = all[rows] > 0,
+            .finite = std::isfinite(sum) && all[rows + 4] == 0};
 }
 
 bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt) {
@@ -282,13 +285,15 @@ bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, Inter
     const auto losses = accumulate_gradients(
         model_, config_, batches, settings,
         [&](const std::string& param, int64_t index) { optimizer_.grad_ready(param, index); });
+    if (options_.spoil) options_.spoil(settings.step, model_.parameters());
     const Agreed agreed = agree(losses, settings, interrupt);
-    if (!std::isfinite(agreed.mean_loss))
-        throw NonFiniteLoss("the training loss of step " + std::to_string(settings.step + 1) + " is " +
-                            std::to_string(agreed.mean_loss) + "; the weights are those after step " +
-                            std::to_string(settings.step) + ", whose loss was " + std::to_string(last_loss_));
-    last_loss_ = agreed.mean_loss;
-    auto diagnostics = optimizer_step(settings);
+    std::map<std::string, double> diagnostics;
+    if (agreed.finite) {
+        last_loss_ = agreed.mean_loss;
+        diagnostics = optimizer_step(settings);
+    } else {
+        skip_step(settings, agreed, reporter);
+    }
     tokens_ += settings.batch_tokens;
     ++steps_;
     if (reporter)
@@ -300,6 +305,19 @@ bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, Inter
                         .lr_scale = settings.lr_scale,
                         .diagnostics = std::move(diagnostics)});
     return agreed.stop;
+}
+
+void Trainer::skip_step(const StepSettings& settings, const Agreed& agreed, Reporter* reporter) {
+    const std::string step = std::to_string(settings.step + 1);
+    const std::string what = std::isfinite(agreed.mean_loss) ? "a gradient of step " + step + " is not finite"
+                                                             : "the training loss of step " + step + " is " +
+                                                                   std::to_string(agreed.mean_loss);
+    if (config_.runtime.non_finite == RuntimeConfig::NonFinite::stop)
+        throw NonFiniteLoss(what + "; the weights are those after step " + std::to_string(settings.step) +
+                            ", whose loss was " + std::to_string(last_loss_));
+    optimizer_.skip();
+    ++skipped_;
+    if (reporter) reporter->note(what + "; it is skipped, the " + std::to_string(skipped_) + ". of this run");
 }
 
 std::map<std::string, double> Trainer::optimizer_step(const StepSettings& settings) {

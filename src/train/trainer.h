@@ -27,13 +27,14 @@ namespace speedrun {
 struct RunOptions {
     int64_t diagnostics_every = 0;         // steps between RMS and condition numbers per matrix; 0: never
     std::function<void(int64_t)> at_step;  // told the index of each step as it begins
-    std::filesystem::path checkpoints;     // the run's folder of them; empty: none are written
-    std::string build;                     // what this program was built of, for them
+    std::function<void(int64_t, ParameterTable&)> spoil;  // for tests of faults: after a step's backward
+    std::filesystem::path checkpoints;                    // the run's folder of them; empty: none are written
+    std::string build;                                    // what this program was built of, for them
 };
 
 enum class RunEnd { finished, interrupted };
 
-// The training loss became NaN or infinite. Nothing of that step has reached the weights.
+// The training loss or a gradient became NaN or infinite. Nothing of that step has reached the weights.
 class NonFiniteLoss : public UserError {
   public:
     using UserError::UserError;
@@ -90,12 +91,15 @@ class Trainer {
     struct Agreed {
         double mean_loss = 0;
         bool stop = false;
+        bool finite = true;  // the loss and every rank's gradients
     };
     Agreed agree(const std::vector<double>& losses, const StepSettings& settings, Interrupt& interrupt);
     // After a step: saves the state where that is due; before the run stops, until it is on disk.
     void save_state(const StepSettings& settings, Reporter* reporter, bool stop);
     CheckpointManifest manifest(int64_t steps_finished, bool adam_stepped, const Reporter* reporter) const;
     void report_checkpoints(Reporter* reporter);
+    // What runtime.non_finite says: throws NonFiniteLoss, or forgets the step.
+    void skip_step(const StepSettings& settings, const Agreed& agreed, Reporter* reporter);
     // Updates the weights; where diagnostics are due, rank 0 returns "rms/NAME", "update_rms/NAME",
     // "condition/NAME".
     std::map<std::string, double> optimizer_step(const StepSettings& settings);
@@ -111,7 +115,7 @@ class Trainer {
     RunOptions options_;
     TrainClock clock_;
     CommStats before_;  // what communication had cost when the steps began
-    int64_t steps_ = 0, tokens_ = 0;
+    int64_t steps_ = 0, tokens_ = 0, skipped_ = 0;
     int64_t first_step_ = 0;  // where resume() put the run
     double last_loss_ = 0;
     std::optional<double> last_val_loss_;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <set>
 
 #include "../model/record_params.h"
@@ -124,6 +125,30 @@ TEST(Optimizer, StateRestoresARunExactly) {
     }
     for (const Parameter& p : a.table.all())
         EXPECT_TRUE(p.value.equal(b.table[p.config.name].value)) << p.config.name;
+}
+
+TEST(Optimizer, SkippedStepsLeaveNothingBehind) {
+    SmallRun run;
+    run.step(0);
+    run.step(1);
+    std::vector<at::Tensor> before;
+    for (const Parameter& p : run.table.all()) before.push_back(p.value.clone());
+    for (const auto& part : run.optimizer.state()) before.push_back(part.tensor.clone());
+    run.add_gradients(2);
+    EXPECT_TRUE(run.optimizer.gradients_are_finite());
+    for (const std::string name : {"embed", "mlp_proj", "scalars"}) {
+        run.table[name].grad.view(-1)[-1] = std::numeric_limits<float>::quiet_NaN();
+        EXPECT_FALSE(run.optimizer.gradients_are_finite()) << name;
+        run.table[name].grad.view(-1)[-1] = std::numeric_limits<float>::infinity();
+        EXPECT_FALSE(run.optimizer.gradients_are_finite()) << name;
+        run.table[name].grad.view(-1)[-1] = 0;
+    }
+    run.optimizer.skip();
+    for (const Parameter& p : run.table.all()) EXPECT_TRUE(is_zero(p.grad)) << p.config.name;
+    size_t next = 0;
+    for (const Parameter& p : run.table.all()) EXPECT_TRUE(p.value.equal(before[next++])) << p.config.name;
+    for (const auto& part : run.optimizer.state())
+        EXPECT_TRUE(part.tensor.equal(before[next++])) << part.name;
 }
 
 TEST(Optimizer, ResetForgetsEverything) {
