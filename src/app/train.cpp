@@ -177,6 +177,7 @@ int train(const Rank& rank, Job& job) {
     Trainer trainer(config, *model, rank.communicator, train_shards, val_shards,
                     {.diagnostics_every = rank.options["diagnostics"].as<int64_t>(),
                      .at_step = [&](int64_t step) { job.at_step(step); },
+                     .spoil = {},
                      .checkpoints = std::filesystem::path(rank.text("run-dir")) / "checkpoints",
                      .build = build_commit()});
     if (checkpoint) trainer.resume(*checkpoint);
