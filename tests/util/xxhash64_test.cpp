@@ -11,7 +11,8 @@ uint64_t hash(std::string_view bytes) {
     return h.digest();
 }
 
-// The published values of XXH64 with seed 0 for the first two; the others from the Python package xxhash 4.1.0.
+// The published values of XXH64 with seed 0 for the first two; the others from the Python package
+// xxhash 4.1.0.
 TEST(XxHash64, HasThePublishedValues) {
     EXPECT_EQ(hex64(hash("")), "ef46db3751d8e999");
     EXPECT_EQ(hex64(hash("abc")), "44bc2cf5ad770999");
