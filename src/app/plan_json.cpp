@@ -56,6 +56,7 @@ Json memory_json(const RankMemory& m) {
             {"warm_up", m.warm_up},
             {"batches", m.batches},
             {"communication", m.communication},
+            {"checkpoint", m.checkpoint},
             {"program", m.program},
             {"peak", m.peak()}};
 }

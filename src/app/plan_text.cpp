@@ -95,6 +95,7 @@ std::string memory_text(const RunPlan& plan) {
                          {"  weights before the warm-up", mib(m.warm_up)},
                          {"  batches", mib(m.batches)},
                          {"  staging of collectives", mib(m.communication)},
+                         {"  copy of a checkpoint", mib(m.checkpoint)},
                          {"  allocator, threads, generated code", mib(m.program)},
                          {"  peak", mib(m.peak())},
                          {"  with context and libraries (assumed)", mib(used_memory(plan))}};

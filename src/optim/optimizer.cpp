@@ -49,9 +49,13 @@ OptimParamConfig row_of_part(const Config& config, const ParamConfig& param, con
 }
 
 // One pass that reads. A sum is NaN or infinite where a term is; finite terms of gradients do not reach its
-// range.
+// range. On a CPU ATen widens bf16 into a copy first: of a whole table that would be the largest temporary of
+// a step.
 bool is_finite(const at::Tensor& x) {
-    return std::isfinite(at::sum(x, at::kFloat).item<float>());
+    const int64_t part = x.is_cpu() ? int64_t{1} << 20 : std::max<int64_t>(1, x.numel());
+    return std::ranges::all_of(x.split(part), [](const at::Tensor& y) {
+        return std::isfinite(at::sum(y, at::kFloat).item<float>());
+    });
 }
 
 using UpdateRule = std::variant<NorMuon, Adam>;

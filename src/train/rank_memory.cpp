@@ -22,7 +22,7 @@ using Rule = OptimParamConfig::Rule;
 constexpr int64_t kWide = 4;                        // bytes of fp32
 constexpr int64_t kNcclBytes = int64_t{512} << 20;  // buffers of its channels, by experience
 // What the heap keeps of freed blocks, stacks and heaps of threads, generated kernels: measured with the
-// golden model, where it is 2 to 5 MB.
+// golden model, where it is 1 to 4 MB.
 constexpr int64_t kProgramBytes = int64_t{3} << 20;
 
 int64_t size_of(Dtype dtype) {
@@ -116,6 +116,14 @@ int64_t operator_bytes(const Config& config, Operators operators) {
     return kWide * (2 * vocab * model.d_model + 4 * vocab * std::min<int64_t>(tokens, 4096));
 }
 
+// Regular checkpoints wait for a step of Adam; the last takes what the run ends with.
+int64_t checkpoint_copy(const Config& config, const Ownership& ownership, int64_t rank) {
+    const auto& when = config.runtime.checkpoint;
+    if (when.every_steps == 0 && when.every_minutes == 0) return 0;
+    const bool pending = config.schedule.total_steps() % config.optimizer.adam.every_n_steps != 0;
+    return checkpoint_bytes(config, ownership, rank, pending);
+}
+
 // A prefetching loader has one step in use, two ready and one in the making.
 int64_t batch_bytes(const Config& config, int64_t world_size) {
     int64_t rows = 0;
@@ -139,6 +147,21 @@ int64_t optimizer_state_bytes(const Config& config, const Ownership& ownership, 
     int64_t bytes = sizeof(int64_t);  // "adam.step"
     for (const Bucket& bucket : ownership.buckets)
         for (const Piece& piece : bucket.owned_by(rank)) bytes += piece_state(config, bucket, piece);
+    return bytes;
+}
+
+int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64_t rank,
+                         bool pending_gradients) {
+    int64_t bytes = optimizer_state_bytes(config, ownership, rank);
+    if (rank != 0) bytes -= static_cast<int64_t>(sizeof(int64_t));  // "adam.step" is written once
+    for (const Bucket& bucket : ownership.buckets)
+        bytes += bucket.units[static_cast<size_t>(rank)] * bucket.unit_elements *
+                 value_size(config, config.model.param(bucket.pieces.front().param));
+    for (const OptimParamConfig& row : config.optimizer.params)
+        if (pending_gradients && row.rule == Rule::adam) {
+            const ParamConfig& param = config.model.param(row.param);
+            bytes += product(param.shape) * value_size(config, param);
+        }
     return bytes;
 }
 
@@ -183,6 +206,7 @@ std::vector<RankMemory> rank_memory(const Config& config, const Ownership& owner
         RankMemory& memory = ranks[static_cast<size_t>(rank)];
         memory.activations = rank < validating ? with_validation : training;
         memory.optimizer_state = optimizer_state_bytes(config, ownership, rank);
+        if (operators == Operators::cpu) memory.checkpoint = checkpoint_copy(config, ownership, rank);
         memory.optimizer_work = optimizer_work(config, ownership, rank, operators);
     }
     return ranks;

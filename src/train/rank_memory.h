@@ -15,6 +15,11 @@ int64_t used_size(const Config& config, const ParamConfig& param);
 // Optimizer::state_bytes() of `rank`.
 int64_t optimizer_state_bytes(const Config& config, const Ownership& ownership, int64_t rank);
 
+// What `rank` copies for a checkpoint, to be written beside the run: its masters and state, and where
+// gradients are waiting for Adam, those (CheckpointLayout::extent_bytes()).
+int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64_t rank,
+                         bool pending_gradients);
+
 // GPT::activation_bytes() after training micro-batches of `tokens` and validation ones of `val_tokens`: the
 // model's own passes, on tensors that have shapes but no memory. `val_tokens` may be 0.
 int64_t activation_bytes(const Config& config, int64_t tokens, int64_t val_tokens);
@@ -36,9 +41,10 @@ struct RankMemory {
     int64_t batches = 0;         // steps of tokens that lie ready
     int64_t communication = 0;   // staging of collectives
     int64_t program = 0;         // heap that the allocator keeps, threads, generated code
+    int64_t checkpoint = 0;      // copy of what the rank saves; on GPUs it is in the host's memory
     int64_t peak() const {
         return masters + copies + gradients + optimizer_state + activations + tables + operators +
-               optimizer_work + warm_up + batches + communication + program;
+               optimizer_work + warm_up + batches + communication + program + checkpoint;
     }
 };
 

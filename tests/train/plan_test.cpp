@@ -6,6 +6,7 @@
 
 #include "optim/optimizer.h"
 #include "support/expect_error.h"
+#include "train/checkpoint/layout.h"
 #include "train/rank_memory.h"
 #include "train/scaling.h"
 #include "train/throughput.h"
@@ -39,16 +40,21 @@ class SilentRank final : public Communicator {
     int64_t rank_, world_size_;
 };
 
-TEST(RunPlan, OptimizerStateIsTheOptimizersOwn) {
+TEST(RunPlan, StateAndCheckpointsAreTheOptimizersOwn) {
     for (const std::string& file : {golden_config, quickstart_config, record_config}) {
         const Config config = load_config(file);
         GPT model(config, 1, at::kMeta);
         for (const int64_t world : {1, 3, 8, 16, 100})
             for (const int64_t rank : {int64_t{0}, world / 2, world - 1}) {
                 SilentRank silent(rank, world);
-                EXPECT_EQ(optimizer_state_bytes(config, plan_ownership(config, world), rank),
-                          Optimizer(config, model.parameters(), silent).state_bytes())
-                    << file << ", rank " << rank << " of " << world;
+                SCOPED_TRACE(file + ", rank " + std::to_string(rank) + " of " + std::to_string(world));
+                const Optimizer optimizer(config, model.parameters(), silent);
+                const Ownership own = plan_ownership(config, world);
+                EXPECT_EQ(optimizer_state_bytes(config, own, rank), optimizer.state_bytes());
+                for (const bool pending : {false, true})
+                    EXPECT_EQ(checkpoint_bytes(config, own, rank, pending),
+                              checkpoint_layout(config, model.parameters(), optimizer, rank, pending)
+                                  .extent_bytes());
             }
     }
 }
