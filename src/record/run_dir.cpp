@@ -49,7 +49,7 @@ void require_space(const fs::path& path, int64_t bytes) {
 
 void remove_output(const fs::path& output) {
     std::error_code error;
-    fs::remove_all(output, error);
+    fs::remove(output, error);
     if (error) throw UserError(output.string() + ": cannot be removed: " + error.message());
 }
 
@@ -58,8 +58,8 @@ void remove_output(const fs::path& output) {
 RunDir RunDir::create(const fs::path& path, const RunDirOptions& options) {
     require_directory(path);
     RunDir run(path);
-    const std::array outputs = {run.config(),  run.log(),    run.metrics(),    run.curve(),
-                                run.weights(), run.status(), run.checkpoints()};
+    const std::array outputs = {run.checkpoints(), run.config(),  run.log(),   run.metrics(),
+                                run.curve(),       run.weights(), run.status()};
     for (const auto& output : outputs) {
         if (!options.overwrite && fs::exists(output)) {
             throw UserError("run directory " + path.string() + " already holds a run (" +
@@ -69,6 +69,8 @@ RunDir RunDir::create(const fs::path& path, const RunDirOptions& options) {
     }
     require_writable(path);
     require_space(path, options.expected_bytes);
+    std::error_code error;
+    fs::remove_all(run.checkpoints(), error);  // a folder; what is left of it is found below
     for (const auto& output : outputs) remove_output(output);
     return run;
 }

@@ -113,8 +113,9 @@ bool RunLogLines::data_shard(std::string_view text) {
     if (section_ != Section::body || log_.runs.empty()) return false;
     auto shard = parse_data_shard_line(text);
     std::vector<DataShard>& data = log_.runs.back().data;
-    if (shard && data.size() < kMostShards) data.push_back(*std::move(shard));
-    return shard.has_value();
+    if (!shard) return false;
+    if (data.size() < kMostShards) data.push_back(*std::move(shard));
+    return true;
 }
 
 bool RunLogLines::step(const StepLine& line) {
