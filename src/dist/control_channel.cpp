@@ -121,31 +121,33 @@ void Channel::flush() {
     }
 }
 
-std::vector<ControlMessage> Channel::receive() {
+std::optional<ControlMessage> Channel::next() {
     flush();
-    read_some();
-    std::vector<ControlMessage> messages;
-    size_t start = 0;
-    for (size_t end; (end = unread_.find('\n', start)) != std::string::npos; start = end + 1) {
-        auto message = ControlMessage::parse(unread_.begin() + static_cast<ptrdiff_t>(start),
-                                             unread_.begin() + static_cast<ptrdiff_t>(end), nullptr, false);
-        if (!message.is_object()) {
-            fail(EBADMSG);
-            break;
-        }
-        messages.push_back(std::move(message));
-    }
-    unread_.erase(0, start);
-    return messages;
+    if (unread_.find('\n') == std::string::npos) read();
+    return parse_line();
 }
 
-void Channel::read_some() {
+std::optional<ControlMessage> Channel::parse_line() {
+    const size_t end = unread_.find('\n');
+    if (end == std::string::npos) return std::nullopt;
+    auto message =
+        ControlMessage::parse(unread_.begin(), unread_.begin() + static_cast<ptrdiff_t>(end), nullptr, false);
+    unread_.erase(0, end + 1);
+    if (message.is_object()) return message;
+    unread_.clear();
+    fail(EBADMSG);
+    return std::nullopt;
+}
+
+void Channel::read() {
     std::array<char, 1 << 16> buffer;
     while (open()) {
         const ssize_t got = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
         if (got > 0) {
             unread_.append(buffer.data(), static_cast<size_t>(got));
-            if (unread_.size() > longest_line_) fail(EMSGSIZE);
+            if (unread_.size() <= longest_line_) continue;
+            unread_.clear();
+            fail(EMSGSIZE);
         } else if (got == 0) {
             close();
         } else if (errno == EAGAIN) {

@@ -49,8 +49,9 @@ class Channel {
     static Channel connect(const Address& address);
 
     void send(const ControlMessage& message);
-    // Writes what is left and returns the messages that have come. After the last one open() is false.
-    std::vector<ControlMessage> receive();
+    // Writes what is left, and returns the next message that has come. None where there is none yet, or where
+    // open() is false then: no more will come.
+    std::optional<ControlMessage> next();
 
     bool open() const { return socket_.get() >= 0; }
     bool behind() const { return open() && !unsent_.empty(); }  // the other end is slow to read
@@ -63,7 +64,8 @@ class Channel {
 
   private:
     void flush();
-    void read_some();
+    void read();
+    std::optional<ControlMessage> parse_line();
     void fail(int error);
 
     Descriptor socket_;

@@ -3,7 +3,8 @@
 //   to rank 0       hello {token, rank, process, port}, state, facts {facts}, failed {failure}, goodbye
 //   from rank 0     welcome, joined {members}, state, agreed
 //   between others  ask -> alive                  (only once rank 0 is lost)
-//   from the one that ends the job  end {code, kill}
+//   from the one that ends the job, to all  end {code, kill}; to its witness end {code, kill, text},
+//                    then said, or from the witness, if that takes too long, spoken
 // Those that open a connection carry the job's token, so that strangers are told from ranks.
 #include <nlohmann/json.hpp>
 #include <string>

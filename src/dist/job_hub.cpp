@@ -52,9 +52,9 @@ void Hub::on_sockets() {
     for (size_t rank = 1; rank < peers_.size(); ++rank) {
         Peer& peer = peers_[rank];
         if (!peer.channel) continue;
-        for (const ControlMessage& message : peer.channel->receive()) {
+        while (const auto message = peer.channel->next()) {
             views_[rank].silent_s = 0;
-            handle(static_cast<int64_t>(rank), message);
+            handle(static_cast<int64_t>(rank), *message);
         }
         if (views_[rank].finished) {
             peer.channel.reset();  // by which the rank knows that it was heard
@@ -78,9 +78,9 @@ void Hub::meet_strangers() {
 
 bool Hub::greet(Stranger& stranger) {
     constexpr double patience_s = 10;
-    for (const ControlMessage& message : stranger.channel.receive()) {
-        if (text_of(message, "kind") != "hello" || text_of(message, "token") != address_.token) return true;
-        admit(message, std::move(stranger.channel));
+    if (const auto message = stranger.channel.next()) {
+        if (text_of(*message, "kind") == "hello" && text_of(*message, "token") == address_.token)
+            admit(*message, std::move(stranger.channel));
         return true;
     }
     return !stranger.channel.open() || stranger.age_s > patience_s;
@@ -127,6 +127,8 @@ void Hub::handle(int64_t rank, const ControlMessage& message) {
         hear_failure(message.at("failure"));
     } else if (kind == "goodbye") {
         views_[index].finished = true;
+    } else if (kind == "end") {  // of the lowest rank that answered, while this one was stopped
+        leave(message.at("code"), *peers_[index].channel);
     } else {
         throw InternalError("a message of rank " + std::to_string(rank) + " is of no known kind: " + kind);
     }

@@ -51,12 +51,7 @@ bool Spoke::try_address(const std::string& ip) {
     while (hub_->open() && Clock::now() < until && hub_ip_.empty()) {
         pollfd socket = hub_->interest();
         ::poll(&socket, 1, 100);
-        for (const ControlMessage& answer : hub_->receive())
-            if (text_of(answer, "kind") == "welcome") {
-                hub_ip_ = ip;
-            } else {
-                obey(answer);  // the others were there already
-            }
+        if (const auto answer = hub_->next(); answer && text_of(*answer, "kind") == "welcome") hub_ip_ = ip;
     }
     return !hub_ip_.empty();
 }
@@ -77,9 +72,9 @@ void Spoke::on_mail(const ControlMessage& mail) {
 }
 
 void Spoke::on_sockets() {
-    for (const ControlMessage& message : hub_->receive()) {
+    while (const auto message = hub_->next()) {
         hub_view_.silent_s = 0;
-        obey(message);
+        obey(*message);
     }
     hear_visitors();
     if (asking_) hear_asked();
@@ -98,30 +93,31 @@ void Spoke::obey(const ControlMessage& message) {
     } else if (kind == "agreed") {
         agreed();
     } else if (kind == "end") {
-        obey_end(message);
+        obey_end(message, *hub_);
     } else {
         throw InternalError("a message of rank 0 is of no known kind: " + kind);
     }
 }
 
-void Spoke::obey_end(const ControlMessage& end) {
+void Spoke::obey_end(const ControlMessage& end, Channel& from) {
     if (end.contains("kill")) {
         ::usleep(static_cast<useconds_t>(std::chrono::microseconds(kKillDelay).count()));
         for (const auto& process : end["kill"].get<std::vector<ProcessIdentity>>()) kill_process(process);
     }
-    visitors_.clear();
-    leave(end.at("code"), *hub_);
+    const int exit_code = end.at("code");
+    if (end.contains("text")) stand_by({exit_code, end["text"]}, from);
+    leave(exit_code, from);
 }
 
 void Spoke::hear_visitors() {
     while (auto visitor = listener_.accept()) visitors_.push_back(std::move(*visitor));
     for (Channel& visitor : visitors_)
-        for (const ControlMessage& request : visitor.receive()) {
-            if (text_of(request, "token") != hub_address_.token) {
+        while (const auto request = visitor.next()) {
+            if (text_of(*request, "token") != hub_address_.token) {
                 visitor.close();
                 break;
             }
-            if (text_of(request, "kind") == "end") obey_end(request);
+            if (text_of(*request, "kind") == "end") obey_end(*request, visitor);
             visitor.send(message("alive"));
         }
     std::erase_if(visitors_, [](const Channel& visitor) { return !visitor.open(); });
@@ -163,8 +159,8 @@ void Spoke::ask_next() {
 }
 
 void Spoke::hear_asked() {
-    for (const ControlMessage& answer : asking_->receive())
-        if (text_of(answer, "kind") == "alive") set_timer(kEndTime);
+    while (const auto answer = asking_->next())
+        if (text_of(*answer, "kind") == "alive") set_timer(kEndTime);
     if (!asking_->open()) ask_next();
 }
 
@@ -175,17 +171,17 @@ Address Spoke::address_of(int64_t rank) const {
 }
 
 void Spoke::end_as_lowest() {
+    // Those that do not answer are told as well: the launcher may wake them, and they must not speak then.
     std::vector<Companion> companions;
-    std::vector<ProcessIdentity> not_answering{hub_address_.process};
-    for (int64_t rank = 1; rank < static_cast<int64_t>(members_.size()); ++rank) {
-        const ProcessIdentity& process = members_[static_cast<size_t>(rank)].process;
-        if (rank < rank_) not_answering.push_back(process);
-        if (rank > rank_)
-            companions.push_back(
-                {.rank = rank, .process = process, .channel = Channel::connect(address_of(rank))});
-    }
-    hub_->close();
-    end_job(*lost_, hub_address_.token, std::move(companions), not_answering);
+    companions.push_back(
+        {.rank = 0, .process = hub_address_.process, .channel = std::move(*hub_), .silent = true});
+    for (int64_t rank = 1; rank < static_cast<int64_t>(members_.size()); ++rank)
+        if (rank != rank_)
+            companions.push_back({.rank = rank,
+                                  .process = members_[static_cast<size_t>(rank)].process,
+                                  .channel = Channel::connect(address_of(rank)),
+                                  .silent = rank < rank_});
+    end_job(*lost_, hub_address_.token, std::move(companions), {hub_address_.process});
 }
 
 }  // namespace speedrun

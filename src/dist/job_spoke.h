@@ -26,7 +26,7 @@ class Spoke final : public Watch {
     void connect();
     bool try_address(const std::string& ip);
     void obey(const ControlMessage& message);
-    [[noreturn]] void obey_end(const ControlMessage& end);
+    [[noreturn]] void obey_end(const ControlMessage& end, Channel& from);
     void hear_visitors();
     // Rank 0 is lost, for the reason that `lost_` will be.
     void without_hub(const Cause& cause);

@@ -99,14 +99,15 @@ Patience Watch::patience() const {
 void Watch::run() {
     prctl(PR_SET_NAME, "watchdog");
     try {
-        for (last_tick_ = Clock::now(); !finished_;) turn();
+        // Waiting comes last: at the start there may be messages that have been read already.
+        last_tick_ = Clock::now();
+        for (turn(); !finished_; turn()) wait_for_something();
     } catch (const std::exception& error) {
         on_fault(error.what());
     }
 }
 
 void Watch::turn() {
-    wait_for_something();
     for (const ControlMessage& mail : take_mail()) on_mail(mail);
     on_sockets();
     const auto now = Clock::now();

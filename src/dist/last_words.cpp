@@ -50,11 +50,12 @@ std::map<int64_t, std::vector<ProcessIdentity>> share_out_killing(const std::vec
     return shares;
 }
 
-bool awaited(const Companion& companion) {
-    return !companion.silent && companion.channel.open();
-}
-
-void wait_until_gone(std::vector<Companion>& companions) {
+// Half a second for the companions to leave, those that are silent only to be told; `staying` stays.
+void wait_until_gone(std::vector<Companion>& companions, const Companion* staying) {
+    const auto awaited = [&](const Companion& companion) {
+        const bool leaves = !companion.silent && &companion != staying;
+        return companion.channel.open() && (leaves || companion.channel.behind());
+    };
     const auto until = Clock::now() + 500ms;
     while (std::ranges::any_of(companions, awaited)) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
@@ -64,7 +65,8 @@ void wait_until_gone(std::vector<Companion>& companions) {
             if (awaited(companion)) sockets.push_back(companion.channel.interest());
         ::poll(sockets.data(), sockets.size(), static_cast<int>(left.count()));
         for (Companion& companion : companions)
-            if (awaited(companion)) companion.channel.receive();
+            while (awaited(companion) && companion.channel.next()) {
+            }
     }
 }
 
@@ -84,16 +86,41 @@ void flush_stdout() {
     ::funlockfile(stdout);
 }
 
-void tell_and_wait(const Cause& cause, const std::string& token, std::vector<Companion>& companions) {
+// The lowest rank that answers.
+Companion* find_witness(std::vector<Companion>& companions) {
+    const auto found = std::ranges::find_if(
+        companions, [](const Companion& companion) { return !companion.silent && companion.channel.open(); });
+    return found == companions.end() ? nullptr : &*found;
+}
+
+void tell(const Cause& cause, const std::string& token, std::vector<Companion>& companions,
+          const Companion* witness) {
     const auto shares = share_out_killing(companions, this_process().machine);
     for (Companion& companion : companions) {
         ControlMessage end = message("end", "code", cause.exit_code);
         end["token"] = token;
         if (const auto share = shares.find(companion.rank); share != shares.end())
             end["kill"] = share->second;
+        if (&companion == witness) end["text"] = cause.text;
         companion.channel.send(end);
     }
-    wait_until_gone(companions);
+}
+
+// This process may have been stopped for so long that the witness spoke for it.
+bool has_spoken(Channel& witness) {
+    while (const auto message = witness.next())
+        if (text_of(*message, "kind") == "spoken") return true;
+    return false;
+}
+
+void say(const Cause& cause, const std::string& token, std::vector<Companion>& companions) {
+    Companion* const witness = find_witness(companions);
+    tell(cause, token, companions, witness);
+    wait_until_gone(companions, witness);
+    if (!witness) return print_line(cause.text);
+    if (!has_spoken(witness->channel)) print_line(cause.text);
+    witness->channel.send(message("said", "token", token));
+    wait_until_gone(companions, nullptr);
 }
 
 void kill_what_is_left(const std::vector<Companion>& companions, std::vector<ProcessIdentity> left) noexcept {
@@ -113,17 +140,37 @@ void leave(int exit_code, Channel& channel) noexcept {
     ::_exit(exit_code);
 }
 
+void stand_by(const Cause& cause, Channel& channel) noexcept {
+    limit_what_is_left();
+    outlive_the_launcher();
+    flush_stdout();
+    const auto until = Clock::now() + 2s;
+    try {
+        while (Clock::now() < until) {
+            while (const auto message = channel.next())
+                if (text_of(*message, "kind") == "said") leave(cause.exit_code, channel);
+            if (!channel.open()) break;
+            pollfd socket = channel.interest();
+            ::poll(&socket, 1, 100);
+        }
+        channel.send(message("spoken"));
+    } catch (const std::exception&) {
+        // Said twice is better than not at all.
+    }
+    print_line(cause.text);
+    ::_exit(cause.exit_code);
+}
+
 void end_job(const Cause& cause, const std::string& token, std::vector<Companion> companions,
              const std::vector<ProcessIdentity>& more_to_kill) noexcept {
     limit_what_is_left();
     outlive_the_launcher();
     flush_stdout();
     try {
-        tell_and_wait(cause, token, companions);
+        say(cause, token, companions);
     } catch (const std::exception&) {
-        // The others will see this process's connections end.
+        print_line(cause.text);  // the others will see this process's connections end
     }
-    print_line(cause.text);
     kill_what_is_left(companions, more_to_kill);
     ::_exit(cause.exit_code);
 }

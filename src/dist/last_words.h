@@ -19,13 +19,17 @@ struct Companion {
     int64_t rank = 0;
     ProcessIdentity process;
     Channel channel;
-    bool silent = false;  // is not waited for
+    bool silent = false;  // is told, and not waited for
 };
 
 // Ends this process by `exit_code`, whatever its other threads do or hang in: flushes what stdout holds,
 // closes `channel`, by which the one that ends the job knows that nothing more will be printed here, and runs
 // nothing else.
 [[noreturn]] void leave(int exit_code, Channel& channel) noexcept;
+
+// What the witness of an end does, the lowest rank that is told of it: waits until the one that ends the job
+// has said why, at the other end of `channel`; says it where that one dies before; and leaves.
+[[noreturn]] void stand_by(const Cause& cause, Channel& channel) noexcept;
 
 // Ends the job: tells `companions`, gives those that answer half a second to leave, prints the cause as the
 // last line, kills those of this machine that are still there, and `more_to_kill`, and leaves.

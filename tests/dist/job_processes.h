@@ -62,7 +62,18 @@ class JobProcesses {
         ::kill(pids_[static_cast<size_t>(rank)], signal);
         began_ = Clock::now();
     }
+    // Stops a rank and waits until all its threads stand still.
+    void stop(int rank) {
+        signal(rank, SIGSTOP);
+        ::waitpid(pids_[static_cast<size_t>(rank)], nullptr, WUNTRACED);
+    }
 
+    // Seconds from the last signal until something is printed.
+    double wait_until_said(double limit_s) const {
+        const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - began_).count(); };
+        while (err().empty() && elapsed() < limit_s) std::this_thread::sleep_for(1ms);
+        return elapsed();
+    }
     // Seconds from when it worked, or from the last signal, to the end of the last rank. That some rank is
     // left then is an error.
     double wait(double limit_s) {
