@@ -4,6 +4,7 @@
 #include <array>
 #include <sstream>
 
+#include "config/saved_config.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -55,7 +56,7 @@ std::optional<Checkpoint> choose_checkpoint(const std::string& where, const fs::
 }
 
 std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Config& now, bool accepted) {
-    const Config then = load_config(checkpoint.folder / "config.json");
+    const Config then = load_saved_config(checkpoint.folder / "config.json");
     std::vector<std::string> all, fixed, asked;
     std::istringstream lines(config_diff(then, now));
     for (std::string line; std::getline(lines, line);) {

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <sched.h>
 
+#include "config/saved_config.h"
 #include "model/initialize.h"
 #include "model/weights.h"
 #include "optim/schedule.h"
@@ -63,8 +64,9 @@ SavedModel find_saved_model(const std::string& run_dir, const std::string& confi
     if (run_dir.empty() && (config.empty() || weights.empty()))
         throw UserError("which weights? Give --run-dir DIR, or --config FILE and --weights FILE");
     const std::filesystem::path dir(run_dir);
-    return {load_config(config.empty() ? dir / "config.json" : std::filesystem::path(config), overrides),
-            weights.empty() ? dir / "weights.safetensors" : std::filesystem::path(weights)};
+    return {
+        config.empty() ? load_saved_config(dir / "config.json", overrides) : load_config(config, overrides),
+        weights.empty() ? dir / "weights.safetensors" : std::filesystem::path(weights)};
 }
 
 }  // namespace speedrun

@@ -7,6 +7,7 @@ namespace speedrun {
 namespace {
 
 constexpr int64_t max_layers = 1024;
+constexpr size_t max_expanded_bytes = size_t{64} << 20;  // of all layers together, as text
 const std::string defaults_path = "model.layer_defaults";
 const std::string layers_path = "model.layers";
 
@@ -75,6 +76,11 @@ void expand_layers(Json& root, Origins& origins) {
     const auto position = positions(layers, n_layer->get<int64_t>(), report);
 
     const Json defaults = model.contains("layer_defaults") ? model["layer_defaults"] : Json();
+    if (!defaults.is_null() && defaults.dump().size() * position.size() > max_expanded_bytes)
+        report.fail(
+            defaults_path, "too large to be repeated for each layer",
+            {std::to_string(position.size()) + " times " + std::to_string(defaults.dump().size()) + " bytes",
+             std::to_string(max_expanded_bytes) + " bytes in all", ""});
     const Origins before = origins;
     origins.erase_below(layers_path);
     Json whole = Json::array();

@@ -31,11 +31,10 @@ int64_t named_dim(const std::string& name, const ModelConfig& model) {
 
 template <typename T>
 const T& by_name(const std::vector<T>& items, const std::string& name, const std::string& what) {
+    const auto found = std::ranges::find(items, name, &T::name);
+    if (found != items.end()) return *found;
     std::vector<std::string> names;
-    for (const T& item : items) {
-        if (item.name == name) return item;
-        names.push_back(item.name);
-    }
+    for (const T& item : items) names.push_back(item.name);
     throw NotationError{"no " + what + " is called " + in_quotes(name),
                         names.empty() ? "none is declared" : joined(names), nearest_name(name, names)};
 }

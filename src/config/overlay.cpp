@@ -10,6 +10,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr size_t max_chain = 64;
+
 // Paths of the files from `file` up to the one that extends nothing, each with its document.
 struct Document {
     fs::path file;
@@ -40,6 +42,11 @@ std::vector<Document> read_chain(const fs::path& file) {
         if (missing && !chain.empty())
             throw UserError(chain.back().file.string() + ": extends: there is no file " + next.string());
         if (std::find(seen.begin(), seen.end(), canonical) != seen.end()) fail_cycle(chain, next);
+        if (chain.size() == max_chain)
+            throw UserError(file.string() + ": extends: a chain of more than " + std::to_string(max_chain) +
+                            " files");
+        if (!chain.empty() && !fs::is_regular_file(canonical))
+            throw UserError(chain.back().file.string() + ": extends: is no regular file: " + next.string());
         seen.push_back(canonical);
         chain.push_back({next, read_json_file(next)});
         if (!chain.back().json.is_object())

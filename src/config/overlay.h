@@ -19,7 +19,8 @@ void overlay(Json& target, const std::string& path, const Json& patch, const Ori
 
 // `file` laid over the chain it "extends" (paths relative to the file that names them), without the keys
 // "extends" and
-// "$schema". UserError for a cycle, a missing parent, or a document that is no object.
+// "$schema". UserError for a cycle, a missing parent, a parent that is no regular file, a chain of more than
+// 64, or a document that is no object.
 Json read_with_parents(const std::filesystem::path& file, Origins& origins);
 
 // Applies "a.b[2].c=VALUE": VALUE is JSON, or else a bare string. The path must be one that config_schema()

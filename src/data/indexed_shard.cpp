@@ -13,6 +13,7 @@ std::shared_ptr<const IndexedShard> load_indexed_shard(const std::filesystem::pa
     shard.prefetch();
     shard.check_tokens(layout.vocab_size);
     auto starts = bos_index(shard.tokens(), layout.bos_id);
+    shard.check_unchanged();
     if (starts.empty()) {
         throw UserError(path.string() + ": none of its " + std::to_string(shard.tokens().size()) +
                         " tokens starts a document (data.bos_id is " + std::to_string(layout.bos_id) + ")");

@@ -63,6 +63,7 @@ std::vector<Batch> TrainLoader::next_step(const StepShape& shape) {
     for (int64_t row = share_.index * own; row < (share_.index + 1) * own; ++row)
         batches.push_back(
             make_train_batch(shard.shard.tokens(), plan.rows[static_cast<size_t>(row)], layout_));
+    shard.shard.check_unchanged();
     position_ = {index, plan.next_document, position_.step + 1};
     return batches;
 }
@@ -138,10 +139,12 @@ ValLoader::ValLoader(const std::vector<std::filesystem::path>& shards, DataLayou
 Batch ValLoader::at(int64_t index) const {
     check(index >= 0 && index < size(), "validation micro-batch out of range");
     const Place place = places_[static_cast<size_t>(index)];
-    const auto tokens = shards_[place.shard].tokens();
-    return make_val_batch(
-        tokens.subspan(static_cast<size_t>(place.token), static_cast<size_t>(layout_.micro_batch_tokens + 1)),
-        layout_);
+    const Shard& shard = shards_[place.shard];
+    Batch batch = make_val_batch(shard.tokens().subspan(static_cast<size_t>(place.token),
+                                                        static_cast<size_t>(layout_.micro_batch_tokens + 1)),
+                                 layout_);
+    shard.check_unchanged();
+    return batch;
 }
 
 }  // namespace speedrun

@@ -1,17 +1,12 @@
 #include "data/shard.h"
 
-#include <fcntl.h>
 #include <glob.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
+#include <cstring>
 #include <limits>
-#include <system_error>
 #include <utility>
 
 #include "util/atomic_file.h"
@@ -25,47 +20,19 @@ static_assert(std::endian::native == std::endian::little, "shards are mapped, no
 using Header = std::array<int32_t, 256>;
 static_assert(sizeof(Header) == kShardHeaderBytes);
 
-class FileDescriptor {
-  public:
-    explicit FileDescriptor(int fd) : fd_(fd) {}
-    ~FileDescriptor() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    FileDescriptor(const FileDescriptor&) = delete;
-    FileDescriptor& operator=(const FileDescriptor&) = delete;
-    int get() const { return fd_; }
-
-  private:
-    int fd_;
-};
-
-[[noreturn]] void fail_errno(const std::filesystem::path& path, const std::string& what) {
-    throw UserError(path.string() + ": " + what + ": " + std::generic_category().message(errno));
-}
-
 [[noreturn]] void fail_field(const std::filesystem::path& path, int64_t offset, const std::string& field,
                              int64_t found, const std::string& expected) {
     throw UserError(path.string() + ": byte " + std::to_string(offset) + ": " + field + " is " +
                     std::to_string(found) + ", expected " + expected);
 }
 
-int64_t file_size(const FileDescriptor& fd, const std::filesystem::path& path) {
-    struct stat status {};
-    if (::fstat(fd.get(), &status) != 0) fail_errno(path, "cannot read the size of the shard");
-    if (!S_ISREG(status.st_mode)) throw UserError(path.string() + ": not a regular file, expected a shard");
-    return status.st_size;
-}
-
-Header read_header(const FileDescriptor& fd, const std::filesystem::path& path, int64_t size) {
-    if (size < kShardHeaderBytes) {
-        throw UserError(path.string() + ": the file has " + std::to_string(size) +
+Header read_header(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+    if (bytes.size() < kShardHeaderBytes) {
+        throw UserError(path.string() + ": the file has " + std::to_string(bytes.size()) +
                         " bytes, a shard starts with a header of " + std::to_string(kShardHeaderBytes));
     }
     Header header{};
-    const ssize_t n = ::pread(fd.get(), header.data(), sizeof(header), 0);
-    if (n < 0) fail_errno(path, "cannot read the shard's header");
-    if (n != static_cast<ssize_t>(sizeof(header)))
-        throw UserError(path.string() + ": the header is cut short");
+    std::memcpy(header.data(), bytes.data(), sizeof(header));
     return header;
 }
 
@@ -84,49 +51,23 @@ int64_t checked_count(const Header& header, const std::filesystem::path& path, i
 
 }  // namespace
 
-Shard::Shard(std::filesystem::path path) : path_(std::move(path)) {
-    const FileDescriptor fd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-    if (fd.get() < 0) fail_errno(path_, "cannot open the shard");
-    const int64_t size = file_size(fd, path_);
-    const int64_t count = checked_count(read_header(fd, path_, size), path_, size);
-    void* map = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_SHARED, fd.get(), 0);
-    if (map == MAP_FAILED) fail_errno(path_, "cannot map the shard");
-    map_ = map;
-    map_bytes_ = static_cast<size_t>(size);
-    const auto* bytes = static_cast<const std::byte*>(map) + kShardHeaderBytes;
-    tokens_ = {reinterpret_cast<const uint16_t*>(bytes), static_cast<size_t>(count)};
-}
-
-Shard::~Shard() {
-    if (map_ != nullptr) ::munmap(map_, map_bytes_);
-}
-
-Shard::Shard(Shard&& other) noexcept
-    : path_(std::move(other.path_)),
-      map_(std::exchange(other.map_, nullptr)),
-      map_bytes_(std::exchange(other.map_bytes_, 0)),
-      tokens_(std::exchange(other.tokens_, {})) {}
-
-Shard& Shard::operator=(Shard&& other) noexcept {
-    std::swap(path_, other.path_);
-    std::swap(map_, other.map_);
-    std::swap(map_bytes_, other.map_bytes_);
-    std::swap(tokens_, other.tokens_);
-    return *this;
+Shard::Shard(std::filesystem::path path) : file_(std::move(path)) {
+    const auto bytes = file_.bytes();
+    const auto size = static_cast<int64_t>(bytes.size());
+    const int64_t count = checked_count(read_header(file_.path(), bytes), file_.path(), size);
+    tokens_ = {reinterpret_cast<const uint16_t*>(bytes.data() + kShardHeaderBytes),
+               static_cast<size_t>(count)};
 }
 
 void Shard::check_tokens(int64_t vocab_size) const {
     uint16_t largest = 0;
     for (const uint16_t token : tokens_) largest = std::max(largest, token);
+    check_unchanged();
     if (largest < vocab_size || tokens_.empty()) return;
     const auto bad =
         std::find_if(tokens_.begin(), tokens_.end(), [&](uint16_t t) { return t >= vocab_size; });
-    fail_field(path_, kShardHeaderBytes + 2 * (bad - tokens_.begin()), "token", *bad,
+    fail_field(path(), kShardHeaderBytes + 2 * (bad - tokens_.begin()), "token", *bad,
                "less than the vocabulary of " + std::to_string(vocab_size));
-}
-
-void Shard::prefetch() const {
-    ::madvise(map_, map_bytes_, MADV_WILLNEED);
 }
 
 std::vector<std::filesystem::path> find_shards(const std::string& pattern) {

@@ -7,37 +7,36 @@
 #include <string>
 #include <vector>
 
+#include "util/mapped_file.h"
+
 namespace speedrun {
 
 inline constexpr int32_t kShardMagic = 20240520;
 inline constexpr int32_t kShardVersion = 1;
 inline constexpr int64_t kShardHeaderBytes = 256 * sizeof(int32_t);
 
-// One shard, memory-mapped read-only. Movable; unmapped when destroyed.
+// One shard, memory-mapped read-only. Movable; unmapped when destroyed. (See MappedFile for one that is cut
+// while it is in use.)
 class Shard {
   public:
     // Maps the file after checking magic, version and that the token count agrees with the file's size.
     // Throws UserError with file, byte offset, value found and value expected.
     explicit Shard(std::filesystem::path path);
-    ~Shard();
-    Shard(Shard&& other) noexcept;
-    Shard& operator=(Shard&& other) noexcept;
-    Shard(const Shard&) = delete;
-    Shard& operator=(const Shard&) = delete;
 
-    const std::filesystem::path& path() const { return path_; }
+    const std::filesystem::path& path() const { return file_.path(); }
     std::span<const uint16_t> tokens() const { return tokens_; }
 
     // Throws UserError naming the first token >= vocab_size and its byte offset. One pass at memory speed.
     void check_tokens(int64_t vocab_size) const;
 
+    // UserError where the file was cut while it was in use: what has been read of it is not to be used.
+    void check_unchanged() const { file_.check_unchanged(); }
+
     // Asks the kernel to read the whole file now.
-    void prefetch() const;
+    void prefetch() const { file_.prefetch(); }
 
   private:
-    std::filesystem::path path_;
-    void* map_ = nullptr;
-    size_t map_bytes_ = 0;
+    MappedFile file_;
     std::span<const uint16_t> tokens_;
 };
 

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "config/json_document.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -121,7 +122,7 @@ class MergeReader {
     std::string part(std::string_view text) const {
         const auto bytes = alphabet_.decode(text);
         if (!bytes || !ids_.contains(*bytes))
-            fail("\"" + std::string(text) + "\" is not a token made by an earlier line");
+            fail(in_quotes(text) + " is not a token made by an earlier line");
         return *bytes;
     }
 
@@ -173,7 +174,8 @@ class EncoderHandler : public nlohmann::json_sax<nlohmann::json> {
     bool start_array(std::size_t) override { return reject("an array"); }
     bool end_array() override { return true; }
     bool parse_error(std::size_t byte, const std::string&, const nlohmann::json::exception& e) override {
-        throw UserError(file_.string() + ": byte " + std::to_string(byte) + ": " + e.what());
+        throw UserError(file_.string() + ": byte " + std::to_string(byte) + ": " +
+                        printable(std::string_view(e.what()).substr(0, 200)));
     }
 
     void finish() {
@@ -201,7 +203,7 @@ class EncoderHandler : public nlohmann::json_sax<nlohmann::json> {
     }
     bool reject(const std::string& found) { fail("is " + found + ", expected the token's id"); }
     [[noreturn]] void fail(const std::string& what) const {
-        throw UserError(file_.string() + ": key \"" + key_ + "\" " + what);
+        throw UserError(file_.string() + ": key " + in_quotes(key_) + " " + what);
     }
 
     const std::filesystem::path& file_;

@@ -142,6 +142,7 @@ void load_weights(ParameterTable& table, const Path& path) {
     check_names(file, wanted);
     for (const Match& match : matches) check_match(path, match);
     for (const Match& match : matches) copy_in(match);
+    file.check_unchanged();
     table.refresh();
 }
 

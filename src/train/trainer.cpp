@@ -127,6 +127,10 @@ Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
 
 void Trainer::resume(const Checkpoint& checkpoint) {
     const CheckpointManifest& saved = checkpoint.manifest;
+    if (saved.step > config_.schedule.total_steps())
+        throw UserError(checkpoint.folder.string() + ": was written after step " +
+                        std::to_string(saved.step) + ", but this config's run ends after step " +
+                        std::to_string(config_.schedule.total_steps()));
     load_checkpoint(checkpoint, config_, model_.parameters(), optimizer_, communicator_);
     // YaRN's steps are cumulative: the tables depend on every window on the way.
     model_.rotary().reset(config_.schedule.stages.front().window_long);

@@ -21,8 +21,11 @@ int edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::string nearest(std::string_view word, std::span<const std::string> candidates) {
-    const auto best = std::ranges::min_element(
-        candidates, {}, [&](const std::string& candidate) { return edit_distance(word, candidate); });
+    constexpr size_t longest = 200;  // of what is compared: names come from files
+    const auto distance = [&](const std::string& candidate) {
+        return edit_distance(word.substr(0, longest), std::string_view(candidate).substr(0, longest));
+    };
+    const auto best = std::ranges::min_element(candidates, {}, distance);
     return best == candidates.end() ? std::string() : *best;
 }
 

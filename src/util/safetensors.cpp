@@ -1,13 +1,7 @@
 #include "util/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -26,22 +20,6 @@ constexpr uint64_t kPrefix = 8;               // the header's length comes first
 
 [[noreturn]] void fail(const std::filesystem::path& path, uint64_t offset, const std::string& what) {
     throw UserError(path.string() + ": byte " + std::to_string(offset) + ": " + what);
-}
-
-std::span<const std::byte> map_file(const std::filesystem::path& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) throw UserError(path.string() + ": cannot be opened: " + std::strerror(errno));
-    struct stat status {};
-    const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-    const auto size = static_cast<size_t>(status.st_size);
-    void* address = MAP_FAILED;
-    if (regular && size > 0) address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    const int error = errno;
-    ::close(fd);
-    if (!regular) throw UserError(path.string() + ": is not a regular file");
-    if (size == 0) throw UserError(path.string() + ": is empty; a safetensors file has a header");
-    if (address == MAP_FAILED) throw UserError(path.string() + ": cannot be mapped: " + std::strerror(error));
-    return {static_cast<const std::byte*>(address), size};
 }
 
 std::string_view header_text(const std::filesystem::path& path, std::span<const std::byte> bytes) {
@@ -144,29 +122,16 @@ int64_t safetensors_item_size(const std::string& dtype) {
     return found == sizes.end() ? 0 : found->second;
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), bytes_(map_file(path)) {
-    try {
-        SafetensorsHeader header = read_header(path, bytes_);
-        const size_t data = kPrefix + header_text(path, bytes_).size();
-        for (SafetensorsEntry& entry : header.entries) {
-            tensors_.push_back({std::move(entry.name), std::move(entry.dtype), std::move(entry.shape),
-                                bytes_.subspan(data + entry.begin, entry.end - entry.begin)});
-        }
-        metadata_ = std::move(header.metadata);
-    } catch (...) {
-        ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
-        throw;
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
+    const std::span<const std::byte> bytes = file_.bytes();
+    if (bytes.empty()) throw UserError(path.string() + ": is empty; a safetensors file has a header");
+    SafetensorsHeader header = read_header(path, bytes);
+    const size_t data = kPrefix + header_text(path, bytes).size();
+    for (SafetensorsEntry& entry : header.entries) {
+        tensors_.push_back({std::move(entry.name), std::move(entry.dtype), std::move(entry.shape),
+                            bytes.subspan(data + entry.begin, entry.end - entry.begin)});
     }
-}
-
-SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      bytes_(std::exchange(other.bytes_, {})),
-      tensors_(std::move(other.tensors_)),
-      metadata_(std::move(other.metadata_)) {}
-
-SafetensorsFile::~SafetensorsFile() {
-    if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+    metadata_ = std::move(header.metadata);
 }
 
 const SafeTensor* SafetensorsFile::find(const std::string& name) const {

@@ -8,6 +8,9 @@
 namespace speedrun {
 namespace {
 
+constexpr size_t kMaxTensors = 100'000;  // and texts of the metadata
+constexpr size_t kMaxDimensions = 64, kMaxNameBytes = 4096;
+
 // Reads text and tells the events' consumer how far it has come.
 class Reader {
   public:
@@ -57,6 +60,8 @@ class Events {
         if (state_ != State::shape && state_ != State::offsets) return bad("a number");
         if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
             fail("number is above 2^63 - 1");
+        if (numbers_.size() == kMaxDimensions)
+            fail("a list of more than " + std::to_string(kMaxDimensions) + " numbers" + within());
         numbers_.push_back(static_cast<int64_t>(value));
         return true;
     }
@@ -89,6 +94,11 @@ class Events {
 
     bool key(std::string& value) {
         auto& seen = state_ == State::file ? names_ : keys_;
+        if (value.size() > kMaxNameBytes)
+            fail("key " + shown(value) + " has " + std::to_string(value.size()) + " bytes; at most " +
+                 std::to_string(kMaxNameBytes) + " are allowed");
+        if (seen.size() == kMaxTensors)
+            fail("more than " + std::to_string(kMaxTensors) + " keys in one object");
         if (!seen.insert(value).second) fail("key " + shown(value) + " appears twice");
         if (state_ == State::tensor && value != "dtype" && value != "shape" && value != "data_offsets") {
             fail("unknown key " + shown(value) + within() + "; a tensor has dtype, shape, data_offsets");

@@ -1,10 +1,12 @@
 #include "config/overlay.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 
 #include "config/config_testing.h"
+#include "config/saved_config.h"
 
 namespace speedrun {
 namespace {
@@ -199,6 +201,36 @@ TEST(Layers, ErrorsNameThePlaceInTheFile) {
     const auto defaults = files.child(R"("model": {"layer_defaults": {"attn": {"windw": "long"}}})");
     expect_user_error([&] { load(defaults); },
                       {"child.json: model.layer_defaults.attn.windw: unknown key", "\"window\""});
+}
+
+TEST(Extends, ChainsAreFiniteAndOfFiles) {
+    const ConfigFiles files;
+    for (int i = 0; i < 70; ++i)
+        files.write(std::to_string(i) + ".json", "{\"extends\": \"" + std::to_string(i + 1) + ".json\"}");
+    expect_user_error([&] { load(files.path() / "0.json"); }, {"0.json: extends", "more than 64 files"});
+    ASSERT_EQ(::mkfifo((files.path() / "pipe").c_str(), 0600), 0);
+    const auto child = files.write("child.json", R"({"extends": "pipe"})");
+    expect_user_error([&] { load(child); }, {"child.json: extends: is no regular file", "pipe"});
+}
+
+TEST(Extends, NotInAConfigThatARunSaved) {
+    const ConfigFiles files;
+    const auto child = files.child("\"record\": 1");
+    EXPECT_EQ(load(child).record, 1);
+    expect_user_error([&] { load_saved_config(child); },
+                      {"child.json: extends", "record_43.json", "extends nothing"});
+    const auto saved = files.write("saved.json", load(child).resolved_json);
+    EXPECT_EQ(load_saved_config(saved).hash, load(child).hash);
+}
+
+// 1,024 layers of 100 KB each would be 100 MB from one file of 100 KB.
+TEST(Layers, DefaultsTimesLayersAreLimited) {
+    const ConfigFiles files;
+    const std::string text(100'000, 'x');
+    const auto child =
+        files.child("\"model\": {\"n_layer\": 1024, \"layer_defaults\": {\"cache\": \"" + text + "\"}}");
+    expect_user_error([&] { load(child); },
+                      {"model.layer_defaults: too large", "1024 times", "67108864 bytes in all"});
 }
 
 }  // namespace

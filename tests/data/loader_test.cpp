@@ -235,5 +235,26 @@ TEST(Loader, PastTheLastStepIsABrokenInvariant) {
     EXPECT_THROW(loader.next_step(), InternalError);
 }
 
+// Both while pages of it are gone, and where the cut is so small that all pages are still there.
+TEST(Loader, AShardThatIsCutWhileInUseIsNamed) {
+    for (const uintmax_t kept : {5'000U, 40'020U}) {
+        const TemporaryFolder dir;
+        const auto path = dir / "shard.bin";
+        write_shard(path, documents(std::vector<int64_t>(1'000, 20)));
+        TrainLoader train({path}, layout(64));
+        train.next_step({128, 20});
+        const ValLoader val({path}, layout(64), 6400);
+        const LoaderPosition before = train.position();
+        std::filesystem::resize_file(path, kept);
+        expect_user_error(
+            [&] {
+                for (;;) train.next_step({128, 20});
+            },
+            {"shard.bin", "has " + std::to_string(kept) + " bytes now", "had 41024"});
+        EXPECT_EQ(train.position(), before);
+        expect_user_error([&] { static_cast<void>(val.at(99)); }, {"changed while in use"});
+    }
+}
+
 }  // namespace
 }  // namespace speedrun

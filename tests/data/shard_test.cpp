@@ -76,7 +76,7 @@ TEST(Shard, BadFilesAreNamedWithOffsetFoundAndExpected) {
     const TemporaryFolder dir;
     const auto path = dir / "bad.bin";
     const auto open = [&] { Shard{path}; };
-    expect_user_error(open, {"bad.bin", "cannot open", "No such file"});
+    expect_user_error(open, {"bad.bin", "cannot be opened", "No such file"});
     write_raw(path, {}, 0, 0);
     expect_user_error(open, {"bad.bin", "has 0 bytes", "1024"});
     write_raw(path, {kShardMagic, 1, 0}, 1023, 0);

@@ -148,5 +148,23 @@ TEST_F(HostileVocabulary, BadEncoder) {
     expect(merges, wrong, {"\"ab\"", "255", "256"});
 }
 
+TEST_F(HostileVocabulary, MessagesAreShortAndPrintable) {
+    const std::string noise = "\x1b[31m" + std::string(100'000, 'x');
+    for (const auto& [merges, json] :
+         {std::pair("#version: 0.2\n" + noise + " a\n", encoder()),
+          std::pair(std::string("#version: 0.2\n"), "{\"" + std::string(100'000, 'y') + "\": 1}"),
+          std::pair(std::string("#version: 0.2\n"), "{" + noise)}) {
+        try {
+            write(merges, json);
+            load_vocabulary(dir_.path());
+            ADD_FAILURE() << "no error";
+        } catch (const UserError& error) {
+            const std::string text = error.what();
+            EXPECT_LT(text.size(), 600U);
+            EXPECT_EQ(text.find('\x1b'), std::string::npos);
+        }
+    }
+}
+
 }  // namespace
 }  // namespace speedrun

@@ -206,5 +206,19 @@ TEST_F(Safetensors, SurvivesEveryByteChanged) {
     EXPECT_GT(refused, static_cast<int>(header.size()) * 2);  // what remains: letters of names, white space
 }
 
+TEST_F(Safetensors, CountsAreLimited) {
+    string many = "{";
+    for (int i = 0; i <= 100'000; ++i)
+        many += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\":" + tensor("U8", "[0]", "[0,0]");
+    write(many + "}", 0);
+    EXPECT_SAYS("more than 100000 keys in one object");
+    string shape = "[0";
+    for (int i = 0; i < 64; ++i) shape += ",1";
+    write("{\"a\":" + tensor("U8", shape + "]", "[0,0]") + "}", 0);
+    EXPECT_SAYS("a list of more than 64 numbers in tensor \"a\"");
+    write("{\"" + string(5000, 'n') + "\":" + tensor("U8", "[0]", "[0,0]") + "}", 0);
+    EXPECT_SAYS("has 5000 bytes; at most 4096");
+}
+
 }  // namespace
 }  // namespace speedrun

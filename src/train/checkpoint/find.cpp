@@ -28,8 +28,24 @@ std::vector<fs::path> checkpoint_folders(const fs::path& folder) {
     return found;
 }
 
+namespace {
+
+// What a checkpoint has whatever else it has.
+void require_files(const Checkpoint& checkpoint) {
+    const CheckpointManifest& manifest = checkpoint.manifest;
+    std::vector<std::string> names{"weights.safetensors", "optimizer.safetensors", "config.json"};
+    for (int64_t rank = 0; manifest.pending_gradients && rank < manifest.world_size; ++rank)
+        names.push_back("gradients_" + std::to_string(rank) + ".safetensors");
+    for (const std::string& name : names)
+        if (!manifest.files.contains(name))
+            throw UserError((checkpoint.folder / "checkpoint.json").string() + ": does not name " + name);
+}
+
+}  // namespace
+
 CheckpointManifest::File measure_file(const fs::path& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // O_NONBLOCK: a pipe of that name is not waited for.
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) throw UserError(path.string() + ": cannot be read: " + std::strerror(errno));
     XxHash64 hash;
     CheckpointManifest::File file;
@@ -57,6 +73,7 @@ std::optional<CheckpointManifest> try_read_manifest(const fs::path& folder) {
 
 Checkpoint open_checkpoint(const fs::path& folder) {
     Checkpoint found{folder, read_manifest(folder / "checkpoint.json")};
+    require_files(found);
     for (const auto& [name, expected] : found.manifest.files) {
         const CheckpointManifest::File file = measure_file(folder / name);
         if (file.bytes != expected.bytes)

@@ -40,6 +40,7 @@ void load_optimizer(const std::filesystem::path& path, Optimizer& optimizer) {
         std::memcpy(copy.data_ptr(), bytes.data(), bytes.size());
         part.tensor.copy_(copy);
     }
+    file.check_unchanged();
 }
 
 void load_gradients(const Checkpoint& checkpoint, const Config& config, ParameterTable& parameters,
@@ -59,6 +60,7 @@ void load_gradients(const Checkpoint& checkpoint, const Config& config, Paramete
             else
                 grad.add_(part.to(grad.device()));
         }
+        file.check_unchanged();
     }
 }
 

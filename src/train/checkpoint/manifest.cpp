@@ -1,5 +1,8 @@
 #include "train/checkpoint/manifest.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "config/json_document.h"
 #include "util/error.h"
 #include "util/xxhash64.h"
@@ -8,6 +11,7 @@ namespace speedrun {
 namespace {
 
 constexpr int64_t kFormat = 1;
+constexpr int64_t kMaxRanks = 1 << 20;
 
 std::string digest(const Json& body) {
     XxHash64 hash;
@@ -38,28 +42,63 @@ Json body_of(const CheckpointManifest& m) {
 
 // A name of a file in the checkpoint's own folder, nothing that leads out of it.
 bool is_plain_name(const std::string& name) {
-    return !name.empty() && name.find('/') == std::string::npos && name != "." && name != "..";
+    const auto plain = [](char c) { return c > ' ' && c < 0x7f && c != '/'; };
+    return !name.empty() && name.size() <= 255 && std::ranges::all_of(name, plain) && name != "." &&
+           name != "..";
+}
+
+[[noreturn]] void fail(const std::string& key, const Json& found, const std::string& allowed) {
+    throw UserError(key + " is " + brief_json(found) + "; allowed: " + allowed);
+}
+
+int64_t whole(const Json& object, const char* key, int64_t least = 0, int64_t most = INT64_MAX) {
+    const Json& value = object.at(key);
+    const bool fits = value.is_number_unsigned() && value.get<uint64_t>() >= static_cast<uint64_t>(least) &&
+                      value.get<uint64_t>() <= static_cast<uint64_t>(most);
+    if (!fits) fail(key, value, "a whole number, " + std::to_string(least) + " .. " + std::to_string(most));
+    return value.get<int64_t>();
+}
+
+double number(const Json& object, const char* key, double least) {
+    const Json& value = object.at(key);
+    if (!value.is_number() || value.get<double>() < least)
+        fail(key, value, "a number, at least " + Json(least).dump());
+    return value.get<double>();
+}
+
+std::string text(const Json& object, const char* key, size_t most) {
+    const Json& value = object.at(key);
+    if (!value.is_string() || value.get_ref<const std::string&>().size() > most)
+        fail(key, value, "a text of at most " + std::to_string(most) + " bytes");
+    return value.get<std::string>();
+}
+
+CheckpointManifest::File file_from(const Json& json) {
+    const std::string hash = text(json, "xxh64", 16);
+    if (hash.size() != 16 || hash.find_first_not_of("0123456789abcdef") != std::string::npos)
+        fail("xxh64", hash, "16 hexadecimal digits");
+    return {static_cast<uint64_t>(whole(json, "bytes")), hash};
 }
 
 CheckpointManifest from_body(const Json& body) {
+    constexpr double lowest = std::numeric_limits<double>::lowest();
     CheckpointManifest m;
-    body.at("step").get_to(m.step);
-    body.at("tokens").get_to(m.tokens);
-    body.at("train_time_ms").get_to(m.train_time_ms);
-    body.at("train_loss").get_to(m.train_loss);
-    if (!body.at("val_loss").is_null()) m.val_loss = body.at("val_loss").get<double>();
+    m.step = whole(body, "step");
+    m.tokens = whole(body, "tokens");
+    m.train_time_ms = number(body, "train_time_ms", 0);
+    m.train_loss = number(body, "train_loss", lowest);
+    if (!body.at("val_loss").is_null()) m.val_loss = number(body, "val_loss", lowest);
     const Json& data = body.at("data");
-    m.data = {data.at("shard").get<int64_t>(), data.at("document").get<int64_t>(),
-              data.at("step").get<int64_t>()};
-    body.at("world_size").get_to(m.world_size);
+    m.data = {whole(data, "shard"), whole(data, "document"), whole(data, "step", m.step, m.step)};
+    m.world_size = whole(body, "world_size", 1, kMaxRanks);
     body.at("pending_gradients").get_to(m.pending_gradients);
-    body.at("config_hash").get_to(m.config_hash);
-    body.at("build").get_to(m.build);
-    body.at("log_bytes").get_to(m.log_bytes);
-    body.at("metrics_bytes").get_to(m.metrics_bytes);
+    m.config_hash = text(body, "config_hash", 1000);
+    m.build = text(body, "build", 1000);
+    m.log_bytes = static_cast<uint64_t>(whole(body, "log_bytes"));
+    m.metrics_bytes = static_cast<uint64_t>(whole(body, "metrics_bytes"));
     for (const auto& [name, file] : body.at("files").items()) {
         if (!is_plain_name(name)) throw UserError("file " + in_quotes(name) + " is not in its folder");
-        m.files[name] = {file.at("bytes").get<uint64_t>(), file.at("xxh64").get<std::string>()};
+        m.files[name] = file_from(file);
     }
     return m;
 }
@@ -74,6 +113,9 @@ std::string to_json(const CheckpointManifest& manifest) {
 }
 
 CheckpointManifest read_manifest(const std::filesystem::path& path) {
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(path, ignored))
+        throw UserError(path.string() + ": no such file, or not a regular one");
     Json body = read_json_file(path);
     try {
         const auto check = body.at("check").get<std::string>();

@@ -32,7 +32,8 @@ struct CheckpointManifest {
 // The text ends in a check of itself, so that no damaged manifest is believed.
 std::string to_json(const CheckpointManifest& manifest);
 
-// Throws UserError where the file cannot be read, is no manifest, or is damaged.
+// Throws UserError where the file cannot be read, is no manifest, or is damaged. Its files' names are those
+// of files in a folder, never paths; all numbers are in the ranges that a run can give them.
 CheckpointManifest read_manifest(const std::filesystem::path& path);
 
 }  // namespace speedrun
