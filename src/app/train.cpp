@@ -51,8 +51,14 @@ cxxopts::Options train_options() {
 // Of the whole files; 200 MB take half a second.
 void append_checksums(DataShard::Use use, std::span<const std::filesystem::path> paths,
                       std::vector<DataShard>& shards) {
-    for (const auto& path : paths)
-        shards.push_back({use, path.string(), std::filesystem::file_size(path), sha256_file(path)});
+    for (const auto& path : paths) {
+        std::error_code error;
+        const auto bytes = std::filesystem::file_size(path, error);
+        if (error)
+            throw UserError(path.string() + ": cannot be read for its checksum, which the log lacks; " +
+                            "everything else of the run is written: " + error.message());
+        shards.push_back({use, path.string(), bytes, sha256_file(path)});
+    }
 }
 
 std::vector<std::string> names(const std::vector<std::filesystem::path>& paths) {

@@ -1,17 +1,13 @@
 // A run that was cut and went on is the run that was not cut: the same losses and weights, bit for bit on as
 // many ranks, one log with one clock.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
-#include <thread>
 
 #include "record/run_dir.h"
 #include "support/golden_runs.h"
+#include "support/running_job.h"
 
 namespace speedrun {
 namespace {
@@ -23,28 +19,10 @@ class Resume : public GoldenRuns {
     // Starts the run in a process of its own and sends it `signal` when status.json says that `step` steps
     // are done.
     int interrupt(const std::string& name, const std::string& more, int64_t step, int signal) const {
-        const pid_t child = fork();
-        if (child == 0) {
-            const std::string line =
-                "exec " + command(name, more) + " >" + (folder_ / "out").string() + " 2>&1";
-            setenv("OMP_NUM_THREADS", "1", 1);
-            execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-            _exit(127);
-        }
-        while (waitpid(child, nullptr, WNOHANG) == 0 && steps_done(name) < step)
-            std::this_thread::sleep_for(std::chrono::milliseconds(2));
-        kill(child, signal);
-        int status = 0;
-        waitpid(child, &status, 0);
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    }
-
-    int64_t steps_done(const std::string& name) const {
-        std::ifstream metrics(folder_ / name / "metrics.jsonl");
-        int64_t steps = 0;
-        for (std::string line; std::getline(metrics, line);)
-            steps += line.find("train_loss") != std::string::npos;
-        return steps;
+        RunningJob job(command(name, more), folder_ / "out");
+        job.wait_until([&] { return steps_done(name) >= step; });
+        job.send(signal);
+        return job.finish().exit_code;
     }
 };
 

@@ -78,6 +78,14 @@ class GoldenRuns : public ::testing::Test {
         return run;
     }
 
+    // How many steps the run has written to its metrics.
+    int64_t steps_done(const std::string& name) const {
+        const std::string metrics = contents(folder_ / name / "metrics.jsonl");
+        int64_t steps = 0;
+        for (size_t at = 0; (at = metrics.find("train_loss", at)) != std::string::npos; ++at) ++steps;
+        return steps;
+    }
+
     TemporaryFolder folder_;
 };
 

@@ -1,0 +1,107 @@
+// The thread that writes checkpoints beside a run that goes on. Also built with ThreadSanitizer
+// (scripts/sanitize).
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "dist/make_communicator.h"
+#include "model/gpt.h"
+#include "model/initialize.h"
+#include "support/temporary_folder.h"
+#include "train/checkpoint/checkpointer.h"
+#include "train/checkpoint/load.h"
+
+namespace speedrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+CheckpointManifest after(int64_t step) {
+    CheckpointManifest manifest;
+    manifest.step = manifest.data.step = step;
+    return manifest;
+}
+
+class CheckpointThreads : public ::testing::Test {
+  protected:
+    CheckpointThreads() { initialize(model_.parameters(), config_.model, 3); }
+
+    CheckpointWriter::Options options() const {
+        return {
+            .folder = folder_ / "checkpoints", .rank = 0, .config_json = config_.resolved_json, .token = "t"};
+    }
+    CheckpointLayout layout() const {
+        return checkpoint_layout(config_, model_.parameters(), optimizer_, 0, false);
+    }
+    void fill(double value) {
+        for (const Parameter& parameter : model_.parameters().all()) parameter.value.fill_(value);
+    }
+
+    const Config config_ = load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json");
+    GPT model_{config_, config_.data.micro_batch_tokens, at::kCPU};
+    std::unique_ptr<Communicator> communicator_ = make_self_communicator();
+    Optimizer optimizer_{config_, model_.parameters(), *communicator_};
+    TemporaryFolder folder_;
+};
+
+TEST_F(CheckpointThreads, WhatIsWrittenIsTheStateAtItsBeginning) {
+    CheckpointWriter writer(options());
+    for (int64_t step = 1; step <= 4; ++step) {
+        fill(static_cast<double>(step));
+        writer.begin(layout(), after(step));
+        fill(-1);  // the run goes on
+        writer.wait();
+        ASSERT_EQ(writer.error(), "");
+        writer.commit(1);
+        while (writer.busy()) fill(-2);
+        ASSERT_EQ(writer.error(), "");
+        load_checkpoint(open_checkpoint(writer.path_of(step)), config_, model_.parameters(), optimizer_,
+                        *communicator_);
+        for (const Parameter& parameter : model_.parameters().all())
+            EXPECT_TRUE(parameter.value.eq(static_cast<double>(step)).all().item<bool>()) << step;
+    }
+    EXPECT_EQ(checkpoint_folders(folder_ / "checkpoints").size(),
+              2U);  // keep_last; none has a validation loss
+}
+
+// As Trainer uses it: agreement after each step, saves at every second one, until the run has ended.
+TEST_F(CheckpointThreads, ACheckpointerBesideARun) {
+    Config config = config_;
+    config.runtime.checkpoint.every_steps = 2;
+    Checkpointer checkpointer(
+        {config, model_.parameters(), optimizer_, *communicator_, folder_ / "checkpoints"});
+    for (int64_t step = 1; step <= 40; ++step) {
+        fill(static_cast<double>(step));
+        checkpointer.agreed(checkpointer.signs(false));
+        if (checkpointer.wants(step, true)) checkpointer.begin(after(step));
+    }
+    checkpointer.drain();
+    EXPECT_EQ(checkpointer.failures(), 0);
+    std::vector<std::string> damaged;
+    const auto newest = find_checkpoint(folder_ / "checkpoints", damaged);
+    ASSERT_TRUE(newest.has_value());
+    EXPECT_TRUE(damaged.empty());
+    EXPECT_EQ(newest->folder, checkpointer.last_saved());
+}
+
+// A save that fails leaves nothing behind, and the next one works.
+TEST_F(CheckpointThreads, AFailedSaveIsForgotten) {
+    CheckpointWriter writer(options());
+    std::ofstream(folder_ / "checkpoints") << "in the way";
+    writer.begin(layout(), after(1));
+    writer.wait();
+    EXPECT_NE(writer.error(), "");
+    writer.discard();
+    fs::remove(folder_ / "checkpoints");
+    writer.begin(layout(), after(2));
+    writer.wait();
+    EXPECT_EQ(writer.error(), "");
+    writer.commit(1);
+    writer.wait();
+    EXPECT_EQ(writer.error(), "");
+    EXPECT_EQ(open_checkpoint(writer.path_of(2)).manifest.step, 2);
+}
+
+}  // namespace
+}  // namespace speedrun
