@@ -11,7 +11,7 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O3 -g1")
 
 option(SPEEDRUN_TESTS "Build the tests" ON)
 option(SPEEDRUN_RECORD_ONLY "Only the library speedrun_record, which needs neither LibTorch nor MPI" OFF)
-option(SPEEDRUN_SANITIZE "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+set(SPEEDRUN_SANITIZE "OFF" CACHE STRING "OFF, ON (AddressSanitizer and UndefinedBehaviorSanitizer) or thread (ThreadSanitizer)")
 set(SPEEDRUN_CUDA "AUTO" CACHE STRING "Compile the CUDA sources: ON, OFF, or AUTO (where nvcc is found)")
 set(SPEEDRUN_ARCH "x86-64-v3" CACHE STRING
     "-march of our own CPU code. GEMMs pick AVX-512 or AMX at run time whatever this says.")
@@ -54,9 +54,15 @@ target_compile_options(speedrun_flags INTERFACE
 # GCC 12 sees impossible overlaps in ordinary string concatenation (its bug 105651).
 target_compile_options(speedrun_flags INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
 target_link_libraries(speedrun_flags INTERFACE OpenMP::OpenMP_CXX)
-if(SPEEDRUN_SANITIZE)
-  target_compile_options(speedrun_flags INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer -O1)
-  target_link_options(speedrun_flags INTERFACE -fsanitize=address,undefined)
+set(SPEEDRUN_SANITIZERS "")
+if(SPEEDRUN_SANITIZE STREQUAL "thread")
+  set(SPEEDRUN_SANITIZERS -fsanitize=thread)
+elseif(SPEEDRUN_SANITIZE)
+  set(SPEEDRUN_SANITIZERS -fsanitize=address,undefined)
+endif()
+if(SPEEDRUN_SANITIZERS)
+  target_compile_options(speedrun_flags INTERFACE ${SPEEDRUN_SANITIZERS} -fno-omit-frame-pointer -O1)
+  target_link_options(speedrun_flags INTERFACE ${SPEEDRUN_SANITIZERS})
 endif()
 
 # The one precompiled header, of the rooms that work on tensors: <ATen/ATen.h> costs 20 s once instead of 5 s a file.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "app/arguments.h"
+#include "app/bench_checkpoint.h"
 #include "app/session.h"
 #include "app/verbs.h"
 #include "ops/gemm.h"
@@ -110,10 +111,12 @@ int bench_step(const cxxopts::ParseResult& options) {
 }  // namespace
 
 int run_bench(int argc, char** argv) {
-    cxxopts::Options specification("speedrun bench",
-                                   "Time a training step on random tokens: speedrun bench step");
+    cxxopts::Options specification(
+        "speedrun bench",
+        "Time a training step on random tokens (step), or checkpoints and the disk they "
+        "go to (checkpoint).");
     auto add = specification.add_options();
-    add("what", "step", cxxopts::value<std::string>());
+    add("what", "step or checkpoint", cxxopts::value<std::string>());
     add("config", "run's JSON file", cxxopts::value<std::string>());
     add("set", "override a value, such as numerics.activations=fp32",
         cxxopts::value<std::vector<std::string>>());
@@ -121,18 +124,24 @@ int run_bench(int argc, char** argv) {
         cxxopts::value<int64_t>()->default_value("0"));
     add("document", "tokens of a document", cxxopts::value<int64_t>()->default_value("400"));
     add("steps", "timed steps, after two that are not", cxxopts::value<int64_t>()->default_value("10"));
-    add("json", "one JSON object instead of a table");
+    add("folder", "checkpoint: where the disk is; a folder is made there and removed",
+        cxxopts::value<std::string>()->default_value("."));
+    add("rounds", "checkpoint: how often each is timed, in turns",
+        cxxopts::value<int64_t>()->default_value("5"));
+    add("json", "step: one JSON object instead of a table");
     add("help", "this text");
     specification.parse_positional("what");
-    specification.positional_help("step");
+    specification.positional_help("step|checkpoint");
     const auto options = parse_arguments(specification, argc, argv);
     if (options.count("help") > 0) {
         std::puts(specification.help().c_str());
         return 0;
     }
-    if (value_or_empty<std::string>(options, "what") != "step" || options.count("config") == 0)
-        throw UserError("bench: expected \"step --config FILE\"\n" + specification.help());
-    return bench_step(options);
+    const auto what = value_or_empty<std::string>(options, "what");
+    if ((what != "step" && what != "checkpoint") || options.count("config") == 0)
+        throw UserError("bench: expected \"step --config FILE\" or \"checkpoint --config FILE\"\n" +
+                        specification.help());
+    return what == "step" ? bench_step(options) : bench_checkpoint(options);
 }
 
 }  // namespace speedrun
