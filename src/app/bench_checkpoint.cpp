@@ -1,5 +1,3 @@
-#include "app/bench_checkpoint.h"
-
 #include <ATen/core/Tensor.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "app/arguments.h"
+#include "app/bench_verbs.h"
 #include "app/session.h"
 #include "dist/make_communicator.h"
 #include "optim/optimizer.h"
@@ -133,9 +132,7 @@ class Scratch {
     fs::path path_;
 };
 
-}  // namespace
-
-int bench_checkpoint(const cxxopts::ParseResult& options) {
+int time_checkpoints(const cxxopts::ParseResult& options) {
     const auto rounds = options["rounds"].as<int64_t>();
     if (rounds < 1) throw UserError("bench checkpoint: --rounds must be positive");
     const Config config = load_config(options["config"].as<std::string>(),
@@ -163,6 +160,28 @@ int bench_checkpoint(const cxxopts::ParseResult& options) {
     print("load: hash, copy", times.load, bytes);
     print("the disk's own read", times.disk_read, bytes);
     return 0;
+}
+
+}  // namespace
+
+int bench_checkpoint(int argc, char** argv) {
+    cxxopts::Options specification("speedrun bench checkpoint",
+                                   "Time saving and loading of a run's state, and the disk itself");
+    auto add = specification.add_options();
+    add("config", "run's JSON file", cxxopts::value<std::string>());
+    add("set", "override a value", cxxopts::value<std::vector<std::string>>());
+    add("folder", "where the disk is; a folder is made there and removed",
+        cxxopts::value<std::string>()->default_value("."));
+    add("rounds", "how often each is timed, in turns", cxxopts::value<int64_t>()->default_value("5"));
+    add("help", "this text");
+    const auto options = parse_arguments(specification, argc, argv);
+    if (options.count("help") > 0) {
+        std::puts(specification.help().c_str());
+        return 0;
+    }
+    if (options.count("config") == 0)
+        throw UserError("bench checkpoint: --config FILE is missing\n" + specification.help());
+    return time_checkpoints(options);
 }
 
 }  // namespace speedrun

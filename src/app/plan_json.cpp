@@ -22,8 +22,10 @@ Json machine_json(const Machine& m) {
 
 Json buckets_json(const RunPlan& plan) {
     Json buckets = Json::array();
+    const auto unit_bytes = unit_state_bytes(plan.config);
     for (size_t i = 0; i < plan.ownership.buckets.size(); ++i) {
         const Bucket& bucket = plan.ownership.buckets[i];
+        const bool adam = bucket.rule == OptimParamConfig::Rule::adam;
         const BucketTraffic& traffic = plan.traffic[i];
         Json owners = Json::array();
         for (int64_t rank = 0; rank < plan.ownership.world_size; ++rank) {
@@ -33,7 +35,8 @@ Json buckets_json(const RunPlan& plan) {
             owners.push_back(pieces);
         }
         buckets.push_back({{"name", bucket.name},
-                           {"rule", bucket.rule == OptimParamConfig::Rule::adam ? "adam" : "normuon"},
+                           {"rule", adam ? "adam" : plan.config.optimizer.matrix.rule},
+                           {"state_bytes", state_bytes(bucket, unit_bytes)},
                            {"unit_elements", bucket.unit_elements},
                            {"owners", owners},
                            {"gradient_bytes", traffic.gradient_bytes},

@@ -57,14 +57,16 @@ std::string pieces_text(const std::vector<Piece>& pieces) {
 std::string owners_text(const RunPlan& plan) {
     constexpr int64_t kShown = 16;
     const Ownership& own = plan.ownership;
+    const auto unit_bytes = unit_state_bytes(plan.config);
     std::string text = "\nwho owns what, in the order of reductions; [n]: the order of updates and gathers\n";
     for (size_t i = 0; i < own.buckets.size(); ++i) {
         const Bucket& bucket = own.buckets[i];
         const auto work = std::ranges::find(own.work_order, i) - own.work_order.begin();
         const bool adam = bucket.rule == OptimParamConfig::Rule::adam;
-        text += "  [" + std::to_string(work + 1) + "] " + bucket.name + ": " + (adam ? "adam" : "normuon") +
-                ", " + grouped(bucket.total_units()) + (adam ? " rows of " : " entries of ") +
-                grouped(bucket.unit_elements) + "\n";
+        text += "  [" + std::to_string(work + 1) + "] " + bucket.name + ": " +
+                (adam ? "adam" : plan.config.optimizer.matrix.rule) + ", " + grouped(bucket.total_units()) +
+                (adam ? " rows of " : " entries of ") + grouped(bucket.unit_elements) + ", state " +
+                mib(state_bytes(bucket, unit_bytes)) + "\n";
         TextTable rows;
         for (int64_t rank = 0; rank < std::min(own.world_size, kShown); ++rank)
             rows.push_back({"      rank " + std::to_string(rank), pieces_text(bucket.owned_by(rank))});

@@ -17,7 +17,10 @@ constexpr std::array kFixed{"model.",
                             "numerics.params",
                             "optimizer.params.",
                             "optimizer.adam.state_dtype",
-                            "optimizer.normuon.second_moment",
+                            "optimizer.matrix.rule",
+                            "optimizer.matrix.second_moment",
+                            "optimizer.matrix.orthogonalize.method",
+                            "optimizer.matrix.preconditioner.max_size",
                             "data.vocab_size"};
 // Where and how a run runs, but not what it computes.
 constexpr std::array kFree{"runtime.threads", "runtime.device", "runtime.checkpoint.",

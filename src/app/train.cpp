@@ -34,7 +34,7 @@ cxxopts::Options train_options() {
     auto add = options.add_options();
     add("config", "run's JSON file", cxxopts::value<std::string>());
     add("run-dir", "folder for log, metrics, curve and weights", cxxopts::value<std::string>());
-    add("set", "override a value, such as optimizer.normuon.lr=0.02",
+    add("set", "override a value, such as optimizer.matrix.lr=0.02",
         cxxopts::value<std::vector<std::string>>());
     add("init", "start from the weights in this safetensors file", cxxopts::value<std::string>());
     add("resume",

@@ -23,6 +23,26 @@ void sort_rows(Config& config) {
                      [&](const auto& a, const auto& b) { return place(a) < place(b); });
 }
 
+// The axis of each matrix row's second moment, where the row does not say.
+void resolve_rows(OptimizerConfig& optimizer) {
+    using SecondMoment = MatrixConfig::SecondMoment;
+    for (OptimParamConfig& row : optimizer.params) {
+        if (row.rule != OptimParamConfig::Rule::matrix || row.var_reduce_dim != 0) continue;
+        const SecondMoment kind = optimizer.matrix.second_moment;
+        const bool tall = row.matrix_view[1] >= row.matrix_view[2];
+        const bool rows = kind == SecondMoment::rows || (kind == SecondMoment::longer_side && tall);
+        row.var_reduce_dim = rows ? -1 : -2;
+    }
+}
+
+// A rule takes effect before what is set beside it, in whatever order they were given.
+std::vector<std::string> rules_first(std::span<const std::string> overrides) {
+    std::vector<std::string> ordered(overrides.begin(), overrides.end());
+    std::ranges::stable_partition(
+        ordered, [](const std::string& text) { return text.starts_with("optimizer.matrix.rule="); });
+    return ordered;
+}
+
 Config read_config(const Json& root, const Report& report) {
     Config config;
     Scope scope;
@@ -53,7 +73,7 @@ bool ModelConfig::multiplied(const ParamConfig& param) const {
 Config load_config(const std::filesystem::path& file, std::span<const std::string> overrides) {
     Origins origins;
     Json root = read_with_parents(file, origins);
-    for (const std::string& text : overrides) apply_override(root, text, origins);
+    for (const std::string& text : rules_first(overrides)) apply_override(root, text, origins);
     expand_layers(root, origins);
 
     const Report report(origins);
@@ -64,6 +84,7 @@ Config load_config(const std::filesystem::path& file, std::span<const std::strin
     validate_optimizer(config, report);
     validate_comm(config, report);
     validate_schedule(config, report);
+    resolve_rows(config.optimizer);
     sort_rows(config);
     config.resolved_json = pretty_json(write_config(config)) + "\n";
     config.hash = sha256_hex(config.resolved_json);

@@ -176,33 +176,82 @@ struct AdamConfig {
     int64_t every_n_steps = 1;  // steps when step % n == n - 1; gradients in between add up
 };
 
-struct NorMuonConfig {
-    double lr = 0, beta2 = 0, weight_decay = 0;
-    bool nesterov = true;
+// The rule of matrices and its parts. `rule` is a name in matrix_rules.h, whose row there chooses what
+// follows; a config may give any part beside it. What a rule does not have, it does not look at.
+struct MatrixConfig {
+    std::string rule;
+    double lr = 0, weight_decay = 0;
+    // With c = weight_decay * wd_mul * what decay_coefficient says:
+    // decoupled: p *= 1 - c; cautious (arXiv 2510.12402): u += c p where u p >= 0; then p -= lr * lr_mul * u.
+    enum class Decay { none, decoupled, cautious } decay = Decay::none;
+    enum class DecayCoefficient {
+        lr,        // the learning rate of the step, without lr_mul
+        schedule,  // the schedule's scale alone: 1 before it falls
+        constant   // 1
+    } decay_coefficient = DecayCoefficient::lr;
     struct Momentum {
+        enum class Form {
+            lerp,       // m <- mu m + (1 - mu) g
+            accumulate  // m <- mu m + g
+        } form = Form::lerp;
+        bool nesterov = true;  // u = the same form once more with g and the new m; otherwise u = m
         double min = 0, max = 0;
         int64_t warmup_steps = 0, cooldown_steps = 0;
     } momentum;
     struct Orthogonalize {
-        enum class Method { polar_express, newton_schulz } method = Method::polar_express;
+        enum class Method {
+            polar_express,
+            newton_schulz,
+            preconditioner,
+            none
+        } method = Method::polar_express;
         int64_t iters = 5;
         Dtype dtype = Dtype::bf16;
         double norm_safety = 1.02, norm_eps = 1e-6;
     } orthogonalize;
-    enum class SecondMoment { none, vector } second_moment = SecondMoment::vector;
-    enum class Scale { restore_norm, none } scale = Scale::restore_norm;
-    // none; decoupled: p *= 1 - lr * wd; cautious: u += lr * wd * p where u * p >= 0, before p -= lr * lr_mul
-    // * u.
-    enum class Decay { none, decoupled, cautious } decay = Decay::none;
+    enum class Signs { keep, gradient, momentum } signs = Signs::keep;
+    enum class SecondMoment {
+        none,
+        rows,         // one number for each row of matrix_view
+        columns,      // for each column
+        longer_side,  // for each row of tall and square matrices, each column of wide ones
+        matrix        // one of each matrix's ||u||_F before it is orthogonalised
+    } second_moment = SecondMoment::columns;
+    double beta1 = 0, beta2 = 0, eps = 1e-10;
+    enum class EpsForm {
+        clamp,
+        add
+    } eps_form = EpsForm::clamp;   // x / sqrt(max(v, eps)), x / (sqrt(v) + eps)
+    bool bias_correction = false;  // v / (1 - beta2^t)
+    enum class Scale {
+        restore_norm,  // u has the norm that it had before the second moment
+        paper,         // ||u||_F = 0.2 sqrt(rows cols)
+        none
+    } scale = Scale::restore_norm;
+    enum class ScaleFactor {
+        none,
+        rows_over_cols,  // sqrt(max(1, rows / cols))
+        longer_side      // 0.2 sqrt(max(rows, cols))
+    } scale_factor = ScaleFactor::none;
+    // Of rules that multiply by a matrix made of gradients: see running_root.h, shampoo.cpp, soap.cpp.
+    struct Preconditioner {
+        int64_t every_n_steps = 1;  // it is made anew in the 1st, (n+1)-th, ... step
+        double beta = 0.9;          // of its running average; 1 (Shampoo): a sum
+        double eps = 0;
+        bool normalize_input = false;  // running root: multiplies u / ||u||, not u
+        int64_t max_size = 0;          // sides longer than this are left as they are
+    } preconditioner;
 };
 
 // One row of the optimizer's table.
 struct OptimParamConfig {
     std::string param;
-    enum class Rule { adam, normuon } rule = Rule::adam;
+    enum class Rule { adam, matrix } rule = Rule::adam;
     double lr_mul = 1, wd_mul = 1;
-    std::array<int64_t, 3> matrix_view{};  // normuon: [matrices, rows, cols] of the bank
-    int64_t var_reduce_dim = -2;           // normuon: dimension the second moment averages over, -1 or -2
+    std::array<int64_t, 3> matrix_view{};  // matrix: [matrices, rows, cols] of the bank
+    // matrix: dimension the second moment averages over, -1 (one number a row) or -2 (a column); 0, until the
+    // config is resolved: as optimizer.matrix.second_moment says
+    int64_t var_reduce_dim = 0;
 };
 
 // How ranks exchange gradients and parameters. A bucket is what one reduce-scatter and one all-gather carry:
@@ -219,7 +268,7 @@ struct CommConfig {
 
 struct OptimizerConfig {
     AdamConfig adam;
-    NorMuonConfig normuon;
+    MatrixConfig matrix;
     CommConfig comm;
     std::vector<OptimParamConfig> params;  // one for every model parameter, in the model's order
 };
@@ -282,7 +331,7 @@ struct Config {
     std::string hash;           // sha-256 of resolved_json, hex
 };
 
-// Reads `file`, overlays it on what it "extends", applies `overrides` ("optimizer.normuon.lr=0.02", JSON
+// Reads `file`, overlays it on what it "extends", applies `overrides` ("optimizer.matrix.lr=0.02", JSON
 // values or bare strings), checks everything. Throws UserError with file, JSON path, value found, values
 // allowed, nearest valid key.
 Config load_config(const std::filesystem::path& file, std::span<const std::string> overrides = {});

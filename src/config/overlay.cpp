@@ -58,6 +58,14 @@ std::vector<Document> read_chain(const fs::path& file) {
 
 }  // namespace
 
+void choose_rule(Json& section, const std::string& path, const Json& rule, Origins& origins) {
+    if (path != "optimizer.matrix" || !section.is_object() || !rule.is_string()) return;
+    const auto before = section.find("rule");
+    if (before == section.end() || *before == rule) return;
+    section = Json::object();
+    origins.erase_below(path);
+}
+
 void overlay(Json& target, const std::string& path, const Json& patch, const OriginOf& origin,
              Origins& origins) {
     const bool merges = target.is_object() && patch.is_object();
@@ -68,6 +76,7 @@ void overlay(Json& target, const std::string& path, const Json& patch, const Ori
         return;
     }
     if (!merges) target = Json::object();
+    if (const auto rule = patch.find("rule"); rule != patch.end()) choose_rule(target, path, *rule, origins);
     for (const auto& [key, value] : patch.items())
         overlay(target[key], join_path(path, key), value, origin, origins);
 }

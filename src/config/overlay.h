@@ -17,6 +17,10 @@ using OriginOf = std::function<Origin(const std::string& path)>;
 void overlay(Json& target, const std::string& path, const Json& patch, const OriginOf& origin,
              Origins& origins);
 
+// What optimizer.matrix says belongs to the rule that it names: where `rule` is another one, `section` at
+// `path` starts anew. Anywhere else nothing happens.
+void choose_rule(Json& section, const std::string& path, const Json& rule, Origins& origins);
+
 // `file` laid over the chain it "extends" (paths relative to the file that names them), without the keys
 // "extends" and
 // "$schema". UserError for a cycle, a missing parent, a parent that is no regular file, a chain of more than

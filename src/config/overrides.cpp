@@ -102,6 +102,7 @@ Shapes elements(const Shapes& shapes) {
 void apply_override(Json& root, const std::string& text, Origins& origins) {
     const size_t equals = text.find('=');
     if (equals == std::string::npos) fail(text, "written KEY=VALUE");
+    const Json value = parse_value(text, text.substr(equals + 1));
     Json* target = &root;
     Shapes shapes;
     add_shapes(config_schema(), shapes);
@@ -120,11 +121,12 @@ void apply_override(Json& root, const std::string& text, Origins& origins) {
             shapes = members(text, path, shapes, step.key);
             if (target->is_null()) *target = Json::object();
             if (!target->is_object()) fail(text, path + ": is no object; found " + brief_json(*target));
+            if (step.key == "rule") choose_rule(*target, path, value, origins);
             target = &(*target)[step.key];
             path = join_path(path, step.key);
         }
     }
-    *target = parse_value(text, text.substr(equals + 1));
+    *target = value;
     origins.erase_below(path);
     origins.set(path, {"--set " + in_quotes(text), path});
 }

@@ -3,86 +3,6 @@
 namespace speedrun {
 namespace {
 
-void visit_adam(Fields& f, AdamConfig& adam) {
-    f.number({"lr", "learning rate before lr_mul and the schedule"}, adam.lr, not_negative);
-    std::vector<double> betas{adam.beta1, adam.beta2};
-    f.numbers({"betas", "decay of the first and the second moment"}, betas, below_one, {2, 2});
-    if (betas.size() == 2) adam.beta1 = betas[0], adam.beta2 = betas[1];
-    f.number({"eps", "added to sqrt(v)"}, adam.eps, above_zero);
-    f.number({"weight_decay", "decoupled: p *= 1 - lr * weight_decay * wd_mul"}, adam.weight_decay,
-             not_negative);
-    f.choice({"state_dtype", "of the moments (fewer than 2 dimensions: fp32)", optional_key},
-             adam.state_dtype, dtype_names);
-    f.integer({"every_n_steps", "updates when step % n == n - 1; gradients in between add up", optional_key},
-              adam.every_n_steps, {1, max_steps});
-}
-
-void visit_momentum(Fields& f, NorMuonConfig::Momentum& momentum) {
-    f.number({"min", "at the start and at the end"}, momentum.min, below_one);
-    f.number({"max", "in between"}, momentum.max, below_one);
-    f.integer({"warmup_steps", "from min to max"}, momentum.warmup_steps, steps_range);
-    f.integer({"cooldown_steps", "from max back to min"}, momentum.cooldown_steps, steps_range);
-}
-
-void visit_orthogonalize(Fields& f, NorMuonConfig::Orthogonalize& ortho) {
-    f.choice({"method", "coefficients of the iteration", optional_key}, ortho.method,
-             std::array{"polar_express", "newton_schulz"});
-    f.integer({"iters", "iterations", optional_key}, ortho.iters, {1, 20});
-    f.choice({"dtype", "of the iteration's matrices", optional_key}, ortho.dtype, dtype_names);
-    f.number({"norm_safety", "X /= ||X|| * norm_safety + norm_eps", optional_key}, ortho.norm_safety,
-             above_zero);
-    f.number({"norm_eps", "see norm_safety", optional_key}, ortho.norm_eps, not_negative);
-}
-
-void visit_normuon(Fields& f, NorMuonConfig& muon) {
-    f.number({"lr", "learning rate before lr_mul and the schedule"}, muon.lr, not_negative);
-    f.number({"beta2", "decay of the second moment"}, muon.beta2, below_one);
-    f.number({"weight_decay", "coefficient of `decay`"}, muon.weight_decay, not_negative);
-    f.choice(
-        {"decay",
-         "decoupled: p *= 1 - lr * weight_decay; cautious: u += lr * weight_decay * p where u * p >= 0, then "
-         "p -= lr * "
-         "lr_mul * u"},
-        muon.decay, std::array{"none", "decoupled", "cautious"});
-    f.boolean({"nesterov", "update from gradient and momentum, not momentum alone", optional_key},
-              muon.nesterov);
-    f.object({"momentum", "schedule of the momentum"}, [&](Fields& m) { visit_momentum(m, muon.momentum); });
-    f.object({"orthogonalize", "towards the polar factor", optional_key},
-             [&](Fields& o) { visit_orthogonalize(o, muon.orthogonalize); });
-    f.choice({"second_moment", "none, or one number a row or column", optional_key}, muon.second_moment,
-             std::array{"none", "vector"});
-    f.choice({"scale", "after the second moment", optional_key}, muon.scale,
-             std::array{"restore_norm", "none"});
-}
-
-void visit_optim_param(Fields& f, OptimParamConfig& row) {
-    f.choice({"optim", "update rule"}, row.rule, std::array{"adam", "normuon"});
-    f.number({"lr_mul", "multiplies the rule's lr", optional_key}, row.lr_mul, not_negative);
-    f.number({"wd_mul", "multiplies the rule's weight_decay", optional_key}, row.wd_mul, not_negative);
-    if (row.rule != OptimParamConfig::Rule::normuon && !f.describes()) return;
-    std::vector<int64_t> view(row.matrix_view.begin(), row.matrix_view.end());
-    f.dims({"matrix_view", "normuon only: [matrices, rows, cols] of the bank", !f.describes()}, view, {3, 3});
-    if (view.size() == 3) std::copy(view.begin(), view.end(), row.matrix_view.begin());
-    f.integer({"var_reduce_dim", "normuon only: the second moment averages over columns (-1) or rows (-2)",
-               optional_key},
-              row.var_reduce_dim, {-2, -1});
-}
-
-void visit_comm(Fields& f, CommConfig& comm) {
-    f.choice({"launch", "when reductions start: after backward, or as soon as a bucket's gradients are done",
-              optional_key},
-             comm.launch, std::array{"at_step", "on_grad_ready"});
-    f.texts(
-        {"scatter_order",
-         "buckets in the order of their reductions: \"embed\", \"attn_qkvo+mlp_fc[0:6]\"; without it, one a "
-         "parameter",
-         optional_key},
-        comm.scatter_order);
-    f.texts({"work_order", "the same buckets in the order of their updates; without it, scatter_order",
-             optional_key},
-            comm.work_order);
-}
-
 void visit_stage(Fields& f, Stage& stage) {
     f.integer({"start", "first step"}, stage.start, steps_range);
     f.integer({"batch_tokens", "tokens of a step, a multiple of data.micro_batch_tokens"}, stage.batch_tokens,
@@ -144,15 +64,6 @@ void visit_numerics(Fields& f, NumericsConfig& numerics) {
         head.number({"grad_scale", "fp8: the gradient is divided by this", optional_key}, lm_head.grad_scale,
                     above_zero);
     });
-}
-
-void visit_optimizer(Fields& f, OptimizerConfig& optimizer) {
-    f.object({"adam", "the element-wise rule"}, [&](Fields& adam) { visit_adam(adam, optimizer.adam); });
-    f.object({"normuon", "the matrix rule"}, [&](Fields& muon) { visit_normuon(muon, optimizer.normuon); });
-    f.named_objects({"params", "one row for each of model.params"}, optimizer.params,
-                    &OptimParamConfig::param, visit_optim_param);
-    f.object({"comm", "how ranks exchange gradients and parameters", optional_key},
-             [&](Fields& comm) { visit_comm(comm, optimizer.comm); });
 }
 
 void visit_schedule(Fields& f, ScheduleConfig& schedule) {

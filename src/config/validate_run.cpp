@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "config/json_document.h"
+#include "config/matrix_rules.h"
 #include "config/notation.h"
 #include "config/validate.h"
 
@@ -14,17 +15,60 @@ void check_multiple(const std::string& path, int64_t value, const std::string& o
                     {std::to_string(value), "a multiple of " + std::to_string(unit), ""});
 }
 
-void check_row(const OptimParamConfig& row, const ParamConfig& param, const Report& report) {
-    if (row.rule != OptimParamConfig::Rule::normuon) return;
+using Method = MatrixConfig::Orthogonalize::Method;
+
+// A side that the rule multiplies by a preconditioner of its own.
+bool has_side(const MatrixConfig& matrix, const OptimParamConfig& row) {
+    return std::min(row.matrix_view[1], row.matrix_view[2]) <= matrix.preconditioner.max_size;
+}
+
+void check_row(const Config& config, const OptimParamConfig& row, const ParamConfig& param,
+               const Report& report) {
+    if (row.rule != OptimParamConfig::Rule::matrix) return;
+    const std::string path = "optimizer.params." + row.param;
+    if (param.shape.size() < 2)
+        report.fail(path + ".optim", "the parameter holds no matrices",
+                    {"\"matrix\" for shape " + Json(param.shape).dump(), "adam", ""});
     const std::vector<int64_t> view(row.matrix_view.begin(), row.matrix_view.end());
     if (product(view) != product(param.shape))
-        report.fail("optimizer.params." + row.param + ".matrix_view", "does not hold the parameter",
+        report.fail(path + ".matrix_view", "does not hold the parameter",
                     {Json(view).dump(),
                      "[matrices, rows, cols] with as many elements as " + Json(param.shape).dump(), ""});
     if (row.matrix_view[0] % param.shape[0] != 0)
-        report.fail("optimizer.params." + row.param + ".matrix_view", "splits matrices over dimension 0",
+        report.fail(path + ".matrix_view", "splits matrices over dimension 0",
                     {std::to_string(row.matrix_view[0]) + " matrices",
                      "a multiple of the parameter's " + std::to_string(param.shape[0]) + " entries", ""});
+    const MatrixConfig& matrix = config.optimizer.matrix;
+    if ((matrix_rule(matrix.rule).parts & matrix_part::preconditioner) && !has_side(matrix, row))
+        report.fail(path + ".matrix_view", matrix.rule + " has no side to precondition",
+                    {Json(view).dump(),
+                     "rows or cols of at most optimizer.matrix.preconditioner.max_size = " +
+                         std::to_string(matrix.preconditioner.max_size),
+                     ""});
+}
+
+void check_orthogonalize(const MatrixConfig& matrix, const Report& report) {
+    const std::string path = "optimizer.matrix.orthogonalize";
+    // The published coefficients of Polar Express end there.
+    constexpr int64_t polar_express_iters = 5;
+    const auto& ortho = matrix.orthogonalize;
+    if (ortho.method == Method::polar_express && ortho.iters > polar_express_iters)
+        report.fail(path + ".iters", "polar_express has fewer coefficients",
+                    {std::to_string(ortho.iters), "1 .. 5", ""});
+    // Its two matrices are each other's inverses only as far as they are exact.
+    if (ortho.method == Method::preconditioner && ortho.dtype != Dtype::fp32)
+        report.fail(path + ".dtype", "the preconditioner's iteration needs fp32", {"bf16", "fp32", ""});
+}
+
+void check_matrix(const MatrixConfig& matrix, const Report& report) {
+    if (matrix.decay == MatrixConfig::Decay::none && matrix.weight_decay != 0)
+        report.fail("optimizer.matrix.weight_decay", "has no effect with decay none",
+                    {Json(matrix.weight_decay).dump(), "0, or another decay", ""});
+    const unsigned parts = matrix_rule(matrix.rule).parts;
+    if (parts & matrix_part::pipeline) check_orthogonalize(matrix, report);
+    if (matrix.rule != "shampoo" && matrix.preconditioner.beta == 1)
+        report.fail("optimizer.matrix.preconditioner.beta", "only shampoo sums",
+                    {"1", "a number >= 0, < 1", ""});
 }
 
 }  // namespace
@@ -49,23 +93,14 @@ void validate_optimizer(const Config& config, const Report& report) {
         if (param == names.end())
             report.fail_name("optimizer.params." + row.param, "the model has no such parameter", row.param,
                              names);
-        check_row(row, config.model.params[static_cast<size_t>(param - names.begin())], report);
+        check_row(config, row, config.model.params[static_cast<size_t>(param - names.begin())], report);
     }
     for (const std::string& name : names)
         if (std::none_of(config.optimizer.params.begin(), config.optimizer.params.end(),
                          [&](const auto& row) { return row.param == name; }))
             report.fail("optimizer.params", "no row for parameter " + in_quotes(name),
                         {"", "one for each of model.params", ""});
-    const NorMuonConfig& muon = config.optimizer.normuon;
-    if (muon.decay == NorMuonConfig::Decay::none && muon.weight_decay != 0)
-        report.fail("optimizer.normuon.weight_decay", "has no effect with decay none",
-                    {Json(muon.weight_decay).dump(), "0, or another decay", ""});
-    // The published coefficients of Polar Express end there.
-    constexpr int64_t polar_express_iters = 5;
-    if (muon.orthogonalize.method == NorMuonConfig::Orthogonalize::Method::polar_express &&
-        muon.orthogonalize.iters > polar_express_iters)
-        report.fail("optimizer.normuon.orthogonalize.iters", "polar_express has fewer coefficients",
-                    {std::to_string(muon.orthogonalize.iters), "1 .. 5", ""});
+    check_matrix(config.optimizer.matrix, report);
 }
 
 void validate_schedule(const Config& config, const Report& report) {

@@ -119,26 +119,35 @@ void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tens
     });
 }
 
-Adam::Adam(const AdamConfig& config, const OptimParamConfig& row, const Parameter& parameter)
+Adam::Adam(const AdamConfig& config, const OptimParamConfig& row, const Parameter& part)
     : config_(config), row_(row) {
-    const bool wide = parameter.value.dim() < 2;
-    const auto options = parameter.value.options().dtype(wide ? at::kFloat : scalar_type(config.state_dtype));
-    exp_avg_ = at::zeros(parameter.value.sizes(), options);
-    exp_avg_sq_ = at::zeros(parameter.value.sizes(), options);
+    const bool wide = part.value.dim() < 2;
+    const auto options = part.value.options().dtype(wide ? at::kFloat : scalar_type(config.state_dtype));
+    exp_avg_ = at::zeros(part.value.sizes(), options);
+    exp_avg_sq_ = at::zeros(part.value.sizes(), options);
 }
 
-void Adam::step(Parameter& parameter, double lr_scale, int64_t t) {
-    check(t >= 1, "Adam counts its steps from 1");
-    const double lr = config_.lr * row_.lr_mul * lr_scale, count = static_cast<double>(t);
+void Adam::step(Parameter& part, const RuleStep& step) {
+    check(step.t >= 1, "Adam counts its steps from 1");
+    const double lr = config_.lr * row_.lr_mul * step.lr_scale, count = static_cast<double>(step.t);
     const double correction1 = 1 - std::pow(config_.beta1, count),
                  correction2 = 1 - std::pow(config_.beta2, count);
-    const AdamStep step{.beta1 = config_.beta1,
-                        .beta2 = config_.beta2,
-                        .eps = config_.eps,
-                        .step_size = lr * std::sqrt(correction2) / correction1,
-                        .keep = 1 - lr * config_.weight_decay * row_.wd_mul};
-    adam_update(parameter.value, parameter.grad, exp_avg_, exp_avg_sq_, step);
-    if (!parameter.used.is_same(parameter.value)) parameter.used.copy_(parameter.value);
+    adam_update(part.value, part.grad, exp_avg_, exp_avg_sq_,
+                {.beta1 = config_.beta1,
+                 .beta2 = config_.beta2,
+                 .eps = config_.eps,
+                 .step_size = lr * std::sqrt(correction2) / correction1,
+                 .keep = 1 - lr * config_.weight_decay * row_.wd_mul});
+    if (!part.used.is_same(part.value)) part.used.copy_(part.value);
+}
+
+std::vector<StateTensor> Adam::state() const {
+    return {{"exp_avg", exp_avg_}, {"exp_avg_sq", exp_avg_sq_}};
+}
+
+// ATen's adam_update: g, m, v, root, quotient and value in fp32.
+RuleCost Adam::cost(bool fused) const {
+    return {.work_bytes = fused ? 0 : 6 * 4 * exp_avg_.numel()};
 }
 
 }  // namespace speedrun

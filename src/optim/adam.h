@@ -2,7 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "config/config.h"
-#include "model/parameters.h"
+#include "optim/rule.h"
 
 namespace speedrun {
 
@@ -26,18 +26,16 @@ void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tens
                  const at::Tensor& exp_avg_sq, const AdamStep& step);
 }  // namespace reference
 
-// The rule and its state for one parameter.
-class Adam {
+// The element rule.
+class Adam final : public UpdateRule {
   public:
-    Adam(const AdamConfig& config, const OptimParamConfig& row, const Parameter& parameter);
+    Adam(const AdamConfig& config, const OptimParamConfig& row, const Parameter& part);
 
-    // The t-th step, t = 1, 2, ...; the gradient is zero and the compute copy up to date afterwards.
-    void step(Parameter& parameter, double lr_scale, int64_t t);
-
-    const at::Tensor& exp_avg() const { return exp_avg_; }  // the parameter's shape, config.state_dtype
-    const at::Tensor& exp_avg_sq() const {
-        return exp_avg_sq_;
-    }  // (fp32 for parameters of fewer than 2 dimensions)
+    void step(Parameter& part, const RuleStep& step) override;
+    // "exp_avg", "exp_avg_sq": the parameter's shape, config.state_dtype (fp32 for parameters of fewer than 2
+    // dimensions).
+    std::vector<StateTensor> state() const override;
+    RuleCost cost(bool fused) const override;
 
   private:
     AdamConfig config_;

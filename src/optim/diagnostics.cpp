@@ -32,7 +32,7 @@ std::vector<std::string> matrix_names(const ParamConfig& config, int64_t matrice
 
 StepDiagnostics::StepDiagnostics(const Config& config, const ParameterTable& table) {
     for (const OptimParamConfig& row : config.optimizer.params) {
-        if (row.rule != OptimParamConfig::Rule::normuon) continue;
+        if (row.rule != OptimParamConfig::Rule::matrix) continue;
         const Parameter& parameter = table[row.param];
         watched_.push_back(
             {&parameter, {row.matrix_view.begin(), row.matrix_view.end()}, parameter.value.clone()});

@@ -18,8 +18,8 @@ struct MatrixDiagnostics {
         0;  // largest / smallest singular value of the step; infinity if it is singular, NaN if it is 0
 };
 
-// Measures steps of the matrices that NorMuon updates. Costs a copy of them and their singular values in
-// fp64: construct it before the steps to look at, only.
+// Measures steps of the matrices that the rule of matrices updates. Costs a copy of them and their singular
+// values in fp64: construct it before the steps to look at, only.
 class StepDiagnostics {
   public:
     StepDiagnostics(const Config& config, const ParameterTable& table);  // keeps a copy of the values

@@ -16,7 +16,8 @@
 namespace speedrun::kernels {
 namespace {
 
-using Decay = NorMuonConfig::Decay;
+using Decay = MatrixConfig::Decay;
+using Scale = MatrixConfig::Scale;
 using ops::cpu::flat;
 using ops::cpu::load;
 using ops::cpu::store;
@@ -49,15 +50,34 @@ inline float where(bool keep, float x) {
     return std::bit_cast<float>(std::bit_cast<uint32_t>(x) & (0U - static_cast<uint32_t>(keep)));
 }
 
-template <class G, class U>
-void momentum_block(G* grad, G* momentum, U* update, int64_t count, double mu, bool nesterov) {
-    const Lerp to_grad(1 - mu), to_momentum(mu);
+// momentum <- next(momentum, gradient); update <- ahead(momentum, gradient).
+template <class G, class U, class Next, class Ahead>
+void momentum_block(G* grad, G* momentum, U* update, int64_t count, const Next& next, const Ahead& ahead) {
     for (int64_t i = 0; i < count; ++i) {
         const float g = load(grad[i]);
-        const float m = round_to<G>(to_grad(load(momentum[i]), g));
+        const float m = round_to<G>(next(load(momentum[i]), g));
         store(momentum[i], m);
-        store(update[i], nesterov ? round_to<G>(to_momentum(g, m)) : m);
+        store(update[i], ahead(m, g));
         store(grad[i], 0);
+    }
+}
+
+template <class G, class U>
+void momentum_block(G* grad, G* momentum, U* update, int64_t count, double mu,
+                    const MatrixConfig::Momentum& config) {
+    const Lerp to_grad(1 - mu), to_momentum(mu);
+    const auto decay = static_cast<float>(mu);
+    const auto as_it_is = [](float m, float) { return m; };
+    const auto lerp = [&](float m, float g) { return to_grad(m, g); };
+    const auto add = [&](float m, float g) { return g + decay * m; };
+    if (config.form == MatrixConfig::Momentum::Form::lerp) {
+        const auto ahead = [&](float m, float g) { return round_to<G>(to_momentum(g, m)); };
+        config.nesterov ? momentum_block(grad, momentum, update, count, lerp, ahead)
+                        : momentum_block(grad, momentum, update, count, lerp, as_it_is);
+    } else {
+        const auto ahead = [&](float m, float g) { return round_to<G>(add(m, g)); };
+        config.nesterov ? momentum_block(grad, momentum, update, count, add, ahead)
+                        : momentum_block(grad, momentum, update, count, add, as_it_is);
     }
 }
 
@@ -65,8 +85,8 @@ void momentum_block(G* grad, G* momentum, U* update, int64_t count, double mu, b
 template <class T, class P>
 class Application {
   public:
-    Application(const at::Tensor& update, const at::Tensor& second_moment, const at::Tensor& value,
-                const MatrixStep& step)
+    Application(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
+                const at::Tensor& value, const MatrixStep& step)
         : step_(step),
           count_(value.size(0)),
           rows_(value.size(1)),
@@ -76,8 +96,12 @@ class Application {
         update_ = flat<const T>(update, count_ * rows_ * cols_, "update");
         value_ = flat<P>(value, count_ * rows_ * cols_, "value");
         factors_.assign(static_cast<size_t>(count_ * cols_), 1.0F);
-        row_scales_.assign(static_cast<size_t>(count_ * rows_), 1.0F);
-        if (step.second_moment == NorMuonConfig::SecondMoment::none) return;
+        row_scales_.assign(static_cast<size_t>(count_ * rows_), static_cast<float>(step.factor));
+        if (factors.defined()) {
+            const float* factor = flat<const float>(factors, count_, "factors");
+            for (int64_t row = 0; row < count_ * rows_; ++row) row_scales_[row] *= factor[row / rows_];
+        }
+        if (!step.moments) return;
         second_moment_ = flat<P>(second_moment, count_ * moments(), "second moment");
         normalize();
     }
@@ -133,10 +157,18 @@ class Application {
         return static_cast<float>(sum);
     }
 
+    // 1 / the root of a second moment.
+    float divisor(float moment) const {
+        const auto eps = static_cast<float>(step_.eps);
+        const float v = step_.correction == 1 ? moment : moment / static_cast<float>(step_.correction);
+        if (step_.eps_form == MatrixConfig::EpsForm::add) return 1 / (std::sqrt(v) + eps);
+        return 1 / std::sqrt(v < eps ? eps : v);  // written so that a NaN stays one
+    }
+
     void normalize(int64_t matrix, const float* squares, int64_t parts) {
-        float* factors = over_rows_ ? &factors_[matrix * cols_] : &row_scales_[matrix * rows_];
         P* moment = second_moment_ + matrix * moments();
         const Lerp lerp(1 - step_.beta2);
+        std::vector<float> divisors(static_cast<size_t>(moments()));
         double before = 0, after = 0;  // squared norms
         for (int64_t i = 0; i < moments(); ++i) {
             double sum = 0;
@@ -144,15 +176,22 @@ class Application {
                 sum += static_cast<double>(squares[part * moments() + i]);
             const double mean = sum / static_cast<double>(over_rows_ ? rows_ : cols_);
             store(moment[i], lerp(load(moment[i]), static_cast<float>(mean)));
-            const float v = load(moment[i]);
-            factors[i] = 1 / std::sqrt(v < 1e-10F ? 1e-10F : v);  // written so that a NaN stays one
+            divisors[i] = divisor(load(moment[i]));
             before += sum;
-            after += sum * static_cast<double>(factors[i]) * static_cast<double>(factors[i]);
+            after += sum * static_cast<double>(divisors[i]) * static_cast<double>(divisors[i]);
         }
-        if (step_.scale == NorMuonConfig::Scale::none) return;
+        const float scale = norm_scale(before, after);
+        float* factors = over_rows_ ? &factors_[matrix * cols_] : &row_scales_[matrix * rows_];
+        for (int64_t i = 0; i < moments(); ++i) factors[i] *= divisors[i] * scale;
+    }
+
+    float norm_scale(double before, double after) const {
+        if (step_.scale == Scale::none) return 1;
+        const double target = step_.scale == Scale::restore_norm
+                                  ? std::sqrt(before)
+                                  : 0.2 * std::sqrt(static_cast<double>(rows_ * cols_));
         const double norm = std::sqrt(after);
-        const auto scale = static_cast<float>(std::sqrt(before) / (norm < 1e-10 ? 1e-10 : norm));
-        for (int64_t i = 0; i < moments(); ++i) factors[i] *= scale;
+        return static_cast<float>(target / (norm < 1e-10 ? 1e-10 : norm));
     }
 
     template <class C>
@@ -189,7 +228,7 @@ class Application {
 }  // namespace
 
 void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update, double mu,
-                     bool nesterov) {
+                     const MatrixConfig::Momentum& config) {
     const int64_t count = grad.numel();
     with_dtype(grad.scalar_type(), [&]<class G>(G) {
         with_dtype(update.scalar_type(), [&]<class U>(U) {
@@ -197,20 +236,20 @@ void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const a
             G* const m = flat<G>(momentum, count, "momentum_update: momentum");
             U* const u = flat<U>(update, count, "momentum_update: update");
             at::parallel_for(0, count, kBlockElements, [&](int64_t begin, int64_t end) {
-                momentum_block(g + begin, m + begin, u + begin, end - begin, mu, nesterov);
+                momentum_block(g + begin, m + begin, u + begin, end - begin, mu, config);
             });
         });
     });
 }
 
-void apply_matrix_update(const at::Tensor& update, const at::Tensor& second_moment, const at::Tensor& value,
-                         const at::Tensor& copy, const MatrixStep& step) {
+void apply_matrix_update(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
+                         const at::Tensor& value, const at::Tensor& copy, const MatrixStep& step) {
     check(update.dim() == 3 && update.sizes() == value.sizes(), "apply_matrix_update: shapes differ");
     check(!copy.defined() || (copy.is_contiguous() && copy.sizes() == value.sizes()),
           "apply_matrix_update: copy");
     with_dtype(update.scalar_type(), [&]<class T>(T) {
         with_dtype(value.scalar_type(), [&]<class P>(P) {
-            const Application<T, P> application(update, second_moment, value, step);
+            const Application<T, P> application(update, factors, second_moment, value, step);
             copy.defined() ? application.apply(copy.data_ptr(), copy.scalar_type())
                            : application.apply(nullptr, value.scalar_type());
         });

@@ -58,22 +58,6 @@ bool is_finite(const at::Tensor& x) {
     });
 }
 
-using UpdateRule = std::variant<NorMuon, Adam>;
-
-UpdateRule make_rule(const OptimizerConfig& config, const OptimParamConfig& row, const Parameter& part) {
-    if (row.rule == Rule::adam) return Adam(config.adam, row, part);
-    return NorMuon(config.normuon, row, part);
-}
-
-// Suffix and tensor of each piece of a rule's state.
-std::vector<std::pair<std::string, at::Tensor>> state_of(const UpdateRule& rule) {
-    if (const auto* adam = std::get_if<Adam>(&rule))
-        return {{".exp_avg", adam->exp_avg()}, {".exp_avg_sq", adam->exp_avg_sq()}};
-    const auto& normuon = std::get<NorMuon>(rule);
-    if (!normuon.second_moment().defined()) return {{".momentum", normuon.momentum()}};
-    return {{".momentum", normuon.momentum()}, {".second_moment", normuon.second_moment()}};
-}
-
 }  // namespace
 
 double gradient_scale(const ObjectiveConfig& objective, int64_t world_size) {
@@ -94,6 +78,7 @@ Optimizer::Optimizer(const Config& config, ParameterTable& table, Communicator& 
       communicator_(communicator),
       on_grad_ready_(config.optimizer.comm.launch == CommConfig::Launch::on_grad_ready),
       scale_(gradient_scale(config.objective, communicator.world_size())),
+      matrix_step_(at::zeros({1}, at::kLong)),
       adam_step_(at::zeros({1}, at::kLong)) {
     for (const Parameter& parameter : table.all())
         check(
@@ -175,7 +160,8 @@ void Optimizer::reduce(BucketState& bucket) {
 // Reductions run beside the updates of buckets before theirs, gathers beside those of buckets after.
 void Optimizer::step(const StepSettings& settings) {
     launching_ = false;
-    const int64_t adam_step = adam_step_.item<int64_t>() + 1;
+    matrix_step_.add_(1);
+    if (settings.adam_steps) adam_step_.add_(1);
     for (BucketState& bucket : buckets_)
         if (steps(bucket, settings) && !bucket.reduction) reduce(bucket);
     for (const size_t index : work_order_) {
@@ -183,7 +169,7 @@ void Optimizer::step(const StepSettings& settings) {
         if (!steps(bucket, settings)) continue;
         bucket.reduction->wait();
         bucket.reduction.reset();
-        update(bucket, settings, adam_step);
+        update(bucket, settings);
         bucket.gathering = communicator_.all_gather(bucket.used, bucket.counts, bucket.bucket.name);
     }
     for (const size_t index : work_order_) {
@@ -193,16 +179,14 @@ void Optimizer::step(const StepSettings& settings) {
         bucket.gathering->wait();
         bucket.gathering.reset();
     }
-    if (settings.adam_steps) adam_step_.fill_(adam_step);
 }
 
-void Optimizer::update(BucketState& bucket, const StepSettings& settings, int64_t adam_step) {
+void Optimizer::update(BucketState& bucket, const StepSettings& settings) {
+    const at::Tensor& steps = bucket.bucket.rule == Rule::adam ? adam_step_ : matrix_step_;
+    const RuleStep step{settings.lr_scale, settings.muon_momentum, steps.item<int64_t>()};
     for (Shard& shard : bucket.shards) {
         if (scale_ != 1) shard.part.grad.mul_(scale_);
-        if (auto* normuon = std::get_if<NorMuon>(&shard.rule))
-            normuon->step(shard.part, settings.lr_scale, settings.muon_momentum);
-        else
-            std::get<Adam>(shard.rule).step(shard.part, settings.lr_scale, adam_step);
+        shard.rule->step(shard.part, step);
     }
 }
 
@@ -222,11 +206,12 @@ std::vector<NamedTensor> Optimizer::state() const {
     std::vector<NamedTensor> parts;
     for (const BucketState& bucket : buckets_)
         for (const Shard& shard : bucket.shards)
-            for (const auto& [what, tensor] : state_of(shard.rule)) {
+            for (const auto& [what, tensor] : shard.rule->state()) {
                 const int64_t unit = tensor.numel() / (shard.piece.end - shard.piece.begin);
-                parts.push_back({shard.piece.param + what, tensor, shard.piece.begin * unit});
+                parts.push_back({shard.piece.param + "." + what, tensor, shard.piece.begin * unit});
             }
-    parts.push_back({"adam.step", adam_step_});
+    parts.push_back({"matrix.step", matrix_step_, 0, true});
+    parts.push_back({"adam.step", adam_step_, 0, true});
     return parts;
 }
 
@@ -236,11 +221,11 @@ std::vector<GlobalTensor> Optimizer::global_state() const {
     std::vector<GlobalTensor> found;
     for (const OptimParamConfig& row : config_.params) {
         const Parameter& parameter = table_[row.param];
-        const at::Tensor value = parameter.value.to(at::kMeta), grad = parameter.grad.to(at::kMeta);
-        const Parameter whole{parameter.config, value, grad, value};
-        for (const auto& [what, tensor] : state_of(make_rule(config_, row, whole)))
-            found.push_back({row.param + what, tensor.scalar_type(), tensor.sizes().vec()});
+        const auto rule = make_meta_rule(config_, row, parameter.config, parameter.value.scalar_type());
+        for (const auto& [what, tensor] : rule->state())
+            found.push_back({row.param + "." + what, tensor.scalar_type(), tensor.sizes().vec()});
     }
+    found.push_back({"matrix.step", at::kLong, {1}});
     found.push_back({"adam.step", at::kLong, {1}});
     return found;
 }

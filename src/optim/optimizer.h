@@ -1,16 +1,15 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "config/config.h"
 #include "dist/communicator.h"
 #include "model/parameters.h"
-#include "optim/adam.h"
-#include "optim/normuon.h"
 #include "optim/ownership.h"
+#include "optim/rule.h"
 #include "optim/schedule.h"
 
 namespace speedrun {
@@ -19,7 +18,8 @@ namespace speedrun {
 struct NamedTensor {
     std::string name;
     at::Tensor tensor;
-    int64_t begin = 0;  // its first element's index in the tensor of all ranks, flattened
+    int64_t begin = 0;    // its first element's index in the tensor of all ranks, flattened
+    bool shared = false;  // the same on every rank
 };
 
 // A piece of state as it is on all ranks together.
@@ -53,7 +53,7 @@ class Optimizer {
     // ranks call it.
     void skip();
 
-    // From each rank's gradients, summed over its micro-batches: reduces, scales and updates, NorMuon's every
+    // From each rank's gradients, summed over its micro-batches: reduces, scales and updates, matrices every
     // time, Adam's when settings.adam_steps, and gathers. Gradients that were used are zero afterwards;
     // Adam's stay, to be added to, when it does not step. What forward reads is up to date on every rank;
     // masters only on their owner.
@@ -66,8 +66,8 @@ class Optimizer {
     void reset();
 
     // This rank's share: "attn_qkvo.momentum", "attn_qkvo.second_moment", "embed.exp_avg",
-    // "embed.exp_avg_sq", ... in the order of the buckets, and "adam.step", int64 [1]: Adam's steps so far. A
-    // parameter of several buckets appears once for each, with another `begin`.
+    // "embed.exp_avg_sq", ... in the order of the buckets, and "matrix.step" and "adam.step", int64 [1]:
+    // steps so far. A parameter of several buckets appears once for each, with another `begin`.
     std::vector<NamedTensor> state() const;
     int64_t state_bytes() const;
     // What the ranks' state() make up together, whatever their number, in the order of the parameters.
@@ -79,7 +79,7 @@ class Optimizer {
     struct Shard {  // a piece this rank owns: views of its values, gradients and copies, and its rule
         Piece piece;
         Parameter part;
-        std::variant<NorMuon, Adam> rule;
+        std::unique_ptr<UpdateRule> rule;
     };
     struct BucketState {
         Bucket bucket;
@@ -93,7 +93,7 @@ class Optimizer {
     BucketState make_bucket(const Config& config, const Bucket& bucket);
     bool steps(const BucketState& bucket, const StepSettings& settings) const;
     void reduce(BucketState& bucket);
-    void update(BucketState& bucket, const StepSettings& settings, int64_t adam_step);
+    void update(BucketState& bucket, const StepSettings& settings);
 
     OptimizerConfig config_;
     ParameterTable& table_;
@@ -102,7 +102,7 @@ class Optimizer {
     double scale_;
     std::vector<BucketState> buckets_;  // in scatter order
     std::vector<size_t> work_order_;
-    at::Tensor adam_step_;
+    at::Tensor matrix_step_, adam_step_;
     bool launching_ = false, adam_launching_ = false;  // between begin() and step()
     bool finite_ = true;                               // the gradients whose reduction has started
 };

@@ -11,7 +11,7 @@
 namespace speedrun {
 namespace {
 
-using Method = NorMuonConfig::Orthogonalize::Method;
+using Method = MatrixConfig::Orthogonalize::Method;
 
 constexpr std::array<QuinticStep, 5> kPolarExpress = {{
     {8.156554524902461, -22.48329292557795, 15.878769915207462},
@@ -22,13 +22,13 @@ constexpr std::array<QuinticStep, 5> kPolarExpress = {{
 }};
 constexpr QuinticStep kNewtonSchulz = {3.4445, -4.7750, 2.0315};
 
+}  // namespace
+
 at::Tensor normalized(const at::Tensor& x, double safety, double eps) {
     const at::Tensor wide = x.to(at::kFloat);
     const at::Tensor norm = at::linalg_vector_norm(wide, 2, at::IntArrayRef{-2, -1}, /*keepdim=*/true);
     return (wide / (norm * safety + eps)).to(x.scalar_type());
 }
-
-}  // namespace
 
 std::vector<QuinticStep> orthogonalize_steps(Method method, int64_t iters) {
     check(iters >= 1, "orthogonalize: no iterations");
@@ -38,8 +38,10 @@ std::vector<QuinticStep> orthogonalize_steps(Method method, int64_t iters) {
     return {kPolarExpress.begin(), kPolarExpress.begin() + iters};
 }
 
-at::Tensor orthogonalize(const at::Tensor& g, const NorMuonConfig::Orthogonalize& config) {
+at::Tensor orthogonalize(const at::Tensor& g, const MatrixConfig::Orthogonalize& config) {
     check(g.dim() == 3, "orthogonalize: g is not [n, rows, cols]");
+    check(config.method == Method::polar_express || config.method == Method::newton_schulz,
+          "orthogonalize: no polynomial");
     const bool tall = g.size(1) > g.size(2);
     at::Tensor x = g.to(scalar_type(config.dtype));
     x = normalized(tall ? x.mT() : x, config.norm_safety, config.norm_eps).contiguous();

@@ -19,7 +19,7 @@ double lr_scale(const ScheduleConfig& schedule, int64_t step) {
 
 // min -> max over the first warmup_steps, back to min over the last cooldown_steps; the warm-up wins where
 // they meet.
-double muon_momentum(const NorMuonConfig::Momentum& momentum, int64_t total_steps, int64_t step) {
+double muon_momentum(const MatrixConfig::Momentum& momentum, int64_t total_steps, int64_t step) {
     const double range = momentum.max - momentum.min;
     if (step < momentum.warmup_steps)
         return momentum.min + static_cast<double>(step) / static_cast<double>(momentum.warmup_steps) * range;
@@ -48,7 +48,7 @@ StepSettings settings_at(const Config& config, int64_t step) {
     StepSettings settings;
     settings.step = step;
     settings.lr_scale = lr_scale(schedule, step) * stage.lr_mul;
-    settings.muon_momentum = muon_momentum(config.optimizer.normuon.momentum, total, step);
+    settings.muon_momentum = muon_momentum(config.optimizer.matrix.momentum, total, step);
     settings.batch_tokens = stage.batch_tokens;
     settings.max_seq_len = stage.max_seq_len;
     settings.window_short = stage.window_short * schedule.block_size;

@@ -5,13 +5,15 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
+#include <memory>
 #include <numeric>
 
 #include "dist/exchange.h"
 #include "model/gpt.h"
 #include "ops/cpu/head_loss.h"
 #include "ops/gemm.h"
-#include "optim/normuon.h"
+#include "optim/rule.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -19,6 +21,7 @@ namespace {
 
 using Rule = OptimParamConfig::Rule;
 
+constexpr int64_t kSteps = 2 * sizeof(int64_t);     // "matrix.step", "adam.step": written once
 constexpr int64_t kWide = 4;                        // bytes of fp32
 constexpr int64_t kNcclBytes = int64_t{512} << 20;  // buffers of its channels, by experience
 // What the heap keeps of freed blocks, stacks and heaps of threads, generated kernels: measured with the
@@ -37,52 +40,26 @@ const OptimParamConfig& row_of(const Config& config, const std::string& param) {
     return *std::ranges::find(config.optimizer.params, param, &OptimParamConfig::param);
 }
 
-// The matrices of a piece.
-int64_t matrices_of(const Config& config, const Piece& piece) {
-    return row_of(config, piece.param).matrix_view[0] / config.model.param(piece.param).shape[0] *
-           (piece.end - piece.begin);
-}
-
-int64_t piece_state(const Config& config, const Bucket& bucket, const Piece& piece) {
-    const ParamConfig& param = config.model.param(piece.param);
-    const int64_t elements = (piece.end - piece.begin) * bucket.unit_elements,
-                  value = value_size(config, param);
-    if (bucket.rule == Rule::adam)
-        return 2 * elements * (param.shape.size() < 2 ? kWide : size_of(config.optimizer.adam.state_dtype));
-    int64_t second_moment = 0;
-    if (config.optimizer.normuon.second_moment == NorMuonConfig::SecondMoment::vector) {
-        const OptimParamConfig& row = row_of(config, piece.param);
-        second_moment =
-            matrices_of(config, piece) * row.matrix_view[row.var_reduce_dim == -2 ? 2 : 1] * value;
-    }
-    return elements * value + second_moment;
-}
-
-// Temporaries of NorMuon::step on the matrices that it works on at a time.
-int64_t matrix_work(const Config& config, const Piece& piece, Operators operators) {
-    const auto& [all, rows, cols] = row_of(config, piece.param).matrix_view;
-    const int64_t size = rows * cols, gram = std::min(rows, cols) * std::min(rows, cols);
-    const int64_t group = std::min(matrices_of(config, piece), matrix_group(rows, cols));
-    const int64_t item = size_of(config.optimizer.normuon.orthogonalize.dtype);
-    // The update; then either it widened, divided and rounded, or the iterate, its successor, the Gram matrix
-    // and the polynomial, and for tall matrices the result turned back.
-    const int64_t widened = item == kWide ? kWide * size : (2 * kWide + item) * size;
-    const int64_t iterating = 2 * item * size + 2 * item * gram + (rows > cols ? item * size : 0);
-    // ATen's apply_matrix_update keeps X, its square, u, the decay and its mask, and the new value, in fp32.
-    const int64_t applying = operators == Operators::gpu ? 6 * kWide * size : item * size;
-    return group * (item * size + std::max({widened, iterating, applying}));
+// The rule of a piece, without its memory.
+std::unique_ptr<UpdateRule> rule_of(const Config& config, const Piece& piece, int64_t pieces) {
+    ParamConfig param = config.model.param(piece.param);
+    OptimParamConfig row = row_of(config, piece.param);
+    row.matrix_view[0] = row.matrix_view[0] / param.shape[0] * pieces;
+    if (row.rule == Rule::matrix)
+        param.shape[0] = pieces;
+    else
+        param.shape = param.shape.size() < 2 ? std::vector{pieces} : std::vector{pieces, param.shape.back()};
+    const at::ScalarType dtype = value_size(config, param) == kWide ? at::kFloat : at::kBFloat16;
+    return make_meta_rule(config.optimizer, row, param, dtype);
 }
 
 int64_t optimizer_work(const Config& config, const Ownership& ownership, int64_t rank, Operators operators) {
     int64_t most = 0;
     for (const Bucket& bucket : ownership.buckets)
-        for (const Piece& piece : bucket.owned_by(rank)) {
-            if (bucket.rule != Rule::adam)
-                most = std::max(most, matrix_work(config, piece, operators));
-            else if (operators ==
-                     Operators::gpu)  // ATen's adam_update: g, m, v, root, quotient, value in fp32
-                most = std::max(most, 6 * kWide * (piece.end - piece.begin) * bucket.unit_elements);
-        }
+        for (const Piece& piece : bucket.owned_by(rank))
+            most = std::max(most, rule_of(config, piece, piece.end - piece.begin)
+                                      ->cost(operators == Operators::cpu)
+                                      .work_bytes);
     return most;
 }
 
@@ -143,17 +120,36 @@ int64_t used_size(const Config& config, const ParamConfig& param) {
     return config.model.multiplied(param) ? size_of(config.numerics.activations) : value_size(config, param);
 }
 
-int64_t optimizer_state_bytes(const Config& config, const Ownership& ownership, int64_t rank) {
-    int64_t bytes = sizeof(int64_t);  // "adam.step"
-    for (const Bucket& bucket : ownership.buckets)
-        for (const Piece& piece : bucket.owned_by(rank)) bytes += piece_state(config, bucket, piece);
+std::map<std::string, int64_t> unit_state_bytes(const Config& config) {
+    std::map<std::string, int64_t> bytes;
+    for (const OptimParamConfig& row : config.optimizer.params)
+        bytes[row.param] = rule_of(config, {row.param, 0, 1}, 1)->state_bytes();
     return bytes;
+}
+
+int64_t state_bytes(const Bucket& bucket, const std::map<std::string, int64_t>& unit_bytes) {
+    int64_t bytes = 0;
+    for (const Piece& piece : bucket.pieces) bytes += (piece.end - piece.begin) * unit_bytes.at(piece.param);
+    return bytes;
+}
+
+int64_t optimizer_state_bytes(const std::map<std::string, int64_t>& unit_bytes, const Ownership& ownership,
+                              int64_t rank) {
+    int64_t bytes = kSteps;
+    for (const Bucket& bucket : ownership.buckets)
+        for (const Piece& piece : bucket.owned_by(rank))
+            bytes += (piece.end - piece.begin) * unit_bytes.at(piece.param);
+    return bytes;
+}
+
+int64_t optimizer_state_bytes(const Config& config, const Ownership& ownership, int64_t rank) {
+    return optimizer_state_bytes(unit_state_bytes(config), ownership, rank);
 }
 
 int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64_t rank,
                          bool pending_gradients) {
     int64_t bytes = optimizer_state_bytes(config, ownership, rank);
-    if (rank != 0) bytes -= static_cast<int64_t>(sizeof(int64_t));  // "adam.step" is written once
+    if (rank != 0) bytes -= kSteps;
     for (const Bucket& bucket : ownership.buckets)
         bytes += bucket.units[static_cast<size_t>(rank)] * bucket.unit_elements *
                  value_size(config, config.model.param(bucket.pieces.front().param));
@@ -202,10 +198,11 @@ std::vector<RankMemory> rank_memory(const Config& config, const Ownership& owner
         common.communication =
             operators == Operators::cpu ? Exchange::staging_bytes(ownership.world_size) : kNcclBytes;
     std::vector<RankMemory> ranks(static_cast<size_t>(ownership.world_size), common);
+    const auto unit_bytes = unit_state_bytes(config);
     for (int64_t rank = 0; rank < ownership.world_size; ++rank) {
         RankMemory& memory = ranks[static_cast<size_t>(rank)];
         memory.activations = rank < validating ? with_validation : training;
-        memory.optimizer_state = optimizer_state_bytes(config, ownership, rank);
+        memory.optimizer_state = optimizer_state_bytes(unit_bytes, ownership, rank);
         if (operators == Operators::cpu) memory.checkpoint = checkpoint_copy(config, ownership, rank);
         memory.optimizer_work = optimizer_work(config, ownership, rank, operators);
     }

@@ -1,6 +1,8 @@
 #pragma once
 // Bytes of memory that a rank needs, from the config alone: no model is made.
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "config/config.h"
@@ -14,6 +16,12 @@ int64_t used_size(const Config& config, const ParamConfig& param);
 
 // Optimizer::state_bytes() of `rank`.
 int64_t optimizer_state_bytes(const Config& config, const Ownership& ownership, int64_t rank);
+
+// Bytes of state of one unit of each parameter, as its rule says; and from them the same for many ranks.
+std::map<std::string, int64_t> unit_state_bytes(const Config& config);
+int64_t state_bytes(const Bucket& bucket, const std::map<std::string, int64_t>& unit_bytes);  // of all ranks
+int64_t optimizer_state_bytes(const std::map<std::string, int64_t>& unit_bytes, const Ownership& ownership,
+                              int64_t rank);
 
 // What `rank` copies for a checkpoint, to be written beside the run: its masters and state, and where
 // gradients are waiting for Adam, those (CheckpointLayout::extent_bytes()).

@@ -1,11 +1,15 @@
 #include "train/step_floor.h"
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <map>
 #include <numeric>
 #include <utility>
 
+#include "optim/rule.h"
 #include "train/rank_memory.h"
 #include "train/throughput.h"
 
@@ -40,11 +44,9 @@ bool steps(const Bucket& bucket, const StepSettings& settings) {
 }
 
 // Bytes that the updates of one rank move.
-double update_traffic(const Config& config, const Ownership& ownership, const StepSettings& settings,
-                      int64_t rank) {
-    Ownership due = ownership;
-    std::erase_if(due.buckets, [&](const Bucket& bucket) { return !steps(bucket, settings); });
-    double bytes = 2 * static_cast<double>(optimizer_state_bytes(config, due, rank));
+double update_traffic(const Config& config, const std::map<std::string, int64_t>& unit_bytes,
+                      const Ownership& due, int64_t rank) {
+    double bytes = 2 * static_cast<double>(optimizer_state_bytes(unit_bytes, due, rank));
     for (const Bucket& bucket : due.buckets) {
         const int64_t value = value_size(config, config.model.param(bucket.pieces.front().param));
         bytes +=
@@ -84,23 +86,19 @@ double head_flop_per_token(const ModelConfig& model) {
 }
 
 double optimizer_flop(const Config& config, const Ownership& ownership) {
+    std::map<std::string, double> unit_flop;
+    for (const OptimParamConfig& row : config.optimizer.params) {
+        const ParamConfig& param = config.model.param(row.param);
+        if (row.rule == Rule::matrix)
+            unit_flop[row.param] = make_meta_rule(config.optimizer, row, param, at::kFloat)->cost(true).flop /
+                                   static_cast<double>(param.shape[0]);
+    }
     double most = 0;
-    const auto iters = static_cast<double>(config.optimizer.normuon.orthogonalize.iters);
     for (int64_t rank = 0; rank < ownership.world_size; ++rank) {
         double flop = 0;
-        for (const Bucket& bucket : ownership.buckets) {
-            if (bucket.rule == Rule::adam) continue;
-            for (const Piece& piece : bucket.owned_by(rank)) {
-                const auto row =
-                    std::ranges::find(config.optimizer.params, piece.param, &OptimParamConfig::param);
-                const int64_t entries = config.model.param(piece.param).shape[0];
-                const auto matrices =
-                    static_cast<double>(row->matrix_view[0] / entries * (piece.end - piece.begin));
-                const auto [r, c] = std::minmax(row->matrix_view[1], row->matrix_view[2]);
-                const auto narrow = static_cast<double>(r), wide = static_cast<double>(c);
-                flop += matrices * iters * (4 * narrow * narrow * wide + 2 * narrow * narrow * narrow);
-            }
-        }
+        for (const Bucket& bucket : ownership.buckets)
+            for (const Piece& piece : bucket.owned_by(rank))
+                flop += static_cast<double>(piece.end - piece.begin) * unit_flop[piece.param];
         most = std::max(most, flop);
     }
     return most;
@@ -134,8 +132,11 @@ StepFloor step_floor(const Config& config, const Ownership& ownership, const Ste
         tokens * (other / machine.bf16_flops + head / (fp8 ? machine.fp8_flops : machine.bf16_flops));
     floor.optimizer = optimizer_flop(config, ownership) / machine.bf16_flops;
     double update = 0;
+    Ownership due = ownership;
+    std::erase_if(due.buckets, [&](const Bucket& bucket) { return !steps(bucket, settings); });
+    const auto unit_bytes = unit_state_bytes(config);
     for (int64_t rank = 0; rank < ranks; ++rank)
-        update = std::max(update, update_traffic(config, ownership, settings, rank));
+        update = std::max(update, update_traffic(config, unit_bytes, due, rank));
     floor.memory = (pass_traffic(config, tokens, layout) + update) / machine.memory_bandwidth;
     if (ranks == 1) return floor;
     const auto traffic = bucket_traffic(config, ownership);

@@ -18,7 +18,7 @@ double attention_flop_per_token(const ModelConfig& model, const StepSettings& se
 // FLOP of the head's three products for one token: those that FP8 runs.
 double head_flop_per_token(const ModelConfig& model);
 
-// FLOP of the orthogonalizations of the rank that has most of them: ranks own whole matrices.
+// FLOP of the updates' matrix products of the rank that has most of them: ranks own whole matrices.
 double optimizer_flop(const Config& config, const Ownership& ownership);
 
 // Seconds of a step of the busiest rank.

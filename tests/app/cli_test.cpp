@@ -93,7 +93,7 @@ TEST(Cli, ExecutablePassesItsArgumentsAndExitCodeOn) {
 
 TEST(ConfigVerb, ShowsResolvedConfigsWithOverrides) {
     const std::string quickstart = SPEEDRUN_SOURCE_DIR "/configs/quickstart.json";
-    const Outcome shown = run({"config", "show", quickstart, "--set", "optimizer.normuon.lr=0.125"});
+    const Outcome shown = run({"config", "show", quickstart, "--set", "optimizer.matrix.lr=0.125"});
     EXPECT_EQ(shown.exit_code, 0) << shown.err;
     EXPECT_TRUE(has(shown.out, "0.125"));
     // What it prints is a config itself, and the same one.
@@ -107,14 +107,14 @@ TEST(ConfigVerb, ShowsResolvedConfigsWithOverrides) {
     EXPECT_EQ(run({"config", "show", copy}).out, shown.out);
     EXPECT_EQ(run({"config", "diff", quickstart, quickstart}).out, "");
     const Outcome differs = run({"config", "diff", quickstart, copy});
-    EXPECT_TRUE(has(differs.out, "optimizer.normuon.lr: 0.03 -> 0.125\n")) << differs.out;
+    EXPECT_TRUE(has(differs.out, "optimizer.matrix.lr: 0.03 -> 0.125\n")) << differs.out;
 }
 
 TEST(ConfigVerb, AValueMayHoldACommaAndMistakesAreUserErrors) {
     const std::string quickstart = SPEEDRUN_SOURCE_DIR "/configs/quickstart.json";
     EXPECT_TRUE(has(run({"config", "show", quickstart, "--set", "data.train=a,b"}).out, "\"a,b\""));
     EXPECT_EQ(run({"config", "show", "/no/such/file.json"}).exit_code, 2);
-    EXPECT_EQ(run({"config", "show", quickstart, "--set", "optimizer.normuon.lrr=1"}).exit_code, 2);
+    EXPECT_EQ(run({"config", "show", quickstart, "--set", "optimizer.matrix.lrr=1"}).exit_code, 2);
     EXPECT_EQ(run({"config", "show"}).exit_code, 2);
 }
 

@@ -108,14 +108,14 @@ TEST_F(Resume, DamagedCheckpointsArePassedOverAloud) {
 TEST_F(Resume, ChangedConfigsAreListedAndAskedAbout) {
     train(1, "whole", save_often);
     const std::string resume = save_often + "--resume " + (folder_ / "whole").string() + " ";
-    const JobResult refused = start(1, "a", resume + "--set optimizer.normuon.lr=0.02");
+    const JobResult refused = start(1, "a", resume + "--set optimizer.matrix.lr=0.02");
     EXPECT_EQ(refused.exit_code, 2);
     EXPECT_NE(refused.output.find("--accept-changes"), std::string::npos) << refused.output;
-    EXPECT_NE(refused.output.find("optimizer.normuon.lr: 0.03 -> 0.02"), std::string::npos);
+    EXPECT_NE(refused.output.find("optimizer.matrix.lr: 0.03 -> 0.02"), std::string::npos);
     EXPECT_FALSE(fs::exists(folder_ / "a"));
-    const JobResult accepted = start(1, "b", resume + "--set optimizer.normuon.lr=0.02 --accept-changes");
+    const JobResult accepted = start(1, "b", resume + "--set optimizer.matrix.lr=0.02 --accept-changes");
     EXPECT_EQ(accepted.exit_code, 0) << accepted.output;
-    EXPECT_NE(contents(folder_ / "b" / "log.txt").find("config differs: optimizer.normuon.lr"),
+    EXPECT_NE(contents(folder_ / "b" / "log.txt").find("config differs: optimizer.matrix.lr"),
               std::string::npos);
     const JobResult never = start(1, "c", resume + "--set model.rope.theta=2048 --accept-changes");
     EXPECT_EQ(never.exit_code, 2);

@@ -67,11 +67,11 @@ TEST(Extends, ErrorsNameTheFileThatHoldsTheValue) {
 
 TEST(Override, ValuesAreJsonOrBareStrings) {
     const Config config =
-        load(record_43, {"optimizer.normuon.lr=0.02", "data.train=a/b=c_*.bin", "data.val=\"q\"",
+        load(record_43, {"optimizer.matrix.lr=0.02", "data.train=a/b=c_*.bin", "data.val=\"q\"",
                          "optimizer.adam.betas=[0.5,0.6]", "schedule.stages[1].window.long=9",
                          "model.layers[4].attn.window=short", "runtime.device=cpu", "record=1", "record=7",
                          "schedule.stages[1].lr_mul=0.5"});
-    EXPECT_EQ(config.optimizer.normuon.lr, 0.02);
+    EXPECT_EQ(config.optimizer.matrix.lr, 0.02);
     EXPECT_EQ(config.data.train, "a/b=c_*.bin");
     EXPECT_EQ(config.data.val, "q");
     EXPECT_EQ(config.optimizer.adam.beta1, 0.5);
@@ -124,9 +124,9 @@ TEST(Override, PathsThatLeadNowhere) {
 TEST(Override, ValuesAreCheckedLikeAnyOther) {
     expect_override_error("data.val_tokens=many",
                           {"--set \"data.val_tokens=many\": data.val_tokens: wrong type; found \"many\""});
-    expect_override_error("optimizer.normuon.lr=1e999",
-                          {"optimizer.normuon.lr: wrong type; found \"1e999\""});
-    expect_override_error("optimizer.normuon.lr=NaN", {"found \"NaN\""});
+    expect_override_error("optimizer.matrix.lr=1e999",
+                          {"optimizer.matrix.lr: wrong type; found \"1e999\""});
+    expect_override_error("optimizer.matrix.lr=NaN", {"found \"NaN\""});
     expect_override_error("data.train=\xff", {"--set", "not UTF-8"});
     expect_override_error("data={\"train\": 1, \"train\": 2}", {"data: wrong type"});
 }

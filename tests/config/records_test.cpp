@@ -169,20 +169,22 @@ TEST(Records, Record43OptimizerAndSchedule) {
               (std::vector{0.008, 0.65, 0.95, 1e-8, 0.0}));
     EXPECT_EQ(adam.state_dtype, Dtype::bf16);
     EXPECT_EQ(adam.every_n_steps, 2);
-    const NorMuonConfig& muon = c.optimizer.normuon;
+    const MatrixConfig& muon = c.optimizer.matrix;
     EXPECT_EQ((std::vector{muon.lr, muon.beta2, muon.weight_decay, muon.momentum.min, muon.momentum.max}),
               (std::vector{0.03, 0.95, 1.2, 0.85, 0.95}));
-    EXPECT_EQ(muon.decay, NorMuonConfig::Decay::cautious);
-    EXPECT_TRUE(muon.nesterov);
+    EXPECT_EQ(muon.decay, MatrixConfig::Decay::cautious);
+    EXPECT_EQ(muon.rule, "normuon");
+    EXPECT_TRUE(muon.momentum.nesterov);
+    EXPECT_EQ(muon.momentum.form, MatrixConfig::Momentum::Form::lerp);
     EXPECT_EQ(muon.momentum.warmup_steps, 300);
     EXPECT_EQ(muon.momentum.cooldown_steps, 50);
-    EXPECT_EQ(muon.orthogonalize.method, NorMuonConfig::Orthogonalize::Method::polar_express);
+    EXPECT_EQ(muon.orthogonalize.method, MatrixConfig::Orthogonalize::Method::polar_express);
     EXPECT_EQ(muon.orthogonalize.iters, 5);
     EXPECT_EQ(muon.orthogonalize.dtype, Dtype::bf16);
     EXPECT_EQ(muon.orthogonalize.norm_safety, 1.02);
     EXPECT_EQ(muon.orthogonalize.norm_eps, 1e-6);
-    EXPECT_EQ(muon.second_moment, NorMuonConfig::SecondMoment::vector);
-    EXPECT_EQ(muon.scale, NorMuonConfig::Scale::restore_norm);
+    EXPECT_EQ(muon.second_moment, MatrixConfig::SecondMoment::columns);
+    EXPECT_EQ(muon.scale, MatrixConfig::Scale::restore_norm);
 
     const std::map<std::string, std::array<int64_t, 3>> views{{"attn_qkvo", {40, 768, 768}},
                                                               {"mlp_fc", {11, 768, 3072}},
@@ -196,12 +198,12 @@ TEST(Records, Record43OptimizerAndSchedule) {
         const OptimParamConfig& row = c.optimizer.params[i];
         SCOPED_TRACE(row.param);
         EXPECT_EQ(row.param, c.model.params[i].name);
-        EXPECT_EQ(row.rule == OptimParamConfig::Rule::normuon, views.contains(row.param));
+        EXPECT_EQ(row.rule == OptimParamConfig::Rule::matrix, views.contains(row.param));
         EXPECT_EQ(row.matrix_view,
                   (views.contains(row.param) ? views.at(row.param) : std::array<int64_t, 3>{}));
         EXPECT_EQ(row.lr_mul, lr_mul.contains(row.param) ? lr_mul.at(row.param) : 1);
         EXPECT_EQ(row.wd_mul, 1);
-        EXPECT_EQ(row.var_reduce_dim, -2);
+        EXPECT_EQ(row.var_reduce_dim, views.contains(row.param) ? -2 : 0);
     }
 
     const ScheduleConfig& s = c.schedule;
@@ -237,8 +239,8 @@ TEST(Records, StagesStartWhereTheReferenceChangesItsWindows) {
 TEST(Records, DiffOf42And43IsWhatChanged) {
     const Config a = load(record_42), b = load(record_43);
     EXPECT_EQ(config_diff(a, b),
-              "optimizer.normuon.decay: \"decoupled\" -> \"cautious\"\n"
-              "optimizer.normuon.weight_decay: 0.0 -> 1.2\n"
+              "optimizer.matrix.decay: \"decoupled\" -> \"cautious\"\n"
+              "optimizer.matrix.weight_decay: 0.0 -> 1.2\n"
               "record: 42 -> 43\n"
               "schedule.scheduled_steps: 2245 -> 2205\n"
               "schedule.stages[1].start: 749 -> 735\n"
@@ -279,9 +281,9 @@ TEST(Records, HashDependsOnTheContentAlone) {
     const ConfigFiles files;
     const auto copy = files.child(R"("record": 43)");
     EXPECT_EQ(load(copy).hash, load(record_43).hash);
-    EXPECT_EQ(load(record_43, {"optimizer.normuon.lr=3e-2"}).hash, load(record_43).hash);
+    EXPECT_EQ(load(record_43, {"optimizer.matrix.lr=3e-2"}).hash, load(record_43).hash);
     std::set<std::string> hashes{load(record_42).hash, load(record_43).hash, load(quickstart).hash,
-                                 load(record_43, {"optimizer.normuon.lr=0.0300001"}).hash};
+                                 load(record_43, {"optimizer.matrix.lr=0.0300001"}).hash};
     EXPECT_EQ(hashes.size(), 4u);
 }
 
@@ -314,7 +316,7 @@ TEST(Records, GoldenRunIsInFp32Throughout) {
     EXPECT_EQ(c.numerics.activations, Dtype::fp32);
     EXPECT_EQ(c.numerics.params, NumericsConfig::Params::fp32);
     EXPECT_EQ(c.optimizer.adam.state_dtype, Dtype::fp32);
-    EXPECT_EQ(c.optimizer.normuon.orthogonalize.dtype, Dtype::fp32);
+    EXPECT_EQ(c.optimizer.matrix.orthogonalize.dtype, Dtype::fp32);
     EXPECT_EQ(c.model.rope.table_dtype, Dtype::fp32);
     EXPECT_EQ(c.schedule.total_steps(), 12);
 }

@@ -255,7 +255,7 @@ TEST(Schema, RejectsWhatTheParserRejects) {
     for (const std::string& path : paths) {
         for (const std::string text : {"null", "true", "-1", "0", "1.5", "1e30", "\"\"", "\"x\"", "[]", "{}",
                                        "[[[1]]]", "{\"unknown\": 1}"}) {
-            // Required of normuon rows, meaningless in adam's: more than the schema says.
+            // Required of matrix rows, meaningless in adam's: more than the schema says.
             if (path.ends_with(".matrix_view") && text == "null") continue;
             const std::string override = path + "=" + text;
             const std::string error = load_error(file, override);

@@ -41,15 +41,15 @@ TEST(Adam, MatchesTheTranscription) {
             want[static_cast<size_t>(i)].step(p.grad.flatten()[i].item<double>(), 0.008 * 2 * 0.5, 0.65, 0.95,
                                               1e-8, 0.3 * 0.5);
         }
-        rule.step(p, 0.5, t);
+        rule.step(p, {.lr_scale = 0.5, .t = t});
         EXPECT_TRUE(p.grad.eq(0).all().item<bool>());
     }
     for (int64_t i = 0; i < 1000; ++i) {
         const oracle::Adam& w = want[static_cast<size_t>(i)];
         EXPECT_NEAR(p.value.flatten()[i].item<double>(), w.value,
                     3e-6);  // eight roundings of numbers below 4
-        EXPECT_NEAR(rule.exp_avg().flatten()[i].item<double>(), w.m, 1e-6 * (100 + std::abs(w.m)));
-        EXPECT_NEAR(rule.exp_avg_sq().flatten()[i].item<double>(), w.v, 1e-6 * w.v);
+        EXPECT_NEAR(rule.state()[0].tensor.flatten()[i].item<double>(), w.m, 1e-6 * (100 + std::abs(w.m)));
+        EXPECT_NEAR(rule.state()[1].tensor.flatten()[i].item<double>(), w.v, 1e-6 * w.v);
     }
 }
 
@@ -97,15 +97,15 @@ TEST(Adam, IdleElementsAreExactlyUntouched) {
 
 TEST(Adam, StateOfVectorsIsFp32) {
     const Parameter scalars = parameter({64}, at::kFloat), table = parameter({8, 4}, at::kBFloat16);
-    EXPECT_EQ(Adam(record43(Dtype::bf16), {}, scalars).exp_avg().scalar_type(), at::kFloat);
-    EXPECT_EQ(Adam(record43(Dtype::bf16), {}, table).exp_avg().scalar_type(), at::kBFloat16);
+    EXPECT_EQ(Adam(record43(Dtype::bf16), {}, scalars).state()[0].tensor.scalar_type(), at::kFloat);
+    EXPECT_EQ(Adam(record43(Dtype::bf16), {}, table).state()[0].tensor.scalar_type(), at::kBFloat16);
 }
 
 TEST(Adam, NanGradientsAreVisible) {
     Parameter p = parameter({4, 300}, at::kBFloat16);
     Adam rule(record43(Dtype::bf16), {}, p);
     p.grad[2][5] = std::numeric_limits<float>::quiet_NaN();
-    rule.step(p, 1, 1);
+    rule.step(p, {});
     EXPECT_TRUE(p.value[2][5].isnan().item<bool>());
     EXPECT_EQ(p.value.isnan().sum().item<int64_t>(), 1);
 }

@@ -6,65 +6,11 @@
 #include <limits>
 #include <set>
 
-#include "../model/record_params.h"
-#include "model/initialize.h"
 #include "optim/diagnostics.h"
+#include "small_run.h"
 
 namespace speedrun {
 namespace {
-
-Config small_run() {
-    Config config;
-    config.model = testing::record_params(32, 128, 2);
-    config.objective.grad_divisor = 1;
-    config.optimizer.adam = {.lr = 0.008,
-                             .beta1 = 0.65,
-                             .beta2 = 0.95,
-                             .eps = 1e-8,
-                             .state_dtype = Dtype::bf16,
-                             .every_n_steps = 2};
-    config.optimizer.normuon.lr = 0.03;
-    config.optimizer.normuon.beta2 = 0.95;
-    config.optimizer.normuon.weight_decay = 1.2;
-    config.optimizer.normuon.decay = NorMuonConfig::Decay::cautious;
-    using Rule = OptimParamConfig::Rule;
-    config.optimizer.params = {{"embed", Rule::adam, 75},
-                               {"value_embeds", Rule::adam, 75},
-                               {"lm_head", Rule::adam, 1},
-                               {"attn_qkvo", Rule::normuon, 1, 1, {40, 32, 32}},
-                               {"mlp_fc", Rule::normuon, 2, 1, {11, 32, 128}},
-                               {"mlp_proj", Rule::normuon, 1, 1, {11, 32, 128}},
-                               {"attn_gate", Rule::normuon, 1, 1, {10, 2, 12}},
-                               {"smear_gate", Rule::normuon, 1, 1, {1, 1, 12}},
-                               {"scalars", Rule::adam, 5}};
-    return config;
-}
-
-struct SmallRun {
-    SmallRun()
-        : config(small_run()),
-          table(config.model, config.numerics, at::kCPU),
-          optimizer(config, table, *communicator) {
-        initialize(table, config.model, 1);
-    }
-    void add_gradients(uint64_t seed) {
-        at::manual_seed(seed);
-        for (Parameter& p : table.all()) p.grad.add_(at::randn(p.grad.sizes()).to(p.grad.scalar_type()));
-    }
-    void step(int64_t i) {
-        add_gradients(static_cast<uint64_t>(i));
-        StepSettings settings;
-        settings.step = i;
-        settings.muon_momentum = 0.9;
-        settings.adam_steps = i % 2 == 1;
-        optimizer.step(settings);
-    }
-
-    std::unique_ptr<Communicator> communicator = make_self_communicator();
-    Config config;
-    ParameterTable table;
-    Optimizer optimizer;
-};
 
 bool is_zero(const at::Tensor& x) {
     return x.eq(0).all().item<bool>();

@@ -14,7 +14,7 @@
 namespace speedrun {
 namespace {
 
-using Config = NorMuonConfig::Orthogonalize;
+using Config = MatrixConfig::Orthogonalize;
 
 Config fp32() {
     return {.dtype = Dtype::fp32};

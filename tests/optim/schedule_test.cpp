@@ -137,8 +137,8 @@ TEST(Schedule, CadencesAndEmptyPhases) {
     config.optimizer.adam.every_n_steps = 3;
     config.schedule.eval.every = 0;
     config.schedule.lr.cooldown_frac = 0;
-    config.optimizer.normuon.momentum.warmup_steps = 0;
-    config.optimizer.normuon.momentum.cooldown_steps = 0;
+    config.optimizer.matrix.momentum.warmup_steps = 0;
+    config.optimizer.matrix.momentum.cooldown_steps = 0;
     for (int64_t step = 0; step <= 12; ++step) {
         const StepSettings s = settings_at(config, step);
         EXPECT_EQ(s.adam_steps, step < 12 && step % 3 == 2);

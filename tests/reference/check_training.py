@@ -39,7 +39,7 @@ def short_config(parent: Path, folder: Path, base) -> Path:
         "scheduled_steps": scheduled, "extension_steps": EXTENSION, "eval": {"every": STEPS // 2},
         "stages": [{"start": stage.start * scheduled // old, "batch_tokens": stage.batch_tokens,
                     "max_seq_len": stage.max_seq_len, "window": vars(stage.window)} for stage in stages]},
-        "optimizer": {"normuon": {"momentum": {"warmup_steps": 8, "cooldown_steps": 4}}}}
+        "optimizer": {"matrix": {"momentum": {"warmup_steps": 8, "cooldown_steps": 4}}}}
     path = folder / "short.json"
     path.write_text(json.dumps(short, indent=2))
     return path

@@ -17,8 +17,10 @@ def resolve(executable: str, file: str, values: list[str] = ()) -> SimpleNamespa
     """The resolved config of a file with "path=value" overrides; AssertionError where the twin does something else."""
     command = [executable, "config", "show", file, *overrides(values)]
     run = from_json(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    normuon, head = run.optimizer.normuon, run.numerics.lm_head
-    assert (normuon.decay, normuon.nesterov, normuon.second_moment, normuon.scale) == ("cautious", True, "vector", "restore_norm")
+    normuon, head = run.optimizer.matrix, run.numerics.lm_head
+    assert (normuon.rule, normuon.decay, normuon.decay_coefficient) == ("normuon", "cautious", "lr")
+    assert (normuon.momentum.form, normuon.momentum.nesterov) == ("lerp", True)
+    assert (normuon.second_moment, normuon.eps_form, normuon.scale) == ("columns", "clamp", "restore_norm")
     assert (normuon.orthogonalize.method, normuon.orthogonalize.iters) == ("polar_express", 5)
     assert run.model.n_layer == 12 and run.model.mlp_hidden == 4 * run.model.d_model and head.format == "activations"
     assert run.objective.accumulation != "sum", "the twin divides by grad_divisor"
@@ -28,7 +30,7 @@ def resolve(executable: str, file: str, values: list[str] = ()) -> SimpleNamespa
 # The whole run in one precision, as the golden numbers have it; bf16 is what the configs say.
 PRECISION = {"bf16": ["numerics.activations=bf16", "numerics.params=declared"],
              "fp32": ["numerics.activations=fp32", "numerics.params=fp32", "model.rope.table_dtype=fp32",
-                      "optimizer.adam.state_dtype=fp32", "optimizer.normuon.orthogonalize.dtype=fp32"]}
+                      "optimizer.adam.state_dtype=fp32", "optimizer.matrix.orthogonalize.dtype=fp32"]}
 
 
 class Settings(NamedTuple):
@@ -40,7 +42,7 @@ class Settings(NamedTuple):
 
 
 def settings_at(run: SimpleNamespace, step: int) -> Settings:
-    schedule, momentum = run.schedule, run.optimizer.normuon.momentum
+    schedule, momentum = run.schedule, run.optimizer.matrix.momentum
     stage = [s for s in schedule.stages if s.start <= step][-1]
     x, frac = min(schedule.lr.clamp_x, step / schedule.scheduled_steps), schedule.lr.cooldown_frac
     w = min(1.0, (1 - x) / frac)

@@ -35,7 +35,7 @@ def golden_run(activations: str) -> SimpleNamespace:
         "optimizer": {
             "adam": {"lr": 0.008, "betas": [0.65, 0.95], "eps": 1e-8, "weight_decay": 0, "every_n_steps": 2,
                      "state_dtype": activations},
-            "normuon": {"lr": 0.03, "beta2": 0.95, "weight_decay": 1.2, "orthogonalize": {"dtype": activations}, "momentum": {
+            "matrix": {"lr": 0.03, "beta2": 0.95, "weight_decay": 1.2, "orthogonalize": {"dtype": activations}, "momentum": {
                 "min": 0.85, "max": 0.95, "warmup_steps": g["muon_warmup_steps"], "cooldown_steps": g["muon_cooldown_steps"]}},
             "params": {name: {"lr_mul": mul} for name, mul in {
                 "attn_qkvo": 1, "mlp_fc": 2, "mlp_proj": 1, "attn_gate": 1, "smear_gate": 1, "embed": 75,

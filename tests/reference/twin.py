@@ -268,7 +268,7 @@ class Twin:
         self.yarn = Yarn(model.rope, model.head_dim, torch.float64 if fp64 else DTYPES[model.rope.table_dtype])
         self.window_long = settings_at(run, 0).window_long
         self.compute, self.block = self.model, 128
-        self._make_optimizers(torch.float64 if fp64 else DTYPES[run.optimizer.normuon.orthogonalize.dtype])
+        self._make_optimizers(torch.float64 if fp64 else DTYPES[run.optimizer.matrix.orthogonalize.dtype])
 
     def load(self, file: str) -> "Twin":
         state = load_file(file)
@@ -293,7 +293,7 @@ class Twin:
         config, blocks = self.run.optimizer, self.model.blocks[1:]
         lr_mul = {name: getattr(config.params, name).lr_mul for name in vars(config.params)}
         attns = [b.attn for b in blocks if b.attn is not None]
-        self.normuon = [NorMuon(config.normuon, params, muls, dtype, square) for params, muls, square in (
+        self.normuon = [NorMuon(config.matrix, params, muls, dtype, square) for params, muls, square in (
             ([self.model.smear_gate.weight], [lr_mul["smear_gate"]], False),
             ([a.attn_gate.weight for a in attns], [lr_mul["attn_gate"]] * len(attns), False),
             ([a.qkvo_w for a in attns], [lr_mul["attn_qkvo"]] * len(attns), True),

@@ -93,7 +93,7 @@ CheckpointLayout checkpoint_layout(const Config& config, const ParameterTable& p
     for (const NamedTensor& part : optimizer.owned_values())
         add_weights(parameters[part.name], part, checkpoint.files[kWeights].layout, checkpoint.extents);
     for (const NamedTensor& part : optimizer.state()) {
-        if (part.name == "adam.step" && rank != 0) continue;
+        if (part.shared && rank != 0) continue;
         const uint64_t offset = checkpoint.files[kOptimizer].layout.offset(part.name) +
                                 static_cast<uint64_t>(part.begin * part.tensor.element_size());
         checkpoint.extents.push_back({kOptimizer, offset, part.tensor.view(-1)});

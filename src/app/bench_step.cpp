@@ -1,0 +1,134 @@
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "app/arguments.h"
+#include "app/bench_verbs.h"
+#include "app/session.h"
+#include "ops/gemm.h"
+#include "optim/optimizer.h"
+#include "record/hardware.h"
+#include "train/throughput.h"
+#include "train/trainer.h"
+
+namespace speedrun {
+namespace {
+
+// Random tokens in documents of `document` tokens: the shape of a micro-batch without a data set.
+Batch synthetic_batch(const Config& config, int64_t tokens, int64_t document) {
+    std::mt19937_64 random(1);
+    std::uniform_int_distribution<int32_t> token(0, static_cast<int32_t>(config.data.vocab_size) - 1);
+    Batch batch;
+    for (int64_t t = 0; t < tokens; ++t) {
+        batch.inputs.push_back(token(random));
+        batch.targets.push_back(token(random));
+        if (t % document == 0) batch.cu_seqlens.push_back(static_cast<int32_t>(t));
+    }
+    batch.cu_seqlens.push_back(static_cast<int32_t>(tokens));
+    return batch;
+}
+
+struct StepTimes {
+    std::vector<double> forward_backward_ms, optimizer_ms;
+};
+
+// `step` counts from 0; the optimizer's cadence follows it.
+StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, const Batch& batch,
+                     int64_t steps) {
+    using Clock = std::chrono::steady_clock;
+    const auto milliseconds = [](Clock::duration d) {
+        return std::chrono::duration<double, std::milli>(d).count();
+    };
+    StepTimes times;
+    for (int64_t step = 0; step < steps; ++step) {
+        StepSettings settings = settings_at(config, 0);
+        settings.adam_steps = settings_at(config, step % config.schedule.total_steps()).adam_steps;
+        const auto start = Clock::now();
+        model.forward_backward(batch, attention_settings(settings), 1).item<double>();
+        const auto middle = Clock::now();
+        optimizer.step(settings);
+        const auto end = Clock::now();
+        times.forward_backward_ms.push_back(milliseconds(middle - start));
+        times.optimizer_ms.push_back(milliseconds(end - middle));
+    }
+    return times;
+}
+
+double median(std::vector<double> values) {
+    std::ranges::sort(values);
+    return values[values.size() / 2];
+}
+
+int time_step(const cxxopts::ParseResult& options) {
+    const auto tokens_option = options["tokens"].as<int64_t>();
+    const auto steps = options["steps"].as<int64_t>();
+    const Config config = load_config(options["config"].as<std::string>(),
+                                      value_or_empty<std::vector<std::string>>(options, "set"));
+    const int64_t tokens = tokens_option > 0 ? tokens_option : config.data.micro_batch_tokens;
+    if (tokens < 1 || steps < 1) throw UserError("bench step: --tokens and --steps must be positive");
+    const int64_t threads = set_threads(config.runtime);
+    const auto model = make_model(config, std::nullopt, tokens);
+    const auto communicator = make_self_communicator();
+    Optimizer optimizer(config, model->parameters(), *communicator);
+    const Batch batch = synthetic_batch(config, tokens, options["document"].as<int64_t>());
+    time_steps(*model, optimizer, config, batch, 2);  // workspaces and kernels
+    const StepTimes times = time_steps(*model, optimizer, config, batch, steps);
+    const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
+    const double flop = gemm_flop_per_token(config.model) * static_cast<double>(tokens);
+    const double floor_ms = flop / peak * 1000;
+    const double peak_mb = static_cast<double>(peak_resident_bytes()) / (1 << 20);
+    if (options.count("json") > 0) {
+        std::puts(nlohmann::json{{"forward_backward_ms", times.forward_backward_ms},
+                                 {"optimizer_ms", times.optimizer_ms},
+                                 {"peak_rss_mb", peak_mb},
+                                 {"gemm_floor_ms", floor_ms},
+                                 {"gemm_peak_gflops", peak / 1e9},
+                                 {"tokens", tokens},
+                                 {"threads", threads}}
+                      .dump()
+                      .c_str());
+        return 0;
+    }
+    const double forward_backward = median(times.forward_backward_ms);
+    std::printf("GEMM backend        %s, %lld threads, peak %.0f GFLOP/s\n",
+                ops::gemm_backend(activation_type(config)).c_str(), static_cast<long long>(threads),
+                peak / 1e9);
+    std::printf("forward + backward  %8.1f ms  (%lld tokens; GEMM floor %.1f ms, %.0f %% of it reached)\n",
+                forward_backward, static_cast<long long>(tokens), floor_ms,
+                100 * floor_ms / forward_backward);
+    std::printf("optimizer           %8.1f ms  (median over steps with and without Adam)\n",
+                median(times.optimizer_ms));
+    std::printf("peak memory         %8.0f MB\n", peak_mb);
+    return 0;
+}
+
+}  // namespace
+
+int bench_step(int argc, char** argv) {
+    cxxopts::Options specification("speedrun bench step", "Time a training step on random tokens");
+    auto add = specification.add_options();
+    add("config", "run's JSON file", cxxopts::value<std::string>());
+    add("set", "override a value, such as numerics.activations=fp32",
+        cxxopts::value<std::vector<std::string>>());
+    add("tokens", "tokens of the micro-batch; 0: the config's",
+        cxxopts::value<int64_t>()->default_value("0"));
+    add("document", "tokens of a document", cxxopts::value<int64_t>()->default_value("400"));
+    add("steps", "timed steps, after two that are not", cxxopts::value<int64_t>()->default_value("10"));
+    add("json", "one JSON object instead of a table");
+    add("help", "this text");
+    const auto options = parse_arguments(specification, argc, argv);
+    if (options.count("help") > 0) {
+        std::puts(specification.help().c_str());
+        return 0;
+    }
+    if (options.count("config") == 0)
+        throw UserError("bench step: --config FILE is missing\n" + specification.help());
+    return time_step(options);
+}
+
+}  // namespace speedrun

@@ -1,0 +1,74 @@
+#pragma once
+// What every update rule is to the optimizer, to checkpoints and to plans.
+//
+// A new rule of matrices is a row in config/matrix_rules.h, which names it, says what it reads of
+// MatrixConfig and gives its numbers. If it is a choice of the pipeline's parts (matrix_pipeline.h), that is
+// all. Otherwise it is also one file here, which derives from UpdateRule and ends in
+//     template <>
+//     std::unique_ptr<UpdateRule> make_matrix_rule<matrix_rule_index("name")>(const MatrixRuleInput& input)
+// sgd.cpp is the shortest example. README.md goes through one from the start.
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "model/parameters.h"
+
+namespace speedrun {
+
+// What varies from one step of a rule to the next.
+struct RuleStep {
+    double lr_scale = 1;  // multiplies the rule's lr
+    double momentum = 0;  // of rules that have one
+    int64_t t = 1;        // steps of this kind of rule so far, this one included
+};
+
+struct StateTensor {
+    std::string name;
+    at::Tensor tensor;  // zero where the rule is new
+};
+
+struct RuleCost {
+    double flop = 0;         // of a step's matrix products, on average
+    int64_t work_bytes = 0;  // largest temporaries of a step
+};
+
+// A rule and its state for a part of one parameter: whole matrices, or for element rules rows.
+class UpdateRule {
+  public:
+    virtual ~UpdateRule() = default;
+
+    // One step; the gradient is zero and the compute copy up to date afterwards.
+    virtual void step(Parameter& part, const RuleStep& step) = 0;
+
+    // Everything that the next step depends on, sharing memory. Dimension 0 is divided like the parameter's:
+    // the state of a part is a part of the whole parameter's.
+    virtual std::vector<StateTensor> state() const = 0;
+
+    // `fused`: with the operators for CPUs, otherwise ATen's.
+    virtual RuleCost cost(bool fused) const = 0;
+
+    int64_t state_bytes() const;
+};
+
+// The rule that `row` asks for. On the meta device it has shapes and costs, and takes no memory.
+std::unique_ptr<UpdateRule> make_rule(const OptimizerConfig& config, const OptimParamConfig& row,
+                                      const Parameter& part);
+
+// The same for a whole parameter of this dtype on the meta device.
+std::unique_ptr<UpdateRule> make_meta_rule(const OptimizerConfig& config, const OptimParamConfig& row,
+                                           const ParamConfig& param, at::ScalarType dtype);
+
+struct MatrixRuleInput {
+    const MatrixConfig& config;
+    const OptimParamConfig& row;  // its matrix_view is that of `part`
+    const Parameter& part;
+};
+
+// Makes rule `index` of matrix_rules; each that is no pipeline has a specialisation in its own file.
+template <size_t index>
+std::unique_ptr<UpdateRule> make_matrix_rule(const MatrixRuleInput& input);
+
+}  // namespace speedrun

@@ -1,0 +1,150 @@
+// SOAP, arXiv 2409.11321, Algorithm 3: Adam in the eigenbasis of Shampoo's preconditioners.
+//   G' = Q_L^T G Q_R; M <- beta1 M + (1 - beta1) G; V <- beta2 V + (1 - beta2) G'^2
+//   u = Q_L (M' / (1 - beta1^t) / (sqrt(V / (1 - beta2^t)) + eps)) Q_R^T with M' = Q_L^T M Q_R
+//   L <- beta L + (1 - beta) G G^T, R likewise; every n steps Q <- QR(L Q), columns by descending diag(Q^T L
+//   Q)
+// As https://github.com/nikhilvyas/SOAP has it, the first step only makes L, R and Q, and updates nothing; M
+// is kept in the parameter's own basis (there it is turned back and forth). Sides longer than
+// preconditioner.max_size keep Q = I.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "config/matrix_rules.h"
+#include "optim/matrix_update.h"
+#include "optim/rule.h"
+
+namespace speedrun {
+namespace {
+
+struct Side {
+    at::Tensor average, basis;  // [n, side, side], fp32; undefined: left alone
+};
+
+// Eigenvectors by descending eigenvalue.
+at::Tensor eigenvectors(const at::Tensor& average) {
+    return std::get<1>(at::linalg_eigh(average.to(at::kDouble))).flip({-1}).to(at::kFloat);
+}
+
+class Soap final : public UpdateRule {
+  public:
+    explicit Soap(const MatrixRuleInput& input) : config_(input.config), row_(input.row) {
+        const auto& [matrices, rows, cols] = row_.matrix_view;
+        const auto options = input.part.value.options().dtype(at::kFloat);
+        exp_avg_ = at::zeros({matrices, rows, cols}, options);
+        exp_avg_sq_ = at::zeros({matrices, rows, cols}, options);
+        for (size_t i = 0; i < 2; ++i) {
+            const int64_t side = i == 0 ? rows : cols;
+            if (side > config_.preconditioner.max_size) continue;
+            sides_[i] = {at::zeros({matrices, side, side}, options),
+                         at::zeros({matrices, side, side}, options)};
+        }
+    }
+
+    void step(Parameter& part, const RuleStep& step) override {
+        const Matrices all(part, row_);
+        all.for_each_group([&](const auto& of) {
+            const at::Tensor g = of(all.grad).to(at::kFloat);
+            const std::array sides{Side{of(sides_[0].average), of(sides_[0].basis)},
+                                   Side{of(sides_[1].average), of(sides_[1].basis)}};
+            if (step.t > 1)
+                apply_matrix_update(update(g, of(exp_avg_), of(exp_avg_sq_), sides, step.t - 1), {}, {},
+                                    of(all.value), of(all.copy), plain_step(config_, row_, step.lr_scale));
+            learn(g, of(exp_avg_sq_), sides, step.t);
+            of(all.grad).zero_();
+        });
+    }
+
+    std::vector<StateTensor> state() const override {
+        std::vector<StateTensor> parts{{"exp_avg", exp_avg_}, {"exp_avg_sq", exp_avg_sq_}};
+        for (size_t i = 0; i < 2; ++i) {
+            if (!sides_[i].average.defined()) continue;
+            const std::string side = i == 0 ? "rows" : "cols";
+            parts.push_back({side + "_average", sides_[i].average});
+            parts.push_back({side + "_basis", sides_[i].basis});
+        }
+        return parts;
+    }
+
+    RuleCost cost(bool) const override {
+        const auto& [matrices, rows, cols] = row_.matrix_view;
+        const auto m = static_cast<double>(rows), n = static_cast<double>(cols);
+        const auto every = static_cast<double>(config_.preconditioner.every_n_steps);
+        double flop = 0;
+        int64_t work = 5 * 4 * rows * cols;
+        for (size_t i = 0; i < 2; ++i) {
+            if (!sides_[i].average.defined()) continue;
+            const double s = i == 0 ? m : n;
+            // Three turns and G G^T; then L Q, Q^T L Q and the QR of it with its Q.
+            flop += 4 * 2 * m * n * s + (4 + 8.0 / 3) * s * s * s / every;
+            // The first basis is found in fp64.
+            work += 4 * 8 * sides_[i].average.numel() / std::max<int64_t>(1, matrices);
+        }
+        return {static_cast<double>(matrices) * flop, work * std::min(matrices, matrix_group(rows, cols))};
+    }
+
+  private:
+    static at::Tensor turned(at::Tensor x, const std::array<Side, 2>& sides) {
+        if (sides[0].basis.defined()) x = sides[0].basis.mT().matmul(x);
+        if (sides[1].basis.defined()) x = x.matmul(sides[1].basis);
+        return x;
+    }
+
+    static at::Tensor turned_back(at::Tensor x, const std::array<Side, 2>& sides) {
+        if (sides[0].basis.defined()) x = sides[0].basis.matmul(x);
+        if (sides[1].basis.defined()) x = x.matmul(sides[1].basis.mT());
+        return x;
+    }
+
+    // Adam's t-th step in the basis.
+    at::Tensor update(const at::Tensor& g, const at::Tensor& m, const at::Tensor& v,
+                      const std::array<Side, 2>& sides, int64_t t) const {
+        const auto count = static_cast<double>(t);
+        const at::Tensor g_turned = turned(g, sides);
+        m.lerp_(g, 1 - config_.beta1);
+        v.mul_(config_.beta2).addcmul_(g_turned, g_turned, 1 - config_.beta2);
+        const at::Tensor divisor = (v / (1 - std::pow(config_.beta2, count))).sqrt_().add_(config_.eps);
+        const at::Tensor u = turned(m, sides).div_(divisor).div_(1 - std::pow(config_.beta1, count));
+        return turned_back(u, sides).contiguous();
+    }
+
+    void learn(const at::Tensor& g, const at::Tensor& v, const std::array<Side, 2>& sides, int64_t t) const {
+        for (size_t i = 0; i < 2; ++i) {
+            const Side& side = sides[i];
+            if (!side.average.defined()) continue;
+            side.average.lerp_(i == 0 ? g.matmul(g.mT()) : g.mT().matmul(g), 1 - config_.preconditioner.beta);
+            if (t == 1)
+                side.basis.copy_(eigenvectors(side.average));
+            else if ((t - 1) % config_.preconditioner.every_n_steps == 0)
+                refresh(side, v, i == 0 ? -2 : -1);
+        }
+    }
+
+    // One step of power iteration; V's rows (columns) follow their directions.
+    static void refresh(const Side& side, const at::Tensor& v, int64_t dim) {
+        const at::Tensor product = side.average.matmul(side.basis);
+        const at::Tensor values = (side.basis * product).sum(-2);  // diag(Q^T L Q), [n, side]
+        const at::Tensor order = values.argsort(/*stable=*/true, -1, /*descending=*/true);
+        const auto ordered = [&](const at::Tensor& x, int64_t along) {
+            return x.gather(along, order.unsqueeze(along == -1 ? -2 : -1).expand_as(x));
+        };
+        v.copy_(ordered(v, dim));
+        side.basis.copy_(std::get<0>(at::linalg_qr(ordered(product, -1))));
+    }
+
+    MatrixConfig config_;
+    OptimParamConfig row_;
+    at::Tensor exp_avg_, exp_avg_sq_;  // M and V, [n, rows, cols], fp32
+    std::array<Side, 2> sides_;        // of rows and columns
+};
+
+}  // namespace
+
+template <>
+std::unique_ptr<UpdateRule> make_matrix_rule<matrix_rule_index("soap")>(const MatrixRuleInput& input) {
+    return std::make_unique<Soap>(input);
+}
+
+}  // namespace speedrun
