@@ -53,7 +53,8 @@ TEST_F(Ranks, GoldenRunOnOneTwoFourAndEight) {
 }
 
 // Optimizer state is on its owner only: the ranks' shares add up to that of one rank, and the largest exceeds
-// an equal share by a unit of each bucket at most. "matrix.step" and "adam.step" are on every rank, 8 bytes each.
+// an equal share by a unit of each bucket at most. "matrix.step" and "adam.step" are on every rank, 8 bytes
+// each.
 TEST_F(Ranks, OptimizerStateIsSharded) {
     std::map<int, std::vector<int64_t>> bytes;
     for (const int ranks : {2, 4, 8}) {
