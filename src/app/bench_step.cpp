@@ -37,6 +37,10 @@ struct StepTimes {
     std::vector<double> forward_backward_ms, optimizer_ms;
 };
 
+void wait_for_device(GPT& model) {
+    model.parameters().all().front().value.view(-1)[0].item();
+}
+
 // `step` counts from 0; the optimizer's cadence follows it.
 StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, const Batch& batch,
                      int64_t steps) {
@@ -52,6 +56,7 @@ StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, con
         model.forward_backward(batch, attention_settings(settings), 1).item<double>();
         const auto middle = Clock::now();
         optimizer.step(settings);
+        wait_for_device(model);
         const auto end = Clock::now();
         times.forward_backward_ms.push_back(milliseconds(middle - start));
         times.optimizer_ms.push_back(milliseconds(end - middle));
@@ -72,13 +77,14 @@ int time_step(const cxxopts::ParseResult& options) {
     const int64_t tokens = tokens_option > 0 ? tokens_option : config.data.micro_batch_tokens;
     if (tokens < 1 || steps < 1) throw UserError("bench step: --tokens and --steps must be positive");
     const int64_t threads = set_threads(config.runtime);
-    const auto model = make_model(config, std::nullopt, tokens);
+    const at::Device device = choose_device(config.runtime);
+    const auto model = make_model(config, std::nullopt, tokens, device);
     const auto communicator = make_self_communicator();
     Optimizer optimizer(config, model->parameters(), *communicator);
     const Batch batch = synthetic_batch(config, tokens, options["document"].as<int64_t>());
     time_steps(*model, optimizer, config, batch, 2);  // workspaces and kernels
     const StepTimes times = time_steps(*model, optimizer, config, batch, steps);
-    const double peak = measure_gemm_peak(activation_type(config), choose_device(config.runtime));
+    const double peak = measure_gemm_peak(activation_type(config), device);
     const double flop = gemm_flop_per_token(config.model) * static_cast<double>(tokens);
     const double floor_ms = flop / peak * 1000;
     const double peak_mb = static_cast<double>(peak_resident_bytes()) / (1 << 20);

@@ -28,7 +28,8 @@ int run_eval(int argc, char** argv) {
     const Config& config = saved.config;
     set_threads(config.runtime);
     const ValLoader loader(find_shards(config.data.val), val_layout(config.data), config.data.val_tokens);
-    const auto model = make_model(config, saved.weights, config.data.val_micro_batch_tokens);
+    const auto model =
+        make_model(config, saved.weights, config.data.val_micro_batch_tokens, choose_device(config.runtime));
     std::printf("val_loss:%.6f val_tokens:%lld\n",
                 validate(*model, loader, final_attention(config, *model), *make_self_communicator()),
                 static_cast<long long>(config.data.val_tokens));

@@ -84,7 +84,8 @@ int generate(const cxxopts::ParseResult& options) {
     const Tokenizer tokenizer(options["tokenizer"].as<std::string>());
     const SampleOptions sampling = sample_options(options, saved.config, tokenizer);
     set_threads(saved.config.runtime);
-    const auto model = make_model(saved.config, saved.weights, sampling.context);
+    const auto model =
+        make_model(saved.config, saved.weights, sampling.context, choose_device(saved.config.runtime));
 
     const std::string prompt_text = text("prompt");
     std::vector<int32_t> prompt{tokenizer.end_of_text()};  // every document starts with it

@@ -2,11 +2,14 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <dlfcn.h>
 #include <sched.h>
 
 #include "config/saved_config.h"
 #include "model/initialize.h"
 #include "model/weights.h"
+#include "ops/cuda/fused.h"
 #include "optim/schedule.h"
 #include "train/trainer.h"
 #include "util/error.h"
@@ -20,15 +23,28 @@ int64_t available_cores() {
     return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
 }
 
+// NVIDIA's driver, without which LibTorch's CUDA half, a second's work to load, is of no use.
+bool have_driver() {
+    return ::dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+}
+
 }  // namespace
 
-at::Device choose_device(const RuntimeConfig& runtime) {
+at::Device choose_device(const RuntimeConfig& runtime, const LaunchEnvironment& launch) {
     using Device = RuntimeConfig::Device;
-    const bool cuda = runtime.device != Device::cpu && at::hasCUDA() && at::getNumGPUs() > 0;
-    if (runtime.device == Device::cuda && !cuda)
+    if (runtime.device == Device::cpu || (runtime.device == Device::automatic && !have_driver()))
+        return at::kCPU;
+    ops::cuda::load_backend();
+    const int64_t gpus = at::hasCUDA() ? at::getNumGPUs() : 0;
+    if (gpus == 0 && runtime.device == Device::automatic) return at::kCPU;
+    if (launch.local_rank >= gpus)
         throw UserError(
-            "runtime.device is \"cuda\", but this executable sees no GPU; allowed here: \"cpu\" or \"auto\"");
-    return cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+            "runtime.device is \"cuda\", but rank " + std::to_string(launch.rank) + ", number " +
+            std::to_string(launch.local_rank) + " on its host (from 0), finds " + std::to_string(gpus) +
+            " GPUs there; allowed here: " + (gpus == 0 ? "\"cpu\" or \"auto\"" : "at most a rank a GPU"));
+    const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(launch.local_rank));
+    c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(device);
+    return device;
 }
 
 int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launch) {
@@ -43,8 +59,8 @@ at::ScalarType activation_type(const Config& config) {
 }
 
 std::unique_ptr<GPT> make_model(const Config& config, const std::optional<std::filesystem::path>& weights,
-                                int64_t max_tokens) {
-    auto model = std::make_unique<GPT>(config, max_tokens, choose_device(config.runtime));
+                                int64_t max_tokens, at::Device device) {
+    auto model = std::make_unique<GPT>(config, max_tokens, device);
     if (weights)
         load_weights(model->parameters(), *weights);
     else

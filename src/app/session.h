@@ -14,8 +14,10 @@
 
 namespace speedrun {
 
-// The device runtime.device asks for. UserError where it is not there.
-at::Device choose_device(const RuntimeConfig& runtime);
+// The device runtime.device asks for; of several GPUs, the one of this rank's number on its host, which
+// becomes the thread's current device. UserError where it is not there. Before anything else asks ATen about
+// GPUs.
+at::Device choose_device(const RuntimeConfig& runtime, const LaunchEnvironment& launch = {});
 
 // Sets the number of threads to runtime.threads, or to this rank's share of the cores it may use. Returns it.
 int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launch = {});
@@ -24,7 +26,7 @@ at::ScalarType activation_type(const Config& config);
 
 // A model with its weights: from `weights` where given, else the initial ones of runtime.seed.
 std::unique_ptr<GPT> make_model(const Config& config, const std::optional<std::filesystem::path>& weights,
-                                int64_t max_tokens);
+                                int64_t max_tokens, at::Device device);
 
 // Windows of the last validation, in which a trained model is used. Takes `model`, as make_model left it,
 // through every window of the schedule on the way: YaRN's steps are cumulative, so the path matters.

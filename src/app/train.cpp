@@ -18,6 +18,7 @@
 #include "dist/make_communicator.h"
 #include "dist/placement.h"
 #include "model/weights.h"
+#include "ops/head_loss.h"
 #include "record/hardware.h"
 #include "train/throughput.h"
 #include "train/trainer.h"
@@ -156,8 +157,9 @@ std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
                                           saved.train_time_ms, total, flop, peak);
     }
     auto reporter = std::make_unique<Reporter>(dir, description, total, flop, peak);
-    if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8)
-        reporter->note("lm_head: this build has no FP8 head; it runs in the activations' dtype");
+    if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8 && !ops::has_fp8(rank.device))
+        reporter->note("lm_head: " + rank.device.str() +
+                       " has no FP8 arithmetic; it runs in the activations' dtype");
     return reporter;
 }
 
@@ -171,8 +173,9 @@ int train(const Rank& rank, Job& job) {
     const auto val_shards = find_shards(config.data.val);
     require_enough_data(train_shards, train_layout(config.data), step_shapes(config));
     const std::string init = rank.text("init");
-    auto model = make_model(config, init.empty() ? std::nullopt : std::optional<std::filesystem::path>(init),
-                            std::max(config.data.micro_batch_tokens, config.data.val_micro_batch_tokens));
+    auto model =
+        make_model(config, init.empty() ? std::nullopt : std::optional<std::filesystem::path>(init),
+                   std::max(config.data.micro_batch_tokens, config.data.val_micro_batch_tokens), rank.device);
     std::vector<std::string> notes;
     const auto checkpoint = agree_on_checkpoint(rank, notes);
     std::optional<RunDir> dir;
@@ -238,7 +241,7 @@ int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& c
     try {
         config = load_config(options["config"].as<std::string>(),
                              value_or_empty<std::vector<std::string>>(options, "set"));
-        device = choose_device(config->runtime);
+        device = choose_device(config->runtime, launch);
     } catch (const UserError&) {
         mistake = std::current_exception();
     }

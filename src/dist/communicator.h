@@ -58,7 +58,8 @@ class Communicator {
     // In: this rank's share. Afterwards every share is that of its owner. Any dtype.
     virtual Handle all_gather(const at::Tensor& tensor, std::span<const int64_t> counts,
                               std::string_view label) = 0;
-    // Any shape, contiguous. fp32, fp64, bf16, int64.
+    // Any shape, contiguous. fp32, fp64, bf16, int64. Ranks on GPUs may give a CPU tensor: it is reduced
+    // before this returns.
     virtual Handle all_reduce(const at::Tensor& tensor, ReduceOp op, std::string_view label) = 0;
     virtual Handle broadcast(const at::Tensor& tensor, int64_t root, std::string_view label) = 0;
     virtual void barrier(std::string_view label) = 0;

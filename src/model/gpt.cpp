@@ -17,16 +17,17 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
       parameters_(config.model, config.numerics, device, contiguous_runs(config)),
       rotary_(config.model, config.schedule.block_size, max_tokens, device) {
     rotary_.reset(config.schedule.stages.front().window_long);
-    compile(model_, config.numerics.activations == Dtype::bf16 ? at::kBFloat16 : at::kFloat);
+    compile(model_, config.numerics);
     find_completions();
 }
 
 // ---- the plan becomes a flat list
 // ------------------------------------------------------------------------------
 
-void GPT::compile(const ModelConfig& model, at::ScalarType activations) {
+void GPT::compile(const ModelConfig& model, const NumericsConfig& numerics) {
+    const at::ScalarType activations = numerics.activations == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
     ValueDeclarations values;
-    BuildContext build{model, activations, values, coefficients_, 0};
+    BuildContext build{model, activations, values, coefficients_, 0, numerics.lm_head};
     const auto add = [&](auto layer) {
         layers_.push_back(std::move(layer));
         build.layer = static_cast<int>(layers_.size());

@@ -55,7 +55,7 @@ class GPT {
 
   private:
     void find_completions();
-    void compile(const ModelConfig& model, at::ScalarType activations);
+    void compile(const ModelConfig& model, const NumericsConfig& numerics);
     ValueId compile_layer(BuildContext& build, const LayerConfig& layer, ValueId x);
     Pass make_pass(const Batch& batch, const AttentionSettings& settings);
     void run_forward(Pass& pass, bool training) const;

@@ -222,6 +222,8 @@ HeadLayer::HeadLayer(BuildContext& build, ValueId normed)
     : param_(build.model.output.head),
       softcap_{build.model.output.softcap_a, build.model.output.softcap_b, build.model.output.softcap_c},
       normed_(normed) {
+    if (build.head.format == NumericsConfig::Head::Format::fp8)
+        fp8_ = {build.head.x_scale, build.head.w_scale, build.head.grad_scale};
     build.values.read_in_forward(normed_, build.layer);
     trained_ = {{param_}};
 }
@@ -236,7 +238,7 @@ void HeadLayer::forward(Pass& pass) const {
     const auto dnormed = ws.grad_target(normed_);
     check(!dnormed.accumulate, "the head is the only reader of its input");
     ops::head_loss_backward(ws.value(normed_), head.used, pass.targets, softcap_, pass.grad_scale,
-                            pass.loss_per_token, dnormed.tensor, head.grad);
+                            pass.loss_per_token, dnormed.tensor, head.grad, fp8_);
 }
 
 }  // namespace speedrun

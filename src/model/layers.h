@@ -69,6 +69,7 @@ struct BuildContext {
     ValueDeclarations& values;
     CoefficientTable& coefficients;
     int layer;  // index of the layer being built
+    NumericsConfig::Head head;
 };
 
 // x0 = rms_norm(smear(embed[token])).
@@ -171,6 +172,7 @@ class HeadLayer final : public Layer {
   private:
     std::string param_;
     ops::Softcap softcap_;
+    std::optional<ops::Fp8Scales> fp8_;
     ValueId normed_;
 };
 

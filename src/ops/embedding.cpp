@@ -11,6 +11,7 @@
 
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/rows.h"
+#include "ops/cuda/fused.h"
 #include "ops/wide.h"
 #include "util/error.h"
 
@@ -94,6 +95,7 @@ void add_ids(const cpu::Rows<const From>& dout, std::span<const uint64_t> keys, 
 
 void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& out) {
     if (out.is_meta()) return;
+    if (cuda::fused(out)) return cuda::on_device_of(out).embedding(table, ids, out);
     if (!cpu::fused(table) || !cpu::fused(out)) return reference::embedding(table, ids, out);
     const int64_t tokens = out.size(0), d = cpu::row_length(out);
     check(table.dim() == 2 && table.size(1) == d, "embedding: table is [V, d], out [T, d]");
@@ -110,6 +112,7 @@ void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor&
 
 void embedding_backward(const at::Tensor& dout, const at::Tensor& ids, const at::Tensor& dtable) {
     if (dout.is_meta()) return;
+    if (cuda::fused(dout)) return cuda::on_device_of(dout).embedding_backward(dout, ids, dtable);
     if (!cpu::fused(dout) || !cpu::fused(dtable)) return reference::embedding_backward(dout, ids, dtable);
     const int64_t tokens = dout.size(0), d = cpu::row_length(dout);
     check(dtable.dim() == 2 && dtable.size(1) == d, "embedding_backward: dtable is [V, d], dout [T, d]");

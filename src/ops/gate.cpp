@@ -9,6 +9,7 @@
 #include "ops/cpu/partials.h"
 #include "ops/cpu/rows.h"
 #include "ops/cpu/weights.h"
+#include "ops/cuda/fused.h"
 #include "ops/wide.h"
 #include "util/error.h"
 
@@ -60,6 +61,7 @@ void add_gate_gradients(const float* dlogit, const T* x, const float* w, const S
 void head_gate(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, const at::Tensor& out,
                const at::Tensor& gate) {
     if (y.is_meta()) return;
+    if (cuda::fused(y)) return cuda::on_device_of(y).head_gate(y, x, w, out, gate);
     if (!cpu::fused(y)) return reference::head_gate(y, x, w, out, gate);
     const Sizes size = check_sizes(y, x, w);
     const std::vector<float> weights = cpu::as_floats(w, "head_gate: w");
@@ -83,6 +85,7 @@ void head_gate_backward(const at::Tensor& dout, const at::Tensor& y, const at::T
                         const at::Tensor& gate, const at::Tensor& dy, const at::Tensor& dx,
                         const at::Tensor& dw) {
     if (y.is_meta()) return;
+    if (cuda::fused(y)) return cuda::on_device_of(y).head_gate_backward(dout, y, x, w, gate, dy, dx, dw);
     if (!cpu::fused(y)) return reference::head_gate_backward(dout, y, x, w, gate, dy, dx, dw);
     const Sizes size = check_sizes(y, x, w);
     const std::vector<float> weights = cpu::as_floats(w, "head_gate: w");

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -9,6 +10,8 @@
 #include "ops/cpu/brgemm.h"
 #include "ops/cpu/head_loss.h"
 #include "ops/cpu/softcap.h"
+#include "ops/cuda/fused.h"
+#include "ops/gemm.h"
 #include "util/error.h"
 
 namespace speedrun::ops {
@@ -92,40 +95,128 @@ void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, c
     }
 }
 
+// Logits of at most this many tokens at a time: 3.3 GB in bf16 for a vocabulary of 50304, record 43's
+// micro-batch on 8 GPUs.
+constexpr int64_t gpu_chunk = 32768;
+
+// The products of the head in one dtype: what x and w are in.
+class PlainProducts {
+  public:
+    explicit PlainProducts(at::Tensor w) : w_(std::move(w)) {}
+    void logits(const at::Tensor& x, const at::Tensor& z) {
+        x_ = x;
+        gemm(x, w_.t(), z);
+    }
+    void gradients(const at::Tensor& dz, const at::Tensor& dx, const at::Tensor& dw) const {
+        gemm(dz, w_, dx);
+        gemm(dz.t(), x_, dw, /*accumulate=*/true);
+    }
+
+  private:
+    at::Tensor x_, w_;
+};
+
+// In 8-bit floats. cuBLASLt multiplies those where the inner dimension is contiguous in both operands: hence
+// the transposes. The products of the gradient add up in fp32, as train_gpt.py's do (use_fast_accum=False).
+class Fp8Products {
+  public:
+    Fp8Products(const cuda::Fused& fused, const at::Tensor& w, const Fp8Scales& scales)
+        : fused_(fused), scales_(scales), w_(fused.quantize(w, scales.w, at::kFloat8_e4m3fn, true)) {}
+
+    void logits(const at::Tensor& x, const at::Tensor& z) {
+        x_ = fused_.quantize(x, scales_.x, at::kFloat8_e4m3fn, true);
+        z.copy_(product(x_.whole, w_.whole.t(), scales_.x, scales_.w, at::kBFloat16, /*fast=*/true));
+    }
+    void gradients(const at::Tensor& dz, const at::Tensor& dx, const at::Tensor& dw) const {
+        const auto g = fused_.quantize(dz, scales_.grad, at::kFloat8_e5m2, true);
+        dx.copy_(product(g.whole, w_.transposed.t(), scales_.grad, scales_.w, at::kBFloat16, /*fast=*/false));
+        dw.add_(product(x_.transposed, g.transposed.t(), scales_.x, scales_.grad, at::kFloat, /*fast=*/false)
+                    .t());
+    }
+
+  private:
+    static at::Tensor product(const at::Tensor& a, const at::Tensor& b, double a_scale, double b_scale,
+                              at::ScalarType dtype, bool fast) {
+        const auto scale = [&](double value) { return at::full({}, value, a.options().dtype(at::kFloat)); };
+        return at::_scaled_mm(a, b, scale(a_scale), scale(b_scale), {}, {}, dtype, fast);
+    }
+
+    const cuda::Fused& fused_;
+    Fp8Scales scales_;
+    cuda::Fused::Quantized w_, x_;
+};
+
+// GEMMs and, between them, one pass over the logits, which leaves their gradient in their place. Logits are
+// rounded to x's dtype, as train_gpt.py's are.
+void on_gpu(const cuda::Fused& fused, auto&& products, const at::Tensor& x, const at::Tensor& w,
+            const at::Tensor& targets, const Softcap& softcap, double grad_scale, const at::Tensor& loss,
+            const at::Tensor& dx, const at::Tensor& dw) {
+    const int64_t rows = std::min(gpu_chunk, x.size(0));
+    const at::Tensor buffer = at::empty({rows, w.size(0)}, x.options());
+    for (int64_t begin = 0; begin < x.size(0); begin += rows) {
+        const int64_t count = std::min(rows, x.size(0) - begin);
+        const at::Tensor logits = buffer.narrow(0, 0, count);
+        products.logits(x.narrow(0, begin, count), logits);
+        fused.softcap_loss(logits, targets.narrow(0, begin, count), softcap, grad_scale,
+                           loss.narrow(0, begin, count), dx.defined() ? logits : at::Tensor());
+        if (dx.defined()) products.gradients(logits, dx.narrow(0, begin, count), dw);
+    }
+}
+
+bool has_kernel(const at::Tensor& x, const at::Tensor& w, const Softcap& softcap) {
+    return cuda::fused(x) && x.scalar_type() == w.scalar_type() &&
+           std::abs(softcap.a) <= cuda::Fused::most_softcap;
+}
+
 constexpr int64_t reference_chunk = 4096;
+
+// The fp32 numbers that x / scale in an 8-bit dtype stands for.
+at::Tensor quantized(const at::Tensor& x, double scale, at::ScalarType dtype) {
+    const double largest = dtype == at::kFloat8_e4m3fn ? 448 : 57344;
+    return x.to(at::kFloat).div(scale).clamp(-largest, largest).to(dtype).to(at::kFloat).mul(scale);
+}
 
 // One chunk of the reference: the loss, and with `dw_sum` (in the computing dtype) the gradients.
 void reference_chunk_pass(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
                           const Softcap& cap, double grad_scale, at::Tensor loss, at::Tensor dx,
-                          at::Tensor dw_sum) {
-    const at::Tensor s = x.mm(w.t()).add_(cap.b).div_(cap.c).sigmoid_();
+                          at::Tensor dw_sum, const std::optional<Fp8Scales>& fp8) {
+    at::Tensor z = x.mm(w.t());
+    if (fp8) z = z.to(at::kBFloat16).to(x.scalar_type());
+    const at::Tensor s = z.add_(cap.b).div_(cap.c).sigmoid_();
     at::Tensor p = (s * cap.a).log_softmax(1);
     const at::Tensor target = targets.unsqueeze(1);
     loss.copy_(-p.gather(1, target).squeeze(1));
     if (!dw_sum.defined()) return;
     p.exp_().scatter_add_(1, target, at::full({x.size(0), 1}, -1.0, p.options()));
-    const at::Tensor dz = p.mul_(s).mul_(1 - s).mul_(grad_scale * cap.a / cap.c);
+    at::Tensor dz = p.mul_(s).mul_(1 - s).mul_(grad_scale * cap.a / cap.c);
+    if (fp8) dz = quantized(dz.to(at::kBFloat16), fp8->grad, at::kFloat8_e5m2);
     dx.copy_(dz.mm(w));
     dw_sum.addmm_(dz.t(), x);
 }
 
 void reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
-               double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw) {
+               double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw,
+               const std::optional<Fp8Scales>& fp8 = {}) {
     const at::ScalarType type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    const at::Tensor weights = w.to(type);
+    const at::Tensor weights = fp8 ? quantized(w, fp8->w, at::kFloat8_e4m3fn) : w.to(type);
+    const at::Tensor inputs = fp8 ? quantized(x, fp8->x, at::kFloat8_e4m3fn) : x.to(type);
     at::Tensor sum;
     if (dw.defined()) sum = dw.to(type);  // dw itself where it has that dtype
     for (int64_t begin = 0; begin < x.size(0); begin += reference_chunk) {
         const auto part = [&](const at::Tensor& tensor) {
             return tensor.defined() ? tensor.slice(0, begin, begin + reference_chunk) : tensor;
         };
-        reference_chunk_pass(part(x).to(type), weights, part(targets), softcap, grad_scale, part(loss),
-                             part(dx), sum);
+        reference_chunk_pass(part(inputs), weights, part(targets), softcap, grad_scale, part(loss), part(dx),
+                             sum, fp8);
     }
     if (dw.defined() && !sum.is_same(dw)) at::Tensor(dw).copy_(sum);
 }
 
 }  // namespace
+
+bool has_fp8(at::Device device) {
+    return device.is_cuda() && cuda::on_device_of(at::empty({0}, device)).has_fp8();
+}
 
 void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
                const at::Tensor& loss_per_token) {
@@ -133,6 +224,8 @@ void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targe
     if (x.is_meta()) return;
     if (has_fast_path(x, softcap)) {
         fast(x, w, targets, softcap, 0, loss_per_token, {}, {});
+    } else if (has_kernel(x, w, softcap)) {
+        on_gpu(cuda::on_device_of(x), PlainProducts(w), x, w, targets, softcap, 0, loss_per_token, {}, {});
     } else {
         reference(x, w, targets, softcap, 0, loss_per_token, {}, {});
     }
@@ -140,12 +233,19 @@ void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targe
 
 void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
                         const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
-                        const at::Tensor& dx, const at::Tensor& dw) {
+                        const at::Tensor& dx, const at::Tensor& dw, const std::optional<Fp8Scales>& fp8) {
     check_inputs(x, w, targets, loss_per_token);
     check_gradients(x, w, dx, dw);
     if (x.is_meta()) return;
     if (has_fast_path(x, softcap)) {
         fast(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
+    } else if (has_kernel(x, w, softcap)) {
+        const cuda::Fused fused = cuda::on_device_of(x);
+        if (fp8 && x.scalar_type() == at::kBFloat16 && fused.has_fp8())
+            on_gpu(fused, Fp8Products(fused, w, *fp8), x, w, targets, softcap, grad_scale, loss_per_token, dx,
+                   dw);
+        else
+            on_gpu(fused, PlainProducts(w), x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
     } else {
         reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
     }
@@ -159,10 +259,11 @@ void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const at::Ten
 
 void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
                                   const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
-                                  const at::Tensor& dx, const at::Tensor& dw) {
+                                  const at::Tensor& dx, const at::Tensor& dw,
+                                  const std::optional<Fp8Scales>& fp8) {
     check_inputs(x, w, targets, loss_per_token);
     check_gradients(x, w, dx, dw);
-    reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
+    reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw, fp8);
 }
 
 }  // namespace speedrun::ops

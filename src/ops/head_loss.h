@@ -1,12 +1,22 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 namespace speedrun::ops {
 
 // logits = A * sigmoid((z + B) / C) (record 43: 30, 0, 7.5, which is Gemma 2's tanh cap shifted)
 struct Softcap {
     double a = 30, b = 0, c = 7.5;
 };
+
+// 8-bit floats in the three products of the training form (train_gpt.py, mm_op): x and w as e4m3, the logits'
+// gradient as e5m2, each divided by its scale first. logits are bf16; dx is bf16, dw fp32 before it is added.
+struct Fp8Scales {
+    double x = 1, w = 1, grad = 1;
+};
+// Whether `device` multiplies them; others use the dtype of x and w instead.
+bool has_fp8(at::Device device);
 
 // Per token, cross_entropy(softcap(x w^T), target), without ever holding [T, V] logits: chunks of tokens go
 // through GEMM, soft cap, cross-entropy and their backward while they are in cache.
@@ -15,14 +25,15 @@ struct Softcap {
 // whatever the dtypes, and each element of dw is rounded once. Training form also writes dx [T, d] (x's
 // dtype) = grad_scale * d(sum loss)/dx and adds grad_scale * d(sum loss)/dw to dw [V, d] (fp32 or bf16). The
 // result does not depend on timing, only on the number of threads. CPU: micro-kernels as `gemm`; a machine
-// without AVX512-BF16, an odd d in bf16, and an x of another dtype than w take copies in fp32. CUDA, and |A|
-// > 128 (out of fp32's range): the reference below. Throws InternalError for shapes or dtypes that do not fit
-// and for a target outside [0, V).
+// without AVX512-BF16, an odd d in bf16, and an x of another dtype than w take copies in fp32. CUDA, x and w
+// of one dtype: GEMMs, and one kernel over logits of x's dtype, kept for up to 32,768 tokens; targets are not
+// checked. Everything else, and |A| > 128 (CUDA: 40), beyond fp32's range: the reference below. Throws
+// InternalError for shapes or dtypes that do not fit and for a target outside [0, V).
 void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
                const at::Tensor& loss_per_token);
 void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
                         const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
-                        const at::Tensor& dx, const at::Tensor& dw);
+                        const at::Tensor& dx, const at::Tensor& dw, const std::optional<Fp8Scales>& fp8 = {});
 
 // The same on plain ATen calls with the logits of up to 4096 tokens at a time, for tests and for devices
 // without a fast path. fp64 tensors are computed in fp64, others in fp32.
@@ -30,6 +41,7 @@ void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const at::Ten
                          const Softcap& softcap, const at::Tensor& loss_per_token);
 void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
                                   const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
-                                  const at::Tensor& dx, const at::Tensor& dw);
+                                  const at::Tensor& dx, const at::Tensor& dw,
+                                  const std::optional<Fp8Scales>& fp8 = {});
 
 }  // namespace speedrun::ops

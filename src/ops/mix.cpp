@@ -8,6 +8,7 @@
 
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/rows.h"
+#include "ops/cuda/fused.h"
 #include "ops/wide.h"
 #include "util/error.h"
 
@@ -63,6 +64,7 @@ void mix_rows(std::span<const at::Tensor> sources, const at::Tensor& coefficient
 
 void mix(std::span<const at::Tensor> sources, const at::Tensor& coefficients, const at::Tensor& y) {
     if (y.is_meta()) return;
+    if (cuda::fused(y)) return cuda::on_device_of(y).mix(sources, coefficients, y);
     if (!cpu::fused(y)) return reference::mix(sources, coefficients, y);
     mix_rows(sources, coefficients, y, {});
 }
@@ -70,6 +72,7 @@ void mix(std::span<const at::Tensor> sources, const at::Tensor& coefficients, co
 void mix_norm(std::span<const at::Tensor> sources, const at::Tensor& coefficients, double eps,
               const at::Tensor& y, const at::Tensor& normed, const at::Tensor& rstd) {
     if (y.is_meta()) return;
+    if (cuda::fused(y)) return cuda::on_device_of(y).mix_norm(sources, coefficients, eps, y, normed, rstd);
     if (!cpu::fused(y)) return reference::mix_norm(sources, coefficients, eps, y, normed, rstd);
     float* r = cpu::flat<float>(rstd, y.size(0), "mix_norm: rstd");
     mix_rows(sources, coefficients, y, {&normed, r, static_cast<float>(eps)});

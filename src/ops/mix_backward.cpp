@@ -6,6 +6,7 @@
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/partials.h"
 #include "ops/cpu/rows.h"
+#include "ops/cuda/fused.h"
 #include "ops/mix.h"
 #include "ops/wide.h"
 #include "util/error.h"
@@ -75,6 +76,9 @@ void mix_backward(const at::Tensor& dy, std::span<const at::Tensor> sources, con
                   std::span<const at::Tensor> dsources, std::span<const uint8_t> accumulate,
                   const at::Tensor& dcoefficients, std::span<const uint8_t> wants_dc) {
     if (dy.is_meta()) return;
+    if (cuda::fused(dy))
+        return cuda::on_device_of(dy).mix_backward(dy, sources, coefficients, dsources, accumulate,
+                                                   dcoefficients, wants_dc);
     if (!cpu::fused(dy)) {
         return reference::mix_backward(dy, sources, coefficients, dsources, accumulate, dcoefficients,
                                        wants_dc);

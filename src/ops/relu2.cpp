@@ -7,6 +7,7 @@
 
 #include "ops/cpu/convert.h"
 #include "ops/cpu/rows.h"
+#include "ops/cuda/fused.h"
 #include "ops/wide.h"
 
 namespace speedrun::ops {
@@ -46,6 +47,7 @@ void relu2_backward_row(const T* dy, const T* x, T* dx, int64_t d) {
 
 void relu2(const at::Tensor& x, const at::Tensor& y) {
     if (x.is_meta()) return;
+    if (cuda::fused(x)) return cuda::on_device_of(x).relu2(x, y);
     if (!cpu::fused(x)) return reference::relu2(x, y);
     const int64_t d = cpu::row_length(x);
     cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {
@@ -57,6 +59,7 @@ void relu2(const at::Tensor& x, const at::Tensor& y) {
 
 void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx) {
     if (x.is_meta()) return;
+    if (cuda::fused(x)) return cuda::on_device_of(x).relu2_backward(dy, x, dx);
     if (!cpu::fused(x)) return reference::relu2_backward(dy, x, dx);
     const int64_t d = cpu::row_length(x);
     cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {

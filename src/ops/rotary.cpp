@@ -6,6 +6,7 @@
 
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/rows.h"
+#include "ops/cuda/fused.h"
 #include "ops/wide.h"
 #include "util/error.h"
 
@@ -116,6 +117,7 @@ void for_each_position(const at::Tensor& cos, const at::Tensor& sin, const at::T
 void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, double eps,
                     const at::Tensor& y, const at::Tensor& rstd) {
     if (x.is_meta()) return;
+    if (cuda::fused(x)) return cuda::on_device_of(x).qk_norm_rotary(x, cos, sin, eps, y, rstd);
     if (!cpu::fused(x)) return reference::qk_norm_rotary(x, cos, sin, eps, y, rstd);
     check(x.dim() == 3, "qk_norm_rotary: x is [T, H, D]");
     const int64_t heads = x.size(1), d = x.size(2);
@@ -137,6 +139,7 @@ void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor
 void qk_norm_rotary_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
                              const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx) {
     if (x.is_meta()) return;
+    if (cuda::fused(x)) return cuda::on_device_of(x).qk_norm_rotary_backward(dy, x, cos, sin, rstd, dx);
     if (!cpu::fused(x)) return reference::qk_norm_rotary_backward(dy, x, cos, sin, rstd, dx);
     check(x.dim() == 3, "qk_norm_rotary_backward: x is [T, H, D]");
     const int64_t heads = x.size(1), d = x.size(2);

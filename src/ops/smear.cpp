@@ -9,6 +9,7 @@
 #include "ops/cpu/partials.h"
 #include "ops/cpu/rows.h"
 #include "ops/cpu/weights.h"
+#include "ops/cuda/fused.h"
 #include "ops/wide.h"
 #include "util/error.h"
 
@@ -62,6 +63,7 @@ void smear_backward_gate(const T* dout, const T* next, float factor, const float
 void smear(const at::Tensor& e, const at::Tensor& w, const at::Tensor& lambda, const at::Tensor& out,
            const at::Tensor& gate) {
     if (e.is_meta()) return;
+    if (cuda::fused(e)) return cuda::on_device_of(e).smear(e, w, lambda, out, gate);
     if (!cpu::fused(e)) return reference::smear(e, w, lambda, out, gate);
     const int64_t d = cpu::row_length(e), n = w.numel();
     check(e.dim() == 2 && n <= d, "smear: e is [T, d], w [n], n <= d");
@@ -83,6 +85,8 @@ void smear_backward(const at::Tensor& dout, const at::Tensor& e, const at::Tenso
                     const at::Tensor& lambda, const at::Tensor& gate, const at::Tensor& de,
                     const at::Tensor& dw, const at::Tensor& dlambda) {
     if (e.is_meta()) return;
+    if (cuda::fused(e))
+        return cuda::on_device_of(e).smear_backward(dout, e, w, lambda, gate, de, dw, dlambda);
     if (!cpu::fused(e)) return reference::smear_backward(dout, e, w, lambda, gate, de, dw, dlambda);
     const int64_t last = e.size(0) - 1, d = cpu::row_length(e), n = w.numel();
     check(e.dim() == 2 && n <= d, "smear_backward: e is [T, d], w [n], n <= d");

@@ -11,7 +11,7 @@ namespace {
 // single step from 3 to 13 does not give (0.1293).
 TEST(Session, FinalAttentionTakesEveryYarnStepOfTheSchedule) {
     const Config config = load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json");
-    const auto model = make_model(config, std::nullopt, config.data.val_micro_batch_tokens);
+    const auto model = make_model(config, std::nullopt, config.data.val_micro_batch_tokens, at::kCPU);
     const AttentionSettings settings = final_attention(config, *model);
     const auto factor = [](double from, double to) { return 1 + 0.2 * std::log(to / from); };
     EXPECT_DOUBLE_EQ(model->rotary().attn_scale(), 0.1 * factor(3, 7) * factor(7, 11) * factor(11, 13));

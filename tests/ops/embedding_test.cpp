@@ -1,5 +1,6 @@
 #include "ops/embedding.h"
 
+#include "implementations.h"
 #include "row_op_testing.h"
 #include "util/error.h"
 
@@ -18,7 +19,8 @@ at::Tensor some_ids(int64_t tokens) {
 }
 
 TEST(Embedding, GathersRows) {
-    for (const auto op : {&embedding, &reference::embedding}) {
+    for (const auto& op : implementations<&embedding, &reference::embedding, &cuda::Fused::embedding>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer table(vocabulary, s.d, at::kBFloat16, s.strided), out = s.buffer();
             const at::Tensor ids = some_ids(s.tokens);
@@ -37,7 +39,9 @@ TEST(Embedding, RoundsAnFp32Table) {
 }
 
 TEST(Embedding, BackwardAddsRowsOfOneIdOnce) {
-    for (const auto op : {&embedding_backward, &reference::embedding_backward}) {
+    for (const auto& op : implementations<&embedding_backward, &reference::embedding_backward,
+                                          &cuda::Fused::embedding_backward>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting({{1, 12}, {7, 20}, {33, 131}, {2100, 8}, {20, 1100}}, [&](const Setting& s) {
             for (const auto table_type : {s.saved(), at::kBFloat16}) {
                 const Buffer dout = s.buffer(), dtable(vocabulary, s.d, table_type, s.strided);

@@ -1,5 +1,6 @@
 #include "ops/gate.h"
 
+#include "implementations.h"
 #include "row_op_testing.h"
 
 namespace speedrun::ops {
@@ -31,7 +32,8 @@ at::Tensor gate_error(const Setting& s, const at::Tensor& x, const at::Tensor& w
 }
 
 TEST(HeadGate, IsTheFormula) {
-    for (const auto op : {&head_gate, &reference::head_gate}) {
+    for (const auto& op : implementations<&head_gate, &reference::head_gate, &cuda::Fused::head_gate>()) {
+        SCOPED_TRACE(op.name);
         for (const bool narrow : {false, true}) {
             for_each_setting(head_shapes, [&](const Setting& s) {
                 const Buffer y = s.buffer(), x = s.buffer(), out = s.buffer();
@@ -55,7 +57,9 @@ TEST(HeadGate, IsTheFormula) {
 }
 
 TEST(HeadGate, BackwardIsTheGradient) {
-    for (const auto op : {&head_gate_backward, &reference::head_gate_backward}) {
+    for (const auto& op : implementations<&head_gate_backward, &reference::head_gate_backward,
+                                          &cuda::Fused::head_gate_backward>()) {
+        SCOPED_TRACE(op.name);
         for (const bool narrow : {false, true}) {
             for_each_setting(head_shapes, [&](const Setting& s) {
                 const Buffer dout = s.buffer(), y = s.buffer(), x = s.buffer(), dy = s.buffer(),

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 
+#include "implementations.h"
 #include "row_op_testing.h"
 
 namespace speedrun::ops {
@@ -51,7 +52,8 @@ at::Tensor mix_bound(const Setting& s, const Inputs& in) {
 const std::vector<std::pair<int64_t, int64_t>> mix_shapes = {{1, 12}, {7, 20}, {33, 131}, {2100, 8}};
 
 TEST(Mix, IsTheWeightedSum) {
-    for (const auto op : {&mix, &reference::mix}) {
+    for (const auto& op : implementations<&mix, &reference::mix, &cuda::Fused::mix>()) {
+        SCOPED_TRACE(op.name);
         for (int64_t n = 1; n <= static_cast<int64_t>(max_mix_sources); ++n) {
             for_each_setting({{7, 20}, {33, 131}}, [&](const Setting& s) {
                 const Inputs in(s, n);
@@ -75,7 +77,8 @@ TEST(Mix, TakesHeads) {
 }
 
 TEST(Mix, NormIsThatOfTheStoredSum) {
-    for (const auto op : {&mix_norm, &reference::mix_norm}) {
+    for (const auto& op : implementations<&mix_norm, &reference::mix_norm, &cuda::Fused::mix_norm>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(mix_shapes, [&](const Setting& s) {
             const Inputs in(s, 3);
             const Buffer y = s.buffer(), normed = s.buffer();
@@ -98,7 +101,9 @@ TEST(Mix, NormIsThatOfTheStoredSum) {
 // ds_0 written, ds_1 added to, ds_2 not wanted; dc_1 not wanted.
 TEST(Mix, BackwardIsTheGradient) {
     const std::array<uint8_t, 3> accumulate = {0, 1, 0}, wants_dc = {1, 0, 1};
-    for (const auto op : {&mix_backward, &reference::mix_backward}) {
+    for (const auto& op :
+         implementations<&mix_backward, &reference::mix_backward, &cuda::Fused::mix_backward>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting({{1, 12}, {7, 20}, {33, 131}, {2100, 8}, {3, 2500}}, [&](const Setting& s) {
             const Inputs in(s, 3);
             const Buffer dy = s.buffer(), ds0 = s.buffer(), ds1 = s.buffer();
@@ -133,7 +138,9 @@ TEST(Mix, BackwardIsTheGradient) {
 
 TEST(Mix, BackwardMayOverwriteTheGradientAndTheSources) {
     const std::array<uint8_t, 2> write = {0, 0}, wants_dc = {1, 1};
-    for (const auto op : {&mix_backward, &reference::mix_backward}) {
+    for (const auto& op :
+         implementations<&mix_backward, &reference::mix_backward, &cuda::Fused::mix_backward>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting({{7, 20}, {33, 131}, {3, 2500}}, [&](const Setting& s) {
             const Inputs in(s, 2);
             const Buffer dy = s.buffer(), ds0 = s.buffer(), ds1 = s.buffer();

@@ -1,5 +1,6 @@
 #include "ops/norm.h"
 
+#include "implementations.h"
 #include "row_op_testing.h"
 
 namespace speedrun::ops {
@@ -19,7 +20,8 @@ double forward_error(const Setting& s) {
 }
 
 TEST(RmsNorm, IsTheFormula) {
-    for (const auto op : {&rms_norm, &reference::rms_norm}) {
+    for (const auto& op : implementations<&rms_norm, &reference::rms_norm, &cuda::Fused::rms_norm>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer x = s.buffer(), y = s.buffer();
             const at::Tensor rstd = s.saved_rows({s.tokens});
@@ -34,7 +36,9 @@ TEST(RmsNorm, IsTheFormula) {
 }
 
 TEST(RmsNorm, BackwardIsTheGradient) {
-    for (const auto op : {&rms_norm_backward, &reference::rms_norm_backward}) {
+    for (const auto& op : implementations<&rms_norm_backward, &reference::rms_norm_backward,
+                                          &cuda::Fused::rms_norm_backward>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer x = s.buffer(), dy = s.buffer(), dx = s.buffer(), y = s.buffer();
             const at::Tensor rstd = s.saved_rows({s.tokens});

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "implementations.h"
 #include "row_op_testing.h"
 
 namespace speedrun::ops {
@@ -10,7 +11,8 @@ namespace {
 using namespace testing;
 
 TEST(Relu2, IsTheFormula) {
-    for (const auto op : {&relu2, &reference::relu2}) {
+    for (const auto& op : implementations<&relu2, &reference::relu2, &cuda::Fused::relu2>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer x = s.buffer(), y = s.buffer();
             op(x.view, y.view);
@@ -22,7 +24,9 @@ TEST(Relu2, IsTheFormula) {
 }
 
 TEST(Relu2, BackwardIsTheGradient) {
-    for (const auto op : {&relu2_backward, &reference::relu2_backward}) {
+    for (const auto& op :
+         implementations<&relu2_backward, &reference::relu2_backward, &cuda::Fused::relu2_backward>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer x = s.buffer(), dy = s.buffer(), dx = s.buffer();
             const at::Tensor in = leaf(x.view);

@@ -1,5 +1,6 @@
 #include "ops/rotary.h"
 
+#include "implementations.h"
 #include "row_op_testing.h"
 #include "util/error.h"
 
@@ -46,7 +47,9 @@ double relative_error(const Setting& s) {
 }
 
 TEST(QkNormRotary, IsTheFormula) {
-    for (const auto op : {&qk_norm_rotary, &reference::qk_norm_rotary}) {
+    for (const auto& op :
+         implementations<&qk_norm_rotary, &reference::qk_norm_rotary, &cuda::Fused::qk_norm_rotary>()) {
+        SCOPED_TRACE(op.name);
         for (const auto table_type : {at::kFloat, at::kBFloat16}) {
             for_each_setting(head_shapes, [&](const Setting& s) {
                 const Tables tables(s.tokens + 5, s.d / heads / 2, table_type);
@@ -68,7 +71,9 @@ TEST(QkNormRotary, IsTheFormula) {
 }
 
 TEST(QkNormRotary, BackwardIsTheGradient) {
-    for (const auto op : {&qk_norm_rotary_backward, &reference::qk_norm_rotary_backward}) {
+    for (const auto& op : implementations<&qk_norm_rotary_backward, &reference::qk_norm_rotary_backward,
+                                          &cuda::Fused::qk_norm_rotary_backward>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(head_shapes, [&](const Setting& s) {
             const Tables tables(s.tokens + 5, s.d / heads / 2, at::kBFloat16);
             const Buffer x = s.buffer(), dy = s.buffer(), dx = s.buffer();

@@ -1,5 +1,6 @@
 #include "ops/smear.h"
 
+#include "implementations.h"
 #include "row_op_testing.h"
 
 namespace speedrun::ops {
@@ -38,7 +39,8 @@ at::Tensor up(const at::Tensor& x) {
 }
 
 TEST(Smear, IsTheFormula) {
-    for (const auto op : {&smear, &reference::smear}) {
+    for (const auto& op : implementations<&smear, &reference::smear, &cuda::Fused::smear>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(smear_shapes, [&](const Setting& s) {
             const Buffer e = s.buffer(), out = s.buffer();
             const at::Tensor w = at::randn({1, n}, s.dtype), lambda = at::tensor(0.7, s.saved());
@@ -56,7 +58,9 @@ TEST(Smear, IsTheFormula) {
 }
 
 TEST(Smear, BackwardIsTheGradient) {
-    for (const auto op : {&smear_backward, &reference::smear_backward}) {
+    for (const auto& op :
+         implementations<&smear_backward, &reference::smear_backward, &cuda::Fused::smear_backward>()) {
+        SCOPED_TRACE(op.name);
         for_each_setting(smear_shapes, [&](const Setting& s) {
             const Buffer dout = s.buffer(), e = s.buffer(), de = s.buffer();
             const at::Tensor w = at::randn({n}, s.dtype), lambda = at::tensor({0.7}, s.saved());

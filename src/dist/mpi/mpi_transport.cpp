@@ -4,9 +4,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "dist/module.h"
 #include "dist/mpi/mpi_table.h"
 #include "util/error.h"
+#include "util/module.h"
 
 namespace speedrun {
 namespace {

@@ -16,10 +16,10 @@
 #include <vector>
 
 #include "dist/collective_thread.h"
-#include "dist/module.h"
 #include "dist/nccl/nccl_table.h"
 #include "dist/rendezvous.h"
 #include "util/error.h"
+#include "util/module.h"
 
 namespace speedrun {
 namespace {
@@ -140,6 +140,7 @@ class NcclCommunicator final : public Communicator {
         return start(what, tensor, NcclKind::all_gather, NcclType::bytes, tensor.numel() * item, bytes);
     }
     Handle all_reduce(const at::Tensor& tensor, ReduceOp op, std::string_view label) override {
+        if (tensor.is_cpu()) return all_reduce_of_host(tensor, op, label);
         const std::string what = named("all_reduce", label);
         require_cuda(tensor, what);
         bytes_sent_ += static_cast<int64_t>(tensor.nbytes()) * 2 * (size_ - 1) / size_;
@@ -172,6 +173,16 @@ class NcclCommunicator final : public Communicator {
   private:
     static std::string named(const char* collective, std::string_view label) {
         return std::string(collective) + "(" + std::string(label) + ")";
+    }
+
+    // Numbers of the host, such as losses, take the way over the device; the result is there when this
+    // returns.
+    Handle all_reduce_of_host(const at::Tensor& tensor, ReduceOp op, std::string_view label) {
+        const at::Tensor staged = tensor.to(device_);
+        Handle handle = all_reduce(staged, op, label);
+        handle->wait();
+        tensor.copy_(staged);
+        return handle;
     }
 
     // Launches the collective, and queues looking for its end.

@@ -1,4 +1,4 @@
-#include "dist/module.h"
+#include "util/module.h"
 
 #include <gtest/gtest.h>
 

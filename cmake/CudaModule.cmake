@@ -1,0 +1,21 @@
+# The kernels for GPUs as the shared module libspeedrun_cuda.so beside the executable, which loads it, and with it LibTorch's
+# CUDA half, where a run uses a GPU.
+if(SPEEDRUN_CUDA AND TARGET LibTorch::cuda)
+  set(CMAKE_CUDA_COMPILER ${NVCC})
+  set(CMAKE_CUDA_ARCHITECTURES OFF)  # named below: CMake 3.25 knows neither 90a
+  enable_language(CUDA)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # nor that nvcc 13 has C++20
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/ops/cuda/*.cu)
+  add_library(speedrun_cuda MODULE ${sources})
+  target_include_directories(speedrun_cuda PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_compile_options(speedrun_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:
+    -O3 -lineinfo --Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror
+    -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_90,code=compute_90>)
+  find_library(CUDA_RUNTIME_LIBRARY NAMES cudart libcudart.so.13 HINTS /usr/local/cuda/lib64)
+  set_target_properties(speedrun_cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR} CUDA_RUNTIME_LIBRARY None)
+  target_link_libraries(speedrun_cuda PRIVATE LibTorch::cuda ${CUDA_RUNTIME_LIBRARY})
+  add_dependencies(speedrun speedrun_cuda)
+  message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER}; LibTorch's CUDA half: ${LIBTORCH_DIR}/lib")
+else()
+  message(STATUS "CUDA: not found, or SPEEDRUN_CUDA is off; GPUs will not be possible")
+endif()

@@ -1,0 +1,88 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+
+#include "ops/cuda/table.h"
+#include "ops/head_loss.h"
+
+namespace speedrun::ops::cuda {
+
+// The fused ops of a GPU, with the signatures of ops/*.h and optim/*.h, whose contracts hold but for this:
+// tensors are fp32 or bf16, and a shape or dtype that does not fit is an InternalError. Scratch comes from
+// ATen's caching allocator.
+class Fused {
+  public:
+    Fused(const speedrun::cuda::Kernels& kernels, speedrun::cuda::Stream stream)
+        : kernels_(kernels), stream_(stream) {}
+
+    void mix(std::span<const at::Tensor> sources, const at::Tensor& coefficients, const at::Tensor& y) const;
+    void mix_norm(std::span<const at::Tensor> sources, const at::Tensor& coefficients, double eps,
+                  const at::Tensor& y, const at::Tensor& normed, const at::Tensor& rstd) const;
+    void mix_backward(const at::Tensor& dy, std::span<const at::Tensor> sources,
+                      const at::Tensor& coefficients, std::span<const at::Tensor> dsources,
+                      std::span<const uint8_t> accumulate, const at::Tensor& dcoefficients,
+                      std::span<const uint8_t> wants_dc) const;
+    void rms_norm(const at::Tensor& x, double eps, const at::Tensor& y, const at::Tensor& rstd) const;
+    void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
+                           const at::Tensor& dx, bool accumulate) const;
+    void relu2(const at::Tensor& x, const at::Tensor& y) const;
+    void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx) const;
+    void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, double eps,
+                        const at::Tensor& y, const at::Tensor& rstd) const;
+    void qk_norm_rotary_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
+                                 const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx) const;
+    void head_gate(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, const at::Tensor& out,
+                   const at::Tensor& gate) const;
+    void head_gate_backward(const at::Tensor& dout, const at::Tensor& y, const at::Tensor& x,
+                            const at::Tensor& w, const at::Tensor& gate, const at::Tensor& dy,
+                            const at::Tensor& dx, const at::Tensor& dw) const;
+    void smear(const at::Tensor& e, const at::Tensor& w, const at::Tensor& lambda, const at::Tensor& out,
+               const at::Tensor& gate) const;
+    void smear_backward(const at::Tensor& dout, const at::Tensor& e, const at::Tensor& w,
+                        const at::Tensor& lambda, const at::Tensor& gate, const at::Tensor& de,
+                        const at::Tensor& dw, const at::Tensor& dlambda) const;
+    void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& out) const;
+    void embedding_backward(const at::Tensor& dout, const at::Tensor& ids, const at::Tensor& dtable) const;
+
+    // The largest |A| whose exponentials fp32 holds.
+    static constexpr double most_softcap = 40;
+    // Of logits [T, V]: loss_per_token [T] and, where `gradient` [T, V] is defined, grad_scale * d(sum
+    // loss)/dlogits. It may be `logits` itself.
+    void softcap_loss(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
+                      double grad_scale, const at::Tensor& loss_per_token, const at::Tensor& gradient) const;
+
+    // x [T, d] as 8-bit floats: x / scale in `dtype` (Float8_e4m3fn or Float8_e5m2), [T, d] and, where
+    // wanted, transposed, [d, T].
+    struct Quantized {
+        at::Tensor whole, transposed;
+    };
+    Quantized quantize(const at::Tensor& x, double scale, at::ScalarType dtype, bool transpose) const;
+    // Whether the GPU multiplies 8-bit floats.
+    bool has_fp8() const { return kernels_.compute_capability() >= 89; }
+
+    // What step() of optim/adam.h and momentum_update of optim/normuon.h need; `copy` may be undefined.
+    void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
+                     const at::Tensor& exp_avg_sq, const at::Tensor& copy,
+                     const speedrun::cuda::Adam& numbers) const;
+    void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
+                         double mu, bool nesterov) const;
+
+  private:
+    const speedrun::cuda::Kernels& kernels_;
+    speedrun::cuda::Stream stream_;
+};
+
+// Whether a fused kernel takes this tensor: a CUDA tensor of fp32 or bf16.
+bool fused(const at::Tensor& x);
+
+// The kernels of libspeedrun_cuda.so on the current stream of `x`'s device. UserError where the module is
+// missing.
+Fused on_device_of(const at::Tensor& x);
+
+// Loads the module, and with it LibTorch's CUDA half. Before anything else asks ATen about GPUs. UserError as
+// above.
+void load_backend();
+
+}  // namespace speedrun::ops::cuda

@@ -1,0 +1,145 @@
+#pragma once
+// The fused kernels for NVIDIA GPUs, as plain functions on addresses: no type of torch's and none of CUDA's
+// appears here, so that nvcc compiles the kernels quickly and callers need no toolkit. What each computes,
+// with its formula's source, is in the header of its op (ops/mix.h and so on); here stands what the op's
+// header leaves open. All addresses are of the device; everything runs on `stream` without waiting for it.
+// Sums over rows are formed in one order, whatever the GPU: results are the same bits each time. A launch
+// that CUDA refuses throws std::runtime_error.
+#include <cstdint>
+
+namespace speedrun::cuda {
+
+using Stream = void*;  // cudaStream_t
+
+enum class Scalar : int32_t { f32, bf16 };
+
+// Rows of a matrix: row t begins `stride` elements after row t - 1; elements of a row follow each other.
+struct Rows {
+    void* data = nullptr;
+    int64_t stride = 0;
+    Scalar type = Scalar::f32;
+};
+
+// A vector or a contiguous matrix of either type.
+struct Flat {
+    void* data = nullptr;
+    Scalar type = Scalar::f32;
+};
+
+struct Shape {
+    int64_t rows = 0, cols = 0;
+};
+
+// Sums over rows are formed by this many warps at most, each over rows of its own; callers of functions that
+// take `partials` give them room for this many sets of fp32 numbers.
+inline constexpr int64_t kPartialSets = 1024;
+
+inline constexpr int kMostSources = 8;
+
+// ops::mix_norm; `normed.data` null: ops::mix.
+struct Mix {
+    Rows sources[kMostSources];
+    int count = 0;
+    const float* coefficients = nullptr;
+    Rows y, normed;
+    float* rstd = nullptr;
+    float eps = 0;
+};
+void mix(const Mix& mix, Shape shape, Stream stream);
+
+// ops::mix_backward. A source or gradient whose data is null is not read or written. partials: kPartialSets *
+// count.
+struct MixBackward {
+    Rows dy;
+    Rows sources[kMostSources];   // null where dc is not wanted
+    Rows dsources[kMostSources];  // null where no gradient is wanted
+    bool accumulate[kMostSources] = {};
+    int count = 0;
+    const float* coefficients = nullptr;
+    float* dcoefficients = nullptr;  // may be null where no dc is wanted
+    float* partials = nullptr;       // the same
+};
+void mix_backward(const MixBackward& mix, Shape shape, Stream stream);
+
+// ops::rms_norm, ops::rms_norm_backward.
+void rms_norm(Rows x, float eps, Rows y, float* rstd, Shape shape, Stream stream);
+void rms_norm_backward(Rows dy, Rows x, const float* rstd, Rows dx, bool accumulate, Shape shape,
+                       Stream stream);
+
+// ops::relu2, ops::relu2_backward.
+void relu2(Rows x, Rows y, Shape shape, Stream stream);
+void relu2_backward(Rows dy, Rows x, Rows dx, Shape shape, Stream stream);
+
+// ops::qk_norm_rotary and its backward: rows are tokens, of `heads` heads of shape.cols / heads numbers.
+struct Rotary {
+    Rows cos, sin;  // [T', D / 2]
+    int64_t heads = 0;
+};
+void qk_norm_rotary(Rows x, const Rotary& rotary, float eps, Rows y, float* rstd, Shape shape, Stream stream);
+void qk_norm_rotary_backward(Rows dy, Rows x, const Rotary& rotary, const float* rstd, Rows dx, Shape shape,
+                             Stream stream);
+
+// ops::head_gate and its backward; shape is that of y: [T, heads * D]. channels * heads <= kMostGateWeights.
+// partials: kPartialSets * heads * channels.
+inline constexpr int64_t kMostGateWeights = 256;
+struct HeadGate {
+    Rows x;
+    Flat w;  // [heads, channels]
+    int64_t heads = 0, channels = 0;
+};
+void head_gate(Rows y, const HeadGate& gate, Rows out, float* values, Shape shape, Stream stream);
+void head_gate_backward(Rows dout, Rows y, const HeadGate& gate, const float* values, Rows dy, Rows dx,
+                        Flat dw, float* partials, Shape shape, Stream stream);
+
+// ops::smear and its backward; channels < kMostGateWeights. partials: kPartialSets * (channels + 1).
+struct Smear {
+    Flat w;
+    int64_t channels = 0;
+    const float* lambda = nullptr;
+};
+void smear(Rows e, const Smear& smear, Rows out, float* gate, Shape shape, Stream stream);
+void smear_backward(Rows dout, Rows e, const Smear& smear, const float* gate, Rows de, Flat dw,
+                    float* dlambda, float* partials, Shape shape, Stream stream);
+
+// ops::embedding; shape is that of out.
+void embedding(Rows table, const int32_t* ids, Rows out, Shape shape, Stream stream);
+// ops::embedding_backward: `sorted` are the ids in ascending order, `order` where each was, those of one id
+// ascending.
+void embedding_backward(Rows dout, const int32_t* sorted, const int64_t* order, Rows dtable, Shape shape,
+                        Stream stream);
+
+// One row of logits [T, V] each: the soft cap, the cross-entropy and, where gradient.data is not null,
+// grad_scale times the gradient with respect to the logits, which may be written over them; ops/head_loss.h.
+struct SoftcapLoss {
+    Rows logits;
+    const int64_t* targets = nullptr;
+    float a = 0, b = 0, c = 1;
+    float* loss = nullptr;
+    Rows gradient;
+    float grad_scale = 1;
+};
+void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream);
+
+enum class Fp8 : int32_t { e4m3, e5m2 };
+
+// to[t][i] = from[t][i] / scale, rounded to nearest even, the format's largest number where it is larger;
+// `to` is a contiguous [T, d] of bytes, `transposed` its transpose [d, T], or null.
+void quantize(Rows from, float scale, Fp8 format, uint8_t* to, uint8_t* transposed, Shape shape,
+              Stream stream);
+
+// Of the current device, such as 90. FP8 products need 89.
+int compute_capability();
+
+// adam_update of optim/adam.h on `count` elements.
+struct Adam {
+    Flat value, grad;          // of one type
+    Flat exp_avg, exp_avg_sq;  // of one type
+    Flat copy;                 // the compute copy, written too where its data is not null
+    float beta1 = 0, beta2 = 0, eps = 0, step_size = 0, keep = 1;
+};
+void adam(const Adam& adam, int64_t count, Stream stream);
+
+// momentum_update of optim/normuon.h on `count` elements.
+void momentum(Flat grad, Flat momentum, Flat update, float mu, bool nesterov, int64_t count, Stream stream);
+
+}  // namespace speedrun::cuda

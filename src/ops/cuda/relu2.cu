@@ -1,0 +1,56 @@
+#include "ops/cuda/device.cuh"
+
+namespace speedrun::cuda {
+namespace {
+
+// NaN stays NaN, which fmaxf would hide.
+__device__ __forceinline__ float positive(float x) {
+    return x <= 0 ? 0 : x;
+}
+
+template <class T, int N>
+__global__ void relu2_kernel(RowsOf<const T> x, RowsOf<T> y, Shape shape) {
+    for (int64_t row = warp_index(); row < shape.rows; row += warp_count())
+        for (int64_t i = lane_index() * N; i < shape.cols; i += kWarp * N) {
+            Pack<T, N> pack = load_pack<N>(x[row] + i);
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                const float root = positive(load(pack.at[k]));
+                store(pack.at[k], root * root);
+            }
+            store_pack(y[row] + i, pack);
+        }
+}
+
+template <class T, int N>
+__global__ void relu2_backward_kernel(RowsOf<const T> dy, RowsOf<const T> x, RowsOf<T> dx, Shape shape) {
+    for (int64_t row = warp_index(); row < shape.rows; row += warp_count())
+        for (int64_t i = lane_index() * N; i < shape.cols; i += kWarp * N) {
+            const Pack<T, N> above = load_pack<N>(dy[row] + i), value = load_pack<N>(x[row] + i);
+            Pack<T, N> pack;
+#pragma unroll
+            for (int k = 0; k < N; ++k)
+                store(pack.at[k], 2 * positive(load(value.at[k])) * load(above.at[k]));
+            store_pack(dx[row] + i, pack);
+        }
+}
+
+}  // namespace
+
+void relu2(Rows x, Rows y, Shape shape, Stream stream) {
+    with_packs(x.type, packs(x, shape.cols) && packs(y, shape.cols),
+               [&]<class T, int N>(T, std::integral_constant<int, N>) {
+                   launch(relu2_kernel<T, N>, row_blocks(shape.rows), kWarpsPerBlock * kWarp, stream,
+                          rows_of<const T>(x), rows_of<T>(y), shape);
+               });
+}
+
+void relu2_backward(Rows dy, Rows x, Rows dx, Shape shape, Stream stream) {
+    const bool packed = packs(dy, shape.cols) && packs(x, shape.cols) && packs(dx, shape.cols);
+    with_packs(x.type, packed, [&]<class T, int N>(T, std::integral_constant<int, N>) {
+        launch(relu2_backward_kernel<T, N>, row_blocks(shape.rows), kWarpsPerBlock * kWarp, stream,
+               rows_of<const T>(dy), rows_of<const T>(x), rows_of<T>(dx), shape);
+    });
+}
+
+}  // namespace speedrun::cuda

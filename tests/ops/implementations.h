@@ -1,0 +1,106 @@
+#pragma once
+// The implementations of an op that a test goes through: the CPU's, the reference, the GPU's kernels emulated
+// on the CPU (tests/cuda_emulation), and, where there is a GPU, the same kernels on it. All take CPU tensors.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ops/cuda/fused.h"
+
+namespace speedrun::ops::testing {
+
+// CPU tensors as tensors of another device, with their strides; those that share memory share it there too.
+// back() copies all of it to where it came from.
+class DeviceCopies {
+  public:
+    explicit DeviceCopies(at::Device device) : device_(device) {}
+
+    at::Tensor operator()(const at::Tensor& x) {
+        if (!x.defined()) return x;
+        Pair& pair = pairs_[x.storage().data()];
+        if (!pair.there.defined()) {
+            pair.here =
+                at::empty({0}, x.options())
+                    .set_(x.storage(), 0, {static_cast<int64_t>(x.storage().nbytes() / x.itemsize())}, {1});
+            pair.there = pair.here.to(device_, x.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+        }
+        return pair.there.as_strided(x.sizes(), x.strides(), x.storage_offset());
+    }
+    std::vector<at::Tensor> operator()(std::span<const at::Tensor> tensors) {
+        std::vector<at::Tensor> copies;
+        for (const at::Tensor& x : tensors) copies.push_back((*this)(x));
+        return copies;
+    }
+    template <class Number>
+    Number operator()(Number number) {
+        return number;
+    }
+    void back() const {
+        for (const auto& [storage, pair] : pairs_) pair.here.copy_(pair.there);
+    }
+
+  private:
+    struct Pair {
+        at::Tensor here, there;
+    };
+    at::Device device_;
+    std::map<const void*, Pair> pairs_;
+};
+
+inline bool is_fp64(const at::Tensor& x) {
+    return x.defined() && x.scalar_type() == at::kDouble;
+}
+inline bool is_fp64(std::span<const at::Tensor> tensors) {
+    return std::ranges::any_of(tensors, [](const at::Tensor& x) { return is_fp64(x); });
+}
+template <class Number>
+bool is_fp64(Number) {
+    return false;
+}
+
+// A kernel of the GPU as an op on CPU tensors; fp64, which kernels do not take, goes to the reference.
+template <auto method, auto reference>
+struct Kernel;
+
+template <class... A, void (cuda::Fused::*method)(A...) const, auto reference>
+struct Kernel<method, reference> {
+    static void emulated(A... arguments) {
+        if ((is_fp64(arguments) || ...)) return reference(arguments...);
+        (cuda::Fused(*speedrun_cuda_kernels(), nullptr).*method)(arguments...);
+    }
+    static void on_gpu(A... arguments) {
+        if ((is_fp64(arguments) || ...)) return reference(arguments...);
+        DeviceCopies copies(at::kCUDA);
+        const cuda::Fused fused = cuda::on_device_of(at::empty({0}, at::kCUDA));
+        (fused.*method)(copies(arguments)...);
+        copies.back();
+    }
+};
+
+// Whether this machine has a GPU and this build its kernels; loads them.
+bool have_gpu();
+
+template <class F>
+struct Implementation;
+
+template <class... A>
+struct Implementation<void (*)(A...)> {
+    std::string name;
+    void (*call)(A...);
+    void operator()(A... arguments) const { call(arguments...); }
+};
+
+template <auto op, auto reference, auto method>
+std::vector<Implementation<decltype(op)>> implementations() {
+    using K = Kernel<method, reference>;
+    std::vector<Implementation<decltype(op)>> all = {
+        {"op", op}, {"reference", reference}, {"emulated kernel", &K::emulated}};
+    if (have_gpu()) all.push_back({"kernel on the GPU", &K::on_gpu});
+    return all;
+}
+
+}  // namespace speedrun::ops::testing
