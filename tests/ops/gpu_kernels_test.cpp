@@ -155,21 +155,99 @@ TEST(MomentumKernel, IsTheFormula) {
     for_each_kernel<&cuda::Fused::momentum_update>([](const auto& kernel) {
         for (const int64_t count : {1, 1023, 4096})
             for (const auto dtype : {at::kFloat, at::kBFloat16})
-                for (const bool nesterov : {false, true}) {
+                for (const auto& [lerp, nesterov] :
+                     {std::pair{true, false}, {true, true}, {false, false}, {false, true}}) {
                     const at::Tensor grad = at::randn({count}).to(dtype),
                                      momentum = at::randn({count}).to(dtype);
                     const at::Tensor update = at::empty({count}, at::kBFloat16);
                     const double mu = 0.95F;
-                    const at::Tensor m = wide(momentum) + (1 - mu) * (wide(grad) - wide(momentum));
+                    const at::Tensor m = lerp ? wide(momentum) + (1 - mu) * (wide(grad) - wide(momentum))
+                                              : mu * wide(momentum) + wide(grad);
                     const at::Tensor terms = wide(momentum).abs() + wide(grad).abs(), g = wide(grad);
-                    kernel(grad, momentum, update, 0.95, nesterov);
+                    kernel(grad, momentum, update, 0.95, lerp, nesterov);
                     expect_within(momentum, m, terms * (store_unit(dtype) + 4 * arithmetic_unit(dtype)),
                                   "momentum");
-                    const at::Tensor u = nesterov ? g + mu * (m - g) : m;
+                    const at::Tensor u = !nesterov ? m : lerp ? g + mu * (m - g) : g + mu * m;
                     const double roundings = 2 * store_unit(dtype) + store_unit(at::kBFloat16);
                     expect_within(update, u, 2 * terms * roundings, "update");
                     EXPECT_TRUE(at::equal(grad, at::zeros_like(grad)));
                 }
+    });
+}
+
+// The contract of optim/matrix_update.h in fp64.
+struct MatrixCase {
+    int64_t count, rows, cols;
+    bool moments, of_rows, eps_added, has_factors;
+    speedrun::cuda::MatrixUpdate::Scale scale;
+    speedrun::cuda::MatrixUpdate::Decay decay;
+};
+
+void expect_matrix_update(const auto& kernel, const MatrixCase& c, at::ScalarType update_type,
+                          at::ScalarType value_type) {
+    using Raw = speedrun::cuda::MatrixUpdate;
+    const Raw numbers{.update = {},
+                      .value = {},
+                      .copy = {},
+                      .second_moment = {},
+                      .of_rows = c.of_rows,
+                      .lr = 0.03F,
+                      .decay = 0.5F,
+                      .beta2 = 0.95F,
+                      .eps = 1e-8F,
+                      .correction = 0.75F,
+                      .factor = 1.5F,
+                      .eps_added = c.eps_added,
+                      .scale = c.scale,
+                      .decay_kind = c.decay};
+    const at::Tensor update = at::randn({c.count, c.rows, c.cols}).to(update_type),
+                     value = at::randn(update.sizes()).to(value_type);
+    const at::Tensor copy = at::empty(update.sizes(), at::kBFloat16), factors = at::rand({c.count}) + 0.5;
+    const at::Tensor moment = at::rand({c.count, c.of_rows ? c.rows : 1, c.of_rows ? 1 : c.cols}) + 0.1;
+    const at::Tensor x = wide(update),
+                     v = wide(moment).lerp(x.square().mean(c.of_rows ? -1 : -2, true), 1 - 0.95F);
+    const auto norm = [](const at::Tensor& y) { return y.square().sum({-2, -1}, true).sqrt(); };
+    at::Tensor u = x;
+    if (c.moments) {
+        const at::Tensor corrected = v / 0.75;
+        u = c.eps_added ? x / (corrected.sqrt() + 1e-8F) : x * corrected.clamp_min(1e-8F).rsqrt();
+        if (c.scale == Raw::Scale::restore_norm) u = u * norm(x) / norm(u);
+        if (c.scale == Raw::Scale::paper)
+            u = u * 0.2F * std::sqrt(static_cast<double>(c.rows * c.cols)) / norm(u);
+    }
+    u = u * 1.5;
+    if (c.has_factors) u = u * wide(factors).view({-1, 1, 1});
+    at::Tensor p = wide(value);
+    const at::Tensor sizes = p.abs() + 0.03 * (u.abs() + p.abs());
+    if (c.decay == Raw::Decay::cautious) u = u + 0.5 * p * (u * p).ge(0);
+    if (c.decay == Raw::Decay::decoupled) p = p * 0.5;
+    const at::Tensor expected = p - 0.03F * u;
+    kernel(update, c.has_factors ? factors : at::Tensor(), c.moments ? moment : at::Tensor(), value, copy,
+           numbers);
+    // Sums of squares are off by as many roundings as they have terms in a row; 16 for the rest.
+    const double unit = arithmetic_unit(value_type) * (static_cast<double>(c.rows + c.cols) + 16);
+    expect_within(value, expected, expected.abs() * store_unit(value_type) + sizes * unit, "value");
+    EXPECT_TRUE(at::equal(copy, value.to(at::kBFloat16)));
+    if (c.moments) expect_within(moment, v, v * unit, "second_moment");
+}
+
+TEST(MatrixUpdateKernel, IsTheFormula) {
+    using Raw = speedrun::cuda::MatrixUpdate;
+    using Scale = Raw::Scale;
+    using Decay = Raw::Decay;
+    at::manual_seed(12);
+    for_each_kernel<&cuda::Fused::matrix_update>([](const auto& kernel) {
+        const MatrixCase cases[] = {
+            {3, 7, 70, true, false, false, false, Scale::restore_norm, Decay::cautious},
+            {2, 130, 20, true, true, false, true, Scale::restore_norm, Decay::decoupled},
+            {2, 33, 65, true, true, true, false, Scale::paper, Decay::none},
+            {1, 1, 12, true, false, true, false, Scale::none, Decay::cautious},
+            {4, 5, 6, false, false, false, true, Scale::none, Decay::decoupled},
+            {2, 12, 1, true, false, false, false, Scale::restore_norm, Decay::none}};
+        for (const MatrixCase& one : cases)
+            for (const auto update_type : {at::kFloat, at::kBFloat16})
+                for (const auto value_type : {at::kFloat, at::kBFloat16})
+                    expect_matrix_update(kernel, one, update_type, value_type);
     });
 }
 

@@ -286,13 +286,33 @@ void Fused::adam_update(const at::Tensor& value, const at::Tensor& grad, const a
 }
 
 void Fused::momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
-                            double mu, bool nesterov) const {
+                            double mu, bool lerp, bool nesterov) const {
     const int64_t count = grad.numel();
     check(grad.scalar_type() == momentum.scalar_type(),
           "momentum_update: gradient and momentum of one dtype");
-    kernels_.momentum(
-        flat(grad, count, "momentum_update: grad"), flat(momentum, count, "momentum_update: momentum"),
-        flat(update, count, "momentum_update: update"), static_cast<float>(mu), nesterov, count, stream_);
+    kernels_.momentum(flat(grad, count, "momentum_update: grad"),
+                      flat(momentum, count, "momentum_update: momentum"),
+                      flat(update, count, "momentum_update: update"), static_cast<float>(mu), lerp, nesterov,
+                      count, stream_);
+}
+
+void Fused::matrix_update(const at::Tensor& update, const at::Tensor& factors,
+                          const at::Tensor& second_moment, const at::Tensor& value, const at::Tensor& copy,
+                          const raw::MatrixUpdate& numbers) const {
+    check(update.dim() == 3 && value.sizes() == update.sizes(),
+          "matrix_update: update and value are [n, rows, cols]");
+    const int64_t count = update.size(0), rows = update.size(1), cols = update.size(2);
+    raw::MatrixUpdate step = numbers;
+    step.update = flat(update, update.numel(), "matrix_update: update");
+    step.value = flat(value, value.numel(), "matrix_update: value");
+    step.copy = flat(copy, value.numel(), "matrix_update: copy");
+    step.factors = floats(factors, count, "matrix_update: factors");
+    const int64_t moments = count * (numbers.of_rows ? rows : cols);
+    step.second_moment = flat(second_moment, moments, "matrix_update: second_moment");
+    at::Tensor sums;
+    if (second_moment.defined()) sums = at::empty({moments}, update.options().dtype(at::kFloat));
+    step.sums = floats(sums, moments, "matrix_update: sums");
+    kernels_.matrix_update(step, count, rows, cols, stream_);
 }
 
 bool fused(const at::Tensor& x) {

@@ -62,12 +62,16 @@ class Fused {
     // Whether the GPU multiplies 8-bit floats.
     bool has_fp8() const { return kernels_.compute_capability() >= 89; }
 
-    // What step() of optim/adam.h and momentum_update of optim/normuon.h need; `copy` may be undefined.
+    // What step() of optim/adam.h and momentum_update of optim/matrix_update.h need; `copy` may be undefined.
     void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
                      const at::Tensor& exp_avg_sq, const at::Tensor& copy,
                      const speedrun::cuda::Adam& numbers) const;
     void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
-                         double mu, bool nesterov) const;
+                         double mu, bool lerp, bool nesterov) const;
+    // Tensors as apply_matrix_update takes them; `numbers` but for its addresses.
+    void matrix_update(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
+                       const at::Tensor& value, const at::Tensor& copy,
+                       const speedrun::cuda::MatrixUpdate& numbers) const;
 
   private:
     const speedrun::cuda::Kernels& kernels_;

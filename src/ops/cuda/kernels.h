@@ -139,7 +139,25 @@ struct Adam {
 };
 void adam(const Adam& adam, int64_t count, Stream stream);
 
-// momentum_update of optim/normuon.h on `count` elements.
-void momentum(Flat grad, Flat momentum, Flat update, float mu, bool nesterov, int64_t count, Stream stream);
+// momentum_update of optim/matrix_update.h on `count` elements; `lerp` or accumulating.
+void momentum(Flat grad, Flat momentum, Flat update, float mu, bool lerp, bool nesterov, int64_t count,
+              Stream stream);
+
+// apply_matrix_update of optim/matrix_update.h on `count` matrices [rows, cols], one after the other; what
+// stands there of every number holds here.
+struct MatrixUpdate {
+    enum class Scale : int32_t { none, restore_norm, paper };
+    enum class Decay : int32_t { none, decoupled, cautious };
+    Flat update, value, copy;        // copy: may be null
+    Flat second_moment;              // null: none
+    const float* factors = nullptr;  // [count], or null
+    float* sums = nullptr;           // room for a number for each row, or column, that has a second moment
+    bool of_rows = false;            // a second moment a row (var_reduce_dim -1), else one a column
+    float lr = 0, decay = 0, beta2 = 0, eps = 0, correction = 1, factor = 1;
+    bool eps_added = false;  // to the root; otherwise what is below eps counts as eps
+    Scale scale = Scale::none;
+    Decay decay_kind = Decay::none;
+};
+void matrix_update(const MatrixUpdate& update, int64_t count, int64_t rows, int64_t cols, Stream stream);
 
 }  // namespace speedrun::cuda

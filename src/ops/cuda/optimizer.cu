@@ -38,7 +38,8 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
 }
 
 template <class T, class U, int N>
-__global__ void momentum_kernel(T* grad, T* momentum, U* update, float mu, bool nesterov, int64_t count) {
+__global__ void momentum_kernel(T* grad, T* momentum, U* update, float mu, bool lerp, bool nesterov,
+                                int64_t count) {
     const int64_t i = thread_index() * N;
     if (i >= count) return;
     Pack<T, N> g = load_pack<N>(grad + i), m = load_pack<N>(momentum + i);
@@ -46,9 +47,11 @@ __global__ void momentum_kernel(T* grad, T* momentum, U* update, float mu, bool 
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         const float gradient = load(g.at[k]), before = load(m.at[k]);
-        store(m.at[k], before + (1 - mu) * (gradient - before));
+        store(m.at[k], lerp ? before + (1 - mu) * (gradient - before) : mu * before + gradient);
         Pack<T, 1> rounded;  // the reference's lerp has the gradient's dtype
-        store(rounded.at[0], nesterov ? gradient + mu * (load(m.at[k]) - gradient) : load(m.at[k]));
+        const float after = load(m.at[k]);
+        const float ahead = lerp ? gradient + mu * (after - gradient) : gradient + mu * after;
+        store(rounded.at[0], nesterov ? ahead : after);
         store(u.at[k], load(rounded.at[0]));
         store(g.at[k], 0);
     }
@@ -81,14 +84,15 @@ void adam(const Adam& adam, int64_t count, Stream stream) {
     });
 }
 
-void momentum(Flat grad, Flat momentum, Flat update, float mu, bool nesterov, int64_t count, Stream stream) {
+void momentum(Flat grad, Flat momentum, Flat update, float mu, bool lerp, bool nesterov, int64_t count,
+              Stream stream) {
     const bool four = fours(count, {grad, momentum, update});
     const int64_t blocks = blocks_for(count, kThreads * (four ? 4 : 1));
     with_scalar(grad.type, [&]<class T>(T) {
         with_scalar(update.type, [&]<class U>(U) {
             launch(four ? momentum_kernel<T, U, 4> : momentum_kernel<T, U, 1>, blocks, kThreads, stream,
                    static_cast<T*>(grad.data), static_cast<T*>(momentum.data), static_cast<U*>(update.data),
-                   mu, nesterov, count);
+                   mu, lerp, nesterov, count);
         });
     });
 }

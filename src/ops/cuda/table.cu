@@ -22,6 +22,7 @@ extern "C" const speedrun::cuda::Kernels* speedrun_cuda_kernels() {
         .compute_capability = &compute_capability,
         .adam = &adam,
         .momentum = &momentum,
+        .matrix_update = &matrix_update,
     };
     return &kernels;
 }

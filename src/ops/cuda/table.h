@@ -24,6 +24,7 @@ struct Kernels {
     decltype(&cuda::compute_capability) compute_capability;
     decltype(&cuda::adam) adam;
     decltype(&cuda::momentum) momentum;
+    decltype(&cuda::matrix_update) matrix_update;
 };
 
 }  // namespace speedrun::cuda

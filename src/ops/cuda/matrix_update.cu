@@ -1,0 +1,141 @@
+#include "ops/cuda/device.cuh"
+
+namespace speedrun::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kColumns = 64;  // of a block's strip
+constexpr int kRowLanes = kThreads / kColumns;
+
+struct Dims {
+    int64_t count, rows, cols;
+};
+
+// sums[matrix][col] = the sum of squares of a column; a block takes a strip of columns of one matrix.
+template <class U>
+__global__ void column_squares_kernel(const U* update, float* sums, Dims dims, int64_t strips) {
+    __shared__ float parts[kRowLanes][kColumns];
+    const int64_t matrix = blockIdx.x / strips;
+    const int x = static_cast<int>(threadIdx.x) % kColumns, y = static_cast<int>(threadIdx.x) / kColumns;
+    const int64_t col = blockIdx.x % strips * kColumns + x;
+    float sum = 0;
+    if (col < dims.cols)
+        for (int64_t row = y; row < dims.rows; row += kRowLanes) {
+            const float value = load(update[(matrix * dims.rows + row) * dims.cols + col]);
+            sum += value * value;
+        }
+    parts[y][x] = sum;
+    __syncthreads();
+    if (y != 0 || col >= dims.cols) return;
+    for (int k = 1; k < kRowLanes; ++k) sum += parts[k][x];
+    sums[matrix * dims.cols + col] = sum;
+}
+
+// sums[matrix][row] = the sum of squares of a row, by a warp.
+template <class U>
+__global__ void row_squares_kernel(const U* update, float* sums, Dims dims) {
+    const int64_t row = warp_index();
+    if (row >= dims.count * dims.rows) return;
+    float sum = 0;
+    for (int64_t i = lane_index(); i < dims.cols; i += kWarp) {
+        const float value = load(update[row * dims.cols + i]);
+        sum += value * value;
+    }
+    sum = warp_sum(sum);
+    if (lane_index() == 0) sums[row] = sum;
+}
+
+// Every thread gets the same sum, formed in the same order.
+__device__ __forceinline__ float block_sum(float x) {
+    __shared__ float parts[kThreads / kWarp];
+    x = warp_sum(x);
+    __syncthreads();  // of the sum before
+    if (lane_index() == 0) parts[threadIdx.x / kWarp] = x;
+    __syncthreads();
+    float sum = 0;
+    for (int k = 0; k < kThreads / kWarp; ++k) sum += parts[k];
+    return sum;
+}
+
+// A block a matrix: the second moment of its `length` rows or columns, of `across` elements each; the sums of
+// squares become what their elements are multiplied by. Norms follow from those sums: ||u||^2 = sum of
+// divisor^2 ||row||^2.
+template <class V>
+__global__ void second_moment_kernel(float* sums, V* second_moment, MatrixUpdate numbers, int64_t length,
+                                     int64_t across) {
+    float* const own = sums + blockIdx.x * length;
+    V* const v = second_moment + blockIdx.x * length;
+    float before = 0, after = 0;
+    for (int64_t i = threadIdx.x; i < length; i += kThreads) {
+        const float squares = own[i], moment = load(v[i]);
+        store(v[i], moment + (1 - numbers.beta2) * (squares / static_cast<float>(across) - moment));
+        const float corrected = load(v[i]) / numbers.correction;
+        const float factor =
+            numbers.eps_added ? 1 / (sqrtf(corrected) + numbers.eps) : rsqrtf(fmaxf(corrected, numbers.eps));
+        own[i] = factor;
+        before += squares;
+        after += factor * factor * squares;
+    }
+    before = block_sum(before);
+    after = block_sum(after);
+    if (numbers.scale == MatrixUpdate::Scale::none) return;
+    const float target = numbers.scale == MatrixUpdate::Scale::restore_norm
+                             ? sqrtf(before)
+                             : 0.2F * sqrtf(static_cast<float>(length) * static_cast<float>(across));
+    const float scale = target / fmaxf(sqrtf(after), 1e-10F);
+    for (int64_t i = threadIdx.x; i < length; i += kThreads) own[i] *= scale;
+}
+
+template <class U, class P, class C>
+__global__ void apply_kernel(const U* update, P* value, C* copy, const float* divisors, MatrixUpdate numbers,
+                             Dims dims) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    const int64_t matrix = i / (dims.rows * dims.cols);
+    if (matrix >= dims.count) return;
+    float u = load(update[i]) * numbers.factor;
+    if (divisors)
+        u *= numbers.of_rows ? divisors[i / dims.cols] : divisors[matrix * dims.cols + i % dims.cols];
+    if (numbers.factors) u *= numbers.factors[matrix];
+    float p = load(value[i]);
+    if (numbers.decay_kind == MatrixUpdate::Decay::cautious && u * p >= 0) u += numbers.decay * p;
+    if (numbers.decay_kind == MatrixUpdate::Decay::decoupled) p *= 1 - numbers.decay;
+    store(value[i], p - numbers.lr * u);
+    if (copy) store(copy[i], load(value[i]));
+}
+
+template <class U>
+void second_moments(const MatrixUpdate& numbers, const U* update, Dims dims, Stream stream) {
+    const int64_t length = numbers.of_rows ? dims.rows : dims.cols,
+                  across = numbers.of_rows ? dims.cols : dims.rows;
+    if (numbers.of_rows) {
+        launch(row_squares_kernel<U>, row_blocks(dims.count * dims.rows), kWarpsPerBlock * kWarp, stream,
+               update, numbers.sums, dims);
+    } else {
+        const int64_t strips = blocks_for(dims.cols, kColumns);
+        launch(column_squares_kernel<U>, dims.count * strips, kThreads, stream, update, numbers.sums, dims,
+               strips);
+    }
+    with_scalar(numbers.second_moment.type, [&]<class V>(V) {
+        launch(second_moment_kernel<V>, dims.count, kThreads, stream, numbers.sums,
+               static_cast<V*>(numbers.second_moment.data), numbers, length, across);
+    });
+}
+
+}  // namespace
+
+void matrix_update(const MatrixUpdate& numbers, int64_t count, int64_t rows, int64_t cols, Stream stream) {
+    const Dims dims{count, rows, cols};
+    with_scalar(numbers.update.type, [&]<class U>(U) {
+        const auto* update = static_cast<const U*>(numbers.update.data);
+        if (numbers.second_moment.data) second_moments(numbers, update, dims, stream);
+        with_scalar(numbers.value.type, [&]<class P>(P) {
+            with_scalar(numbers.copy.type, [&]<class C>(C) {
+                launch(apply_kernel<U, P, C>, blocks_for(count * rows * cols, kThreads), kThreads, stream,
+                       update, static_cast<P*>(numbers.value.data), static_cast<C*>(numbers.copy.data),
+                       numbers.second_moment.data ? numbers.sums : nullptr, numbers, dims);
+            });
+        });
+    });
+}
+
+}  // namespace speedrun::cuda
