@@ -138,7 +138,8 @@ int time_checkpoints(const cxxopts::ParseResult& options) {
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
     set_threads(config.runtime);
-    const auto model = make_model(config, std::nullopt, config.data.micro_batch_tokens);
+    const auto model =
+        make_model(config, std::nullopt, config.data.micro_batch_tokens, choose_device(config.runtime));
     const auto communicator = make_self_communicator();
     Optimizer optimizer(config, model->parameters(), *communicator);
     const Scratch scratch(options["folder"].as<std::string>());
