@@ -11,6 +11,7 @@
 
 #include "ops/cpu/convert.h"
 #include "ops/cpu/rows.h"
+#include "ops/cuda/fused.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -85,6 +86,16 @@ void adam_range(P* value, P* grad, S* exp_avg, S* exp_avg_sq, int64_t count, con
     }
 }
 
+cuda::Adam of_kernel(const AdamStep& step) {
+    cuda::Adam numbers;
+    numbers.beta1 = static_cast<float>(step.beta1);
+    numbers.beta2 = static_cast<float>(step.beta2);
+    numbers.eps = static_cast<float>(step.eps);
+    numbers.step_size = static_cast<float>(step.step_size);
+    numbers.keep = static_cast<float>(step.keep);
+    return numbers;
+}
+
 }  // namespace
 
 void reference::adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
@@ -103,6 +114,9 @@ void reference::adam_update(const at::Tensor& value, const at::Tensor& grad, con
 
 void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
                  const at::Tensor& exp_avg_sq, const AdamStep& step) {
+    if (ops::cuda::fused(value))
+        return ops::cuda::on_device_of(value).adam_update(value, grad, exp_avg, exp_avg_sq, {},
+                                                          of_kernel(step));
     if (!ops::cpu::fused(value)) return reference::adam_update(value, grad, exp_avg, exp_avg_sq, step);
     const int64_t count = value.numel();
     const Numbers numbers(step);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "ops/cpu/rows.h"
+#include "ops/cuda/fused.h"
 #include "optim/matrix_kernels.h"
 #include "util/error.h"
 
@@ -68,8 +69,37 @@ void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& 
     if (copy.defined()) copy.copy_(value);
 }
 
+namespace {
+
+cuda::MatrixUpdate of_kernel(const MatrixStep& step) {
+    using Raw = cuda::MatrixUpdate;
+    using Scale = MatrixConfig::Scale;
+    using Decay = MatrixConfig::Decay;
+    Raw numbers;
+    numbers.of_rows = step.var_reduce_dim == -1;
+    numbers.lr = static_cast<float>(step.lr);
+    numbers.decay = static_cast<float>(step.decay);
+    numbers.beta2 = static_cast<float>(step.beta2);
+    numbers.eps = static_cast<float>(step.eps);
+    numbers.correction = static_cast<float>(step.correction);
+    numbers.factor = static_cast<float>(step.factor);
+    numbers.eps_added = step.eps_form == MatrixConfig::EpsForm::add;
+    numbers.scale = step.scale == Scale::restore_norm ? Raw::Scale::restore_norm
+                    : step.scale == Scale::paper      ? Raw::Scale::paper
+                                                      : Raw::Scale::none;
+    numbers.decay_kind = step.decay_kind == Decay::cautious    ? Raw::Decay::cautious
+                         : step.decay_kind == Decay::decoupled ? Raw::Decay::decoupled
+                                                               : Raw::Decay::none;
+    return numbers;
+}
+
+}  // namespace
+
 void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update, double mu,
                      const MatrixConfig::Momentum& config) {
+    if (ops::cuda::fused(grad) && ops::cuda::fused(update))
+        return ops::cuda::on_device_of(grad).momentum_update(grad, momentum, update, mu,
+                                                             config.form == Form::lerp, config.nesterov);
     const bool fused = ops::cpu::fused(grad) && ops::cpu::fused(update);
     return fused ? kernels::momentum_update(grad, momentum, update, mu, config)
                  : reference::momentum_update(grad, momentum, update, mu, config);
@@ -77,6 +107,9 @@ void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const a
 
 void apply_matrix_update(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
                          const at::Tensor& value, const at::Tensor& copy, const MatrixStep& step) {
+    if (ops::cuda::fused(update) && ops::cuda::fused(value))
+        return ops::cuda::on_device_of(update).matrix_update(
+            update, factors, step.moments ? second_moment : at::Tensor(), value, copy, of_kernel(step));
     const bool fused = ops::cpu::fused(update) && ops::cpu::fused(value);
     return fused ? kernels::apply_matrix_update(update, factors, second_moment, value, copy, step)
                  : reference::apply_matrix_update(update, factors, second_moment, value, copy, step);

@@ -124,8 +124,7 @@ TEST(Override, PathsThatLeadNowhere) {
 TEST(Override, ValuesAreCheckedLikeAnyOther) {
     expect_override_error("data.val_tokens=many",
                           {"--set \"data.val_tokens=many\": data.val_tokens: wrong type; found \"many\""});
-    expect_override_error("optimizer.matrix.lr=1e999",
-                          {"optimizer.matrix.lr: wrong type; found \"1e999\""});
+    expect_override_error("optimizer.matrix.lr=1e999", {"optimizer.matrix.lr: wrong type; found \"1e999\""});
     expect_override_error("optimizer.matrix.lr=NaN", {"found \"NaN\""});
     expect_override_error("data.train=\xff", {"--set", "not UTF-8"});
     expect_override_error("data={\"train\": 1, \"train\": 2}", {"data: wrong type"});
