@@ -98,11 +98,11 @@ inline constexpr auto matrix_rules = std::to_array<MatrixRule>({
          c.beta1 = c.beta2 = 0.95;
          c.eps = 1e-8;
      }},
-    {"shampoo", "arXiv 1802.09568, Algorithm 1", matrix_part::momentum | matrix_part::preconditioner,
+    {"shampoo", "arXiv 1802.09568, Algorithm 1, with roots kept for ten steps", matrix_part::momentum | matrix_part::preconditioner,
      [](MatrixConfig& c) {
          c.lr = 0.02;
          c.momentum.nesterov = false;
-         c.preconditioner = {.every_n_steps = 1, .beta = 1, .eps = 1e-4, .max_size = 2048};
+         c.preconditioner = {.every_n_steps = 10, .beta = 1, .eps = 1e-4, .max_size = 2048};
      }},
     {"soap", "arXiv 2409.11321, Algorithm 3", matrix_part::moments | matrix_part::preconditioner,
      [](MatrixConfig& c) {

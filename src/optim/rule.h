@@ -1,12 +1,7 @@
 #pragma once
 // What every update rule is to the optimizer, to checkpoints and to plans.
-//
-// A new rule of matrices is a row in config/matrix_rules.h, which names it, says what it reads of
-// MatrixConfig and gives its numbers. If it is a choice of the pipeline's parts (matrix_pipeline.h), that is
-// all. Otherwise it is also one file here, which derives from UpdateRule and ends in
-//     template <>
-//     std::unique_ptr<UpdateRule> make_matrix_rule<matrix_rule_index("name")>(const MatrixRuleInput& input)
-// sgd.cpp is the shortest example. README.md goes through one from the start.
+// A new one is a row in config/matrix_rules.h and, unless it is a choice of the pipeline's parts, one file here:
+// README.md beside this file goes through an example.
 #include <ATen/core/Tensor.h>
 
 #include <memory>
