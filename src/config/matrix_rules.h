@@ -98,7 +98,8 @@ inline constexpr auto matrix_rules = std::to_array<MatrixRule>({
          c.beta1 = c.beta2 = 0.95;
          c.eps = 1e-8;
      }},
-    {"shampoo", "arXiv 1802.09568, Algorithm 1, with roots kept for ten steps", matrix_part::momentum | matrix_part::preconditioner,
+    {"shampoo", "arXiv 1802.09568, Algorithm 1, with roots kept for ten steps",
+     matrix_part::momentum | matrix_part::preconditioner,
      [](MatrixConfig& c) {
          c.lr = 0.02;
          c.momentum.nesterov = false;

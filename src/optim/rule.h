@@ -1,7 +1,7 @@
 #pragma once
 // What every update rule is to the optimizer, to checkpoints and to plans.
-// A new one is a row in config/matrix_rules.h and, unless it is a choice of the pipeline's parts, one file here:
-// README.md beside this file goes through an example.
+// A new one is a row in config/matrix_rules.h and, unless it is a choice of the pipeline's parts, one file
+// here: README.md beside this file goes through an example.
 #include <ATen/core/Tensor.h>
 
 #include <memory>
