@@ -6,6 +6,7 @@
 
 #include "record/axis.h"
 #include "record/progress.h"
+#include "record/svg.h"
 #include "util/atomic_file.h"
 
 namespace speedrun {
@@ -16,29 +17,6 @@ constexpr double kLeft = 70, kRight = 24, kTop = 48, kBottom = 58;
 constexpr const char* kTrainColour = "#5b8def";
 constexpr const char* kValidationColour = "#d1495b";
 constexpr size_t kMaxPoints = 4000;  // more than a picture of this width can show
-
-std::string escaped(const std::string& text) {
-    std::string result;
-    for (const char c : text) {
-        switch (c) {
-            case '<':
-                result += "&lt;";
-                break;
-            case '>':
-                result += "&gt;";
-                break;
-            case '&':
-                result += "&amp;";
-                break;
-            case '"':
-                result += "&quot;";
-                break;
-            default:
-                result += c;
-        }
-    }
-    return result;
-}
 
 std::string fixed(double value, int decimals) {
     char buffer[64];
@@ -79,7 +57,7 @@ class Picture {
 
     void text(double x, double y, const char* anchor, const std::string& words, const char* more = "") {
         out_ << "<text x=\"" << x << "\" y=\"" << y << "\" text-anchor=\"" << anchor << '"' << more << '>'
-             << escaped(words) << "</text>\n";
+             << xml_text(words) << "</text>\n";
     }
 
     void grid() {
