@@ -3,8 +3,9 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <dlfcn.h>
 #include <sched.h>
+
+#include <cstdio>
 
 #include "config/saved_config.h"
 #include "model/initialize.h"
@@ -23,23 +24,31 @@ int64_t available_cores() {
     return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
 }
 
-// NVIDIA's driver, without which LibTorch's CUDA half, a second's work to load, is of no use.
-bool have_driver() {
-    return ::dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+// Whether runtime.device "auto" may look for GPUs. The driver alone is no reason to: a build without CUDA's
+// compiler runs on that machine as on any other.
+bool may_have_gpus(const LaunchEnvironment& launch) {
+    if (!ops::cuda::have_driver()) return false;
+    if (ops::cuda::have_backend()) return true;
+    if (launch.rank == 0)
+        std::fputs(
+            "note: this machine has NVIDIA's driver, but this build has no libspeedrun_cuda.so: running on "
+            "the CPU\n",
+            stderr);
+    return false;
 }
 
 }  // namespace
 
 at::Device choose_device(const RuntimeConfig& runtime, const LaunchEnvironment& launch) {
     using Device = RuntimeConfig::Device;
-    if (runtime.device == Device::cpu || (runtime.device == Device::automatic && !have_driver()))
+    if (runtime.device == Device::cpu || (runtime.device == Device::automatic && !may_have_gpus(launch)))
         return at::kCPU;
     ops::cuda::load_backend();
     const int64_t gpus = at::hasCUDA() ? at::getNumGPUs() : 0;
     if (gpus == 0 && runtime.device == Device::automatic) return at::kCPU;
     if (launch.local_rank >= gpus)
         throw UserError(
-            "runtime.device is \"cuda\", but rank " + std::to_string(launch.rank) + ", number " +
+            "runtime.device: rank " + std::to_string(launch.rank) + ", number " +
             std::to_string(launch.local_rank) + " on its host (from 0), finds " + std::to_string(gpus) +
             " GPUs there; allowed here: " + (gpus == 0 ? "\"cpu\" or \"auto\"" : "at most a rank a GPU"));
     const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(launch.local_rank));

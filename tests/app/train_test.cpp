@@ -1,6 +1,9 @@
 // train and eval as a user runs them, on the tiny golden model.
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -183,6 +186,25 @@ TEST_F(TrainVerb, BadInputIsAUserErrorAndChangesNothing) {
     EXPECT_EQ(speedrun({"eval"}).exit_code, 2);
     EXPECT_EQ(speedrun({"generate", "--run-dir", folder_ / "absent"}).exit_code, 2);
     EXPECT_EQ(speedrun({"bench", "nothing"}).exit_code, 2);
+}
+
+// A machine with a driver (any library by its name does) and a build without kernels (the executable stands
+// alone).
+TEST_F(TrainVerb, ADriverWithoutKernelsMeansTheCpu) {
+    Dl_info library{};
+    ASSERT_NE(::dladdr(reinterpret_cast<void*>(static_cast<double (*)(double)>(&std::cbrt)), &library), 0);
+    std::filesystem::copy_file(std::filesystem::canonical(library.dli_fname), folder_ / "libcuda.so.1");
+    std::filesystem::copy_file(SPEEDRUN_EXECUTABLE, folder_ / "speedrun");
+    const std::string log = folder_ / "bench.log";
+    const std::string command = "LD_LIBRARY_PATH=" + folder_.path().string() + " " +
+                                (folder_ / "speedrun").string() +
+                                " bench step --config " SPEEDRUN_SOURCE_DIR
+                                "/tests/golden/golden_tiny.json --tokens 64 --steps 1"
+                                " --set runtime.device=auto >" +
+                                log + " 2>&1";
+    EXPECT_EQ(std::system(command.c_str()), 0) << contents(log);
+    EXPECT_NE(contents(log).find("no libspeedrun_cuda.so: running on the CPU"), std::string::npos)
+        << contents(log);
 }
 
 TEST_F(TrainVerb, UnwritableRunDirectoryIsSaidBeforeTraining) {

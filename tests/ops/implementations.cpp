@@ -1,15 +1,12 @@
 #include "ops/implementations.h"
 
-#include <dlfcn.h>
 #include <gtest/gtest.h>
-
-#include "util/module.h"
 
 namespace speedrun::ops::testing {
 
 bool have_gpu() {
     static const bool found = [] {
-        if (!have_module("libspeedrun_cuda.so") || !::dlopen("libcuda.so.1", RTLD_NOW)) return false;
+        if (!cuda::have_backend() || !cuda::have_driver()) return false;
         cuda::load_backend();
         return at::hasCUDA();
     }();
@@ -23,7 +20,7 @@ TEST(Gpu, KernelsRunOnIt) {
 
 // With LibTorch's CUDA half and all that it needs, on a machine without a GPU too.
 TEST(Gpu, ModuleLoads) {
-    if (!have_module("libspeedrun_cuda.so")) GTEST_SKIP() << "built without CUDA's compiler";
+    if (!cuda::have_backend()) GTEST_SKIP() << "built without CUDA's compiler";
     EXPECT_NO_THROW(cuda::load_backend());
 }
 

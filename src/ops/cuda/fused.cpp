@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <dlfcn.h>
 
 #include <string>
 
@@ -322,6 +323,14 @@ bool fused(const at::Tensor& x) {
 Fused on_device_of(const at::Tensor& x) {
     static const raw::Kernels& kernels = load_kernels();
     return {kernels, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(x.device()).native_handle()};
+}
+
+bool have_driver() {
+    return ::dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+}
+
+bool have_backend() {
+    return have_module(kModule);
 }
 
 void load_backend() {

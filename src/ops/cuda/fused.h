@@ -85,6 +85,10 @@ bool fused(const at::Tensor& x);
 // missing.
 Fused on_device_of(const at::Tensor& x);
 
+// Whether NVIDIA's driver is here, without which the module, a second's work to load, is of no use.
+bool have_driver();
+// Whether the build has made the module.
+bool have_backend();
 // Loads the module, and with it LibTorch's CUDA half. Before anything else asks ATen about GPUs. UserError as
 // above.
 void load_backend();
