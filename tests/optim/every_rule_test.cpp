@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "small_run.h"
 
@@ -89,7 +90,10 @@ TEST_P(EveryRule, StateRestoresARunExactly) {
     const auto global = a.optimizer.global_state();
     ASSERT_EQ(from.size(), to.size());
     ASSERT_EQ(from.size(), global.size());
+    std::set<std::string> names;
     for (size_t i = 0; i < from.size(); ++i) {
+        EXPECT_EQ(from[i].name, to[i].name);
+        EXPECT_TRUE(names.insert(from[i].name).second) << from[i].name;
         to[i].tensor.copy_(from[i].tensor);
         const auto& same = *std::ranges::find(global, from[i].name, &GlobalTensor::name);
         EXPECT_EQ(same.dtype, from[i].tensor.scalar_type()) << same.name;

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <limits>
-#include <set>
 
 #include "optim/diagnostics.h"
 #include "small_run.h"
@@ -49,30 +48,6 @@ TEST(Optimizer, CopiesAreFresh) {
         EXPECT_TRUE(p.used.equal(p.value.to(p.used.scalar_type()))) << p.config.name;
 }
 
-TEST(Optimizer, StateRestoresARunExactly) {
-    SmallRun a;
-    for (int64_t i = 0; i < 3; ++i) a.step(i);
-    SmallRun b;
-    const auto from = a.optimizer.state(), to = b.optimizer.state();
-    ASSERT_EQ(from.size(), to.size());
-    std::set<std::string> names;
-    for (size_t i = 0; i < from.size(); ++i) {
-        EXPECT_EQ(from[i].name, to[i].name);
-        EXPECT_TRUE(names.insert(from[i].name).second);
-        to[i].tensor.copy_(from[i].tensor);
-    }
-    for (size_t i = 0; i < a.table.all().size(); ++i) {
-        b.table.all()[i].value.copy_(a.table.all()[i].value);
-        b.table.all()[i].grad.copy_(a.table.all()[i].grad);
-    }
-    for (int64_t i = 3; i < 6; ++i) {
-        a.step(i);
-        b.step(i);
-    }
-    for (const Parameter& p : a.table.all())
-        EXPECT_TRUE(p.value.equal(b.table[p.config.name].value)) << p.config.name;
-}
-
 TEST(Optimizer, SkippedStepsLeaveNothingBehind) {
     SmallRun run;
     run.step(0);
@@ -95,20 +70,6 @@ TEST(Optimizer, SkippedStepsLeaveNothingBehind) {
     for (const Parameter& p : run.table.all()) EXPECT_TRUE(p.value.equal(before[next++])) << p.config.name;
     for (const auto& part : run.optimizer.state())
         EXPECT_TRUE(part.tensor.equal(before[next++])) << part.name;
-}
-
-TEST(Optimizer, ResetForgetsEverything) {
-    SmallRun a, b;
-    for (int64_t i = 0; i < 2; ++i) a.step(i);
-    a.optimizer.reset();
-    a.table.zero_grad();
-    initialize(a.table, a.config.model, 1);
-    for (int64_t i = 0; i < 2; ++i) {
-        a.step(i);
-        b.step(i);
-    }
-    for (const Parameter& p : a.table.all())
-        EXPECT_TRUE(p.value.equal(b.table[p.config.name].value)) << p.config.name;
 }
 
 TEST(Optimizer, EveryParameterNeedsOneRow) {
