@@ -115,6 +115,7 @@ int bench_optimizer_step(int argc, char** argv) {
     auto wanted = value_or_empty<std::vector<std::string>>(options, "rules");
     auto configs = contenders(options["config"].as<std::string>(),
                               value_or_empty<std::vector<std::string>>(options, "set"));
+    set_threads(configs.front().second.runtime);  // the config's own, with its overrides
     if (!wanted.empty()) {
         wanted.emplace_back("muon");
         std::erase_if(configs, [&](const auto& one) {
@@ -122,11 +123,13 @@ int bench_optimizer_step(int argc, char** argv) {
                                         [&](const auto& name) { return one.first.starts_with(name); });
         });
     }
-    set_threads(configs.front().second.runtime);
     std::vector<std::pair<std::string, Figures>> all;
     for (const auto& [name, config] : configs) all.emplace_back(name, Figures{});
     for (int64_t round = 0; round < rounds; ++round)
         for (size_t i = 0; i < configs.size(); ++i) {
+            // Those that need eigenvectors take minutes on large matrices.
+            std::fprintf(stderr, "round %lld of %lld: %s\n", static_cast<long long>(round + 1),
+                         static_cast<long long>(rounds), configs[i].first.c_str());
             const Figures figures = time_steps(configs[i].second, steps);
             all[i].second.state_bytes = figures.state_bytes;
             all[i].second.ms.insert(all[i].second.ms.end(), figures.ms.begin(), figures.ms.end());
