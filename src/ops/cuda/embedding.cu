@@ -19,7 +19,8 @@ __global__ void embedding_kernel(RowsOf<const From> table, const int32_t* ids, R
 }
 
 // One block for each run of equal ids, at the run's first position; the others leave at once. A thread sums
-// its columns in the order of the tokens, so that no two threads write the same number.
+// its columns in the order of the tokens, so that no two threads write the same number. A frequent id makes
+// one block's run long: such a run is not split yet.
 template <class From, class To>
 __global__ void embedding_backward_kernel(RowsOf<const From> dout, const int32_t* sorted,
                                           const int64_t* order, RowsOf<To> dtable, Shape shape) {

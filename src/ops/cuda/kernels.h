@@ -79,8 +79,8 @@ void qk_norm_rotary(Rows x, const Rotary& rotary, float eps, Rows y, float* rstd
 void qk_norm_rotary_backward(Rows dy, Rows x, const Rotary& rotary, const float* rstd, Rows dx, Shape shape,
                              Stream stream);
 
-// ops::head_gate and its backward; shape is that of y: [T, heads * D]. channels * heads <= kMostGateWeights.
-// partials: kPartialSets * heads * channels.
+// ops::head_gate and its backward; shape is that of y: [T, heads * D]. At most 32 heads, and heads * channels
+// <= kMostGateWeights. partials: kPartialSets * heads * channels.
 inline constexpr int64_t kMostGateWeights = 256;
 struct HeadGate {
     Rows x;
