@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -46,6 +48,12 @@ void rename_over(const fs::path& from, const fs::path& to) {
     remove_folder(from);
 }
 
+// The calling thread gets what the others leave of the cores. Where the system refuses, it shares them as before.
+void step_back() {
+    constexpr int least_urgent = 19;
+    (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), least_urgent);
+}
+
 }  // namespace
 
 CheckpointWriter::CheckpointWriter(Options options) : options_(std::move(options)) {
@@ -86,7 +94,12 @@ void CheckpointWriter::begin(const CheckpointLayout& layout, CheckpointManifest 
 
 void CheckpointWriter::run(void (CheckpointWriter::*work)()) {
     error_.clear();
-    work_ = std::async(std::launch::async, [this, work] { (this->*work)(); });
+    // Without the low priority this thread takes a core from one of those that compute, and the others wait for
+    // it at the end of each loop.
+    work_ = std::async(std::launch::async, [this, work] {
+        step_back();
+        (this->*work)();
+    });
 }
 
 bool CheckpointWriter::busy() const {
