@@ -1,10 +1,5 @@
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -12,54 +7,12 @@
 #include "app/arguments.h"
 #include "app/bench_verbs.h"
 #include "app/session.h"
-#include "config/comm.h"
+#include "app/update_costs.h"
 #include "config/matrix_rules.h"
-#include "model/initialize.h"
-#include "optim/optimizer.h"
 #include "record/text_table.h"
 
 namespace speedrun {
 namespace {
-
-struct Figures {
-    std::vector<double> ms;  // of steps
-    int64_t state_bytes = 0;
-};
-
-double median(std::vector<double> values) {
-    std::ranges::sort(values);
-    return values[values.size() / 2];
-}
-
-// Updates of matrices alone, of random weights by random gradients. The first is not counted.
-Figures time_steps(const Config& config, int64_t steps) {
-    using Clock = std::chrono::steady_clock;
-    ParameterTable table(config.model, config.numerics, at::kCPU, contiguous_runs(config));
-    initialize(table, config.model, 1);
-    table.refresh();
-    const auto communicator = make_self_communicator();
-    Optimizer optimizer(config, table, *communicator);
-    std::vector<at::Tensor> gradients;
-    for (const Parameter& parameter : table.all()) gradients.push_back(at::randn_like(parameter.grad));
-    StepSettings settings = settings_at(config, 0);
-    settings.adam_steps = false;
-    Figures figures{.ms = {}, .state_bytes = 0};
-    for (const OptimParamConfig& row : config.optimizer.params)
-        if (row.rule == OptimParamConfig::Rule::matrix) {
-            const Parameter& parameter = table[row.param];
-            figures.state_bytes +=
-                make_meta_rule(config.optimizer, row, parameter.config, parameter.value.scalar_type())
-                    ->state_bytes();
-        }
-    for (int64_t step = 0; step <= steps; ++step) {
-        for (size_t i = 0; i < gradients.size(); ++i) table.all()[i].grad.copy_(gradients[i]);
-        const auto start = Clock::now();
-        optimizer.step(settings);
-        const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-        if (step > 0) figures.ms.push_back(ms);
-    }
-    return figures;
-}
 
 // The config as it is, then every other rule as published.
 std::vector<std::pair<std::string, Config>> contenders(const std::string& file,
@@ -74,18 +27,34 @@ std::vector<std::pair<std::string, Config>> contenders(const std::string& file,
     return found;
 }
 
-void print(const std::vector<std::pair<std::string, Figures>>& all, bool json) {
-    const auto muon = std::ranges::find(all, "muon", [](const auto& one) { return one.first.substr(0, 4); });
-    const double unit = median(muon->second.ms);
+// A rule's rounds, in each of which every rule had its turn.
+struct Contender {
+    std::string name;
+    std::vector<UpdateCosts> rounds;
+
+    // Of the rounds' mean steps: some rules do in one step of ten what takes longer than all the others.
+    double median_ms() const {
+        std::vector<double> means;
+        for (const UpdateCosts& round : rounds) means.push_back(round.mean_ms());
+        std::ranges::sort(means);
+        return means[means.size() / 2];
+    }
+    nlohmann::json json() const {
+        nlohmann::json json{{"rule", name}, {"state_bytes", rounds.front().state_bytes}, {"ms", {}}};
+        for (const UpdateCosts& round : rounds) json["ms"].push_back(round.ms);
+        return json;
+    }
+};
+
+void print(const std::vector<Contender>& all, bool json) {
+    const auto muon = std::ranges::find(all, "muon", [](const auto& one) { return one.name.substr(0, 4); });
     TextTable table{{"rule", "ms a step", "of muon's", "state, MiB"}};
-    for (const auto& [name, figures] : all) {
-        if (json)
-            std::puts(nlohmann::json{{"rule", name}, {"ms", figures.ms}, {"state_bytes", figures.state_bytes}}
-                          .dump()
-                          .c_str());
-        table.push_back({name, format_text("%.1f", median(figures.ms)),
-                         format_text("%.2f", median(figures.ms) / unit),
-                         format_text("%.1f", static_cast<double>(figures.state_bytes) / (1 << 20))});
+    for (const Contender& one : all) {
+        if (json) std::puts(one.json().dump().c_str());
+        table.push_back(
+            {one.name, format_text("%.1f", one.median_ms()),
+             format_text("%.2f", one.median_ms() / muon->median_ms()),
+             format_text("%.1f", static_cast<double>(one.rounds.front().state_bytes) / (1 << 20))});
     }
     if (!json) std::fputs(plain_table(table).c_str(), stdout);
 }
@@ -123,16 +92,14 @@ int bench_optimizer_step(int argc, char** argv) {
                                         [&](const auto& name) { return one.first.starts_with(name); });
         });
     }
-    std::vector<std::pair<std::string, Figures>> all;
-    for (const auto& [name, config] : configs) all.emplace_back(name, Figures{});
+    std::vector<Contender> all;
+    for (const auto& [name, config] : configs) all.push_back({name, {}});
     for (int64_t round = 0; round < rounds; ++round)
         for (size_t i = 0; i < configs.size(); ++i) {
             // Those that need eigenvectors take minutes on large matrices.
             std::fprintf(stderr, "round %lld of %lld: %s\n", static_cast<long long>(round + 1),
                          static_cast<long long>(rounds), configs[i].first.c_str());
-            const Figures figures = time_steps(configs[i].second, steps);
-            all[i].second.state_bytes = figures.state_bytes;
-            all[i].second.ms.insert(all[i].second.ms.end(), figures.ms.begin(), figures.ms.end());
+            all[i].rounds.push_back(time_updates(configs[i].second, steps));
         }
     print(all, options.count("json") > 0);
     return 0;

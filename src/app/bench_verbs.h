@@ -6,6 +6,8 @@ namespace speedrun {
 int bench_step(int argc, char** argv);
 int bench_orthogonalize(int argc, char** argv);
 int bench_optimizer_step(int argc, char** argv);
+// A race of the rules of matrices, restartable.
+int bench_optimizers(int argc, char** argv);
 // Bytes/s of saving and loading a run's whole state, against those of the disk itself.
 int bench_checkpoint(int argc, char** argv);
 

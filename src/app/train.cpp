@@ -222,7 +222,7 @@ int train(const Rank& rank, Job& job) {
     } catch (const NonFiniteLoss& error) {
         if (reporter) reporter->note(error.what());
         leave();
-        if (reporter) reporter->end("failed", error.what());
+        if (reporter) reporter->end("diverged", error.what());
         throw;
     } catch (const std::exception& error) {
         if (reporter) reporter->end("failed", error.what());

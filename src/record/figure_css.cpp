@@ -13,12 +13,26 @@ struct Colours {
     std::array<const char*, kSeriesLooks> series;
 };
 
-constexpr Colours kLight = {
-    "#ffffff", "#2b2f36", "#6a7280", "#e4e7ec",
-    "#6a7280", "#c8102e", "#c8102e", {"#1f6fb2", "#8a5a00", "#00785a", "#a3407e", "#4d4d4d", "#5a4fcf"}};
-constexpr Colours kDark = {
-    "#15181d", "#e3e6eb", "#9aa3b0", "#343a44",
-    "#8b93a0", "#ff6b7d", "#ff6b7d", {"#6cb4ee", "#e0a93a", "#4cc9a0", "#e08cc0", "#bdbdbd", "#a79df5"}};
+constexpr size_t kSolidLooks = 6;  // the others are dashed too
+
+constexpr Colours kLight = {"#ffffff",
+                            "#2b2f36",
+                            "#6a7280",
+                            "#e4e7ec",
+                            "#6a7280",
+                            "#c8102e",
+                            "#c8102e",
+                            {"#1f6fb2", "#8a5a00", "#00785a", "#a3407e", "#4d4d4d", "#5a4fcf", "#d1571a",
+                             "#0e8fb3", "#6f7d12", "#b86fc4"}};
+constexpr Colours kDark = {"#15181d",
+                           "#e3e6eb",
+                           "#9aa3b0",
+                           "#343a44",
+                           "#8b93a0",
+                           "#ff6b7d",
+                           "#ff6b7d",
+                           {"#6cb4ee", "#e0a93a", "#4cc9a0", "#e08cc0", "#bdbdbd", "#a79df5", "#ff9c66",
+                            "#5fd7f5", "#c3d15a", "#d9a6e3"}};
 
 }  // namespace
 
@@ -39,6 +53,8 @@ std::string figure_css(bool dark) {
     for (size_t i = 0; i < kSeriesLooks; ++i)
         css += format_text(".figure .line%zu{stroke:%s;stroke-width:1.5}.figure .fill%zu{fill:%s}\n", i,
                            c.series[i], i, c.series[i]);
+    for (size_t i = kSolidLooks; i < kSeriesLooks; ++i)
+        css += format_text(".figure .line%zu{stroke-dasharray:7 3}\n", i);
     // Behind the series, whose widths and opacities these change.
     css +=
         ".figure .many{stroke-opacity:.55}.figure .faint{stroke-opacity:.25}.figure .thick{stroke-width:3}\n";

@@ -2,65 +2,12 @@
 #include <map>
 #include <set>
 
+#include "record/html_page.h"
 #include "record/report.h"
 #include "record/text_table.h"
 
 namespace speedrun {
 namespace {
-
-constexpr const char* kPageCss = R"(
-:root{color-scheme:light dark;--ground:#fff;--text:#2b2f36;--muted:#5c6470;--rule:#d8dce2;--soft:#f4f5f7;
---good:#00694e;--bad:#a3122a;--added:#e3f5ec;--removed:#fdeaec}
-@media (prefers-color-scheme:dark){:root{--ground:#15181d;--text:#e3e6eb;--muted:#9aa3b0;--rule:#3a414c;--soft:#1e232a;
---good:#4cc9a0;--bad:#ff8593;--added:#12362b;--removed:#43202a}}
-@page{margin:15mm}
-*{box-sizing:border-box}
-body{margin:0;background:var(--ground);color:var(--text);font:15px/1.5 system-ui,"Segoe UI","DejaVu Sans",sans-serif}
-main{max-width:940px;margin:0 auto;padding:24px 16px 48px}
-h1{font-size:1.7em;line-height:1.2;margin:.2em 0 .6em}h2{font-size:1.2em;margin:2em 0 .5em}
-p{margin:.4em 0}.muted,figcaption{color:var(--muted)}
-.verdict{border-left:4px solid var(--bad);background:var(--soft);padding:8px 14px;margin:10px 0}
-.verdict.yes{border-color:var(--good)}.verdict strong{color:var(--bad)}.verdict.yes strong{color:var(--good)}
-figure{margin:12px 0 20px}figcaption{font-size:.9em;margin-top:4px}
-.figure{width:100%;height:auto;display:block}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums;margin:8px 0}
-th,td{padding:3px 10px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
-th:first-child,td:first-child{text-align:left;padding-left:0}
-th{font-weight:600}
-td.long{white-space:normal;overflow-wrap:anywhere;text-align:left}
-pre{background:var(--soft);padding:10px 12px;overflow-x:auto;font:12px/1.45 ui-monospace,"DejaVu Sans Mono",monospace;
-margin:8px 0}pre span{display:block;min-height:1.45em}
-.added{background:var(--added)}.removed{background:var(--removed)}.gap{color:var(--muted)}
-footer{margin-top:40px;color:var(--muted);font-size:.85em}
-@media print{:root{color-scheme:light;--ground:#fff;--text:#000;--muted:#444;--rule:#bbb;--soft:#fff;--good:#00694e;
---bad:#a3122a;--added:#e3f5ec;--removed:#fdeaec}body{font-size:10pt}main{max-width:none;padding:0}
-figure,tr,.verdict{break-inside:avoid}h2,tr:first-child{break-after:avoid}
-.wide,pre{overflow:visible}pre{white-space:pre-wrap;overflow-wrap:anywhere}table{font-size:8pt}th,td{padding:2px 6px}
-h2{margin-top:1.2em}}
-)";
-
-std::string style() {
-    return std::string("<style>") + kPageCss + figure_css(false) + "@media (prefers-color-scheme:dark){" +
-           figure_css(true) + "}\n@media print{" + figure_css(false) + "}\n</style>\n";
-}
-
-std::string element(const std::string& tag, const std::string& words, const std::string& classes = "") {
-    return "<" + tag + (classes.empty() ? "" : " class=\"" + classes + "\"") + ">" + xml_text(words) + "</" +
-           tag.substr(0, tag.find(' ')) + ">";
-}
-
-// The first row holds the titles. `prose`: the cells are words, not numbers.
-std::string table(const TextTable& rows, bool prose = false) {
-    std::string html = "<div class=\"wide\"><table>\n";
-    for (size_t i = 0; i < rows.size(); ++i) {
-        html += "<tr>";
-        for (const auto& cell : rows[i])
-            html += element(i == 0 ? "th" : "td", cell, prose && i > 0 ? "long" : "");
-        html += "</tr>\n";
-    }
-    return html + "</table></div>\n";
-}
 
 std::string number(const char* format, double value) {
     return std::isnan(value) ? "–" : format_text(format, value);
@@ -70,7 +17,7 @@ std::string verdicts(const Report& report) {
     std::string html;
     for (const FigureGroup& g : report.groups) {
         html += "<div class=\"verdict" + std::string(g.verdict.record ? " yes" : "") + "\">" +
-                element("strong", g.verdict.record ? "Below the target" : "Not below the target") + " " +
+                html_element("strong", g.verdict.record ? "Below the target" : "Not below the target") + " " +
                 xml_text(g.name + ": " + g.verdict.reason) + "</div>\n";
     }
     return html;
@@ -97,17 +44,16 @@ std::string caption_of(const std::string& name) {
 
 std::string figures(const Report& report) {
     std::string html;
-    for (const auto& [name, svg] : report_figures(report))
-        html += "<figure>\n" + svg.in_page() + element("figcaption", caption_of(name)) + "\n</figure>\n";
+    for (const auto& [name, svg] : report_figures(report)) html += html_figure(svg, caption_of(name));
     return html;
 }
 
 std::string comparison(const Report& report) {
     if (!report.comparison) return "";
-    std::string html = "<h2>Comparison</h2>\n" + table(comparison_table(*report.comparison)) +
-                       element("p", comparison_gain(*report.comparison)) + "\n";
+    std::string html = "<h2>Comparison</h2>\n" + html_table(comparison_table(*report.comparison)) +
+                       html_element("p", comparison_gain(*report.comparison)) + "\n";
     for (const auto& warning : report.comparison->warnings)
-        html += element("p", "Warning: " + warning) + "\n";
+        html += html_element("p", "Warning: " + warning) + "\n";
     return html;
 }
 
@@ -120,16 +66,16 @@ std::string difference(const Report& report) {
         using Kind = DiffLine::Kind;
         switch (line.kind) {
             case Kind::same:
-                html += element("span", "  " + line.text);
+                html += html_element("span", "  " + line.text);
                 break;
             case Kind::removed:
-                html += element("span", "- " + line.text, "removed");
+                html += html_element("span", "- " + line.text, "removed");
                 break;
             case Kind::added:
-                html += element("span", "+ " + line.text, "added");
+                html += html_element("span", "+ " + line.text, "added");
                 break;
             case Kind::gap:
-                html += element("span", "  ...", "gap");
+                html += html_element("span", "  ...", "gap");
         }
     }
     return html + "</pre>\n";
@@ -145,7 +91,7 @@ std::string groups(const Report& report) {
                         number("%.4f", v.loss.max), number("%.6g", v.test.p), number("%.1f", v.time_ms.mean),
                         number("%.1f", v.time_ms.std)});
     }
-    return "<h2>Statistics</h2>\n" + table(rows);
+    return "<h2>Statistics</h2>\n" + html_table(rows);
 }
 
 std::string runs(const Report& report) {
@@ -163,7 +109,7 @@ std::string runs(const Report& report) {
                  timed ? std::to_string(stalls.hiccups.size()) : "–",
                  timed ? number("%.0f", stalls.lost_ms) : "–"});
         }
-        html += table(rows);
+        html += html_table(rows);
     }
     return html;
 }
@@ -172,7 +118,7 @@ std::string excluded(const Report& report) {
     TextTable rows = {{"Left out", "why"}};
     for (const FigureGroup& g : report.groups)
         for (const Excluded& e : g.group.excluded) rows.push_back({e.path.string(), e.reason});
-    return rows.size() == 1 ? "" : "<h2>Left out</h2>\n" + table(rows, true);
+    return rows.size() == 1 ? "" : "<h2>Left out</h2>\n" + html_table(rows, true);
 }
 
 // Each value that some run of the group was logged with.
@@ -203,7 +149,7 @@ std::string environment(const Report& report) {
             for (const auto& value : values) joined += (joined.empty() ? "" : "; ") + value;
             rows.push_back({name, joined});
         }
-        html += table(rows, true);
+        html += html_table(rows, true);
     }
     return html;
 }
@@ -211,20 +157,17 @@ std::string environment(const Report& report) {
 std::string warnings(const Report& report) {
     if (report.warnings.empty()) return "";
     std::string html = "<h2>About the logs</h2>\n<ul>\n";
-    for (const auto& warning : report.warnings) html += element("li", warning) + "\n";
+    for (const auto& warning : report.warnings) html += html_element("li", warning) + "\n";
     return html + "</ul>\n";
 }
 
 }  // namespace
 
 std::string report_html(const Report& report) {
-    return "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n" +
-           element("title", report.title) + "\n" + style() + "</head>\n<body>\n<main>\n" +
-           element("h1", report.title) + "\n" + verdicts(report) + comparison(report) + figures(report) +
-           groups(report) + runs(report) + excluded(report) + difference(report) + environment(report) +
-           warnings(report) + "<footer>" + xml_text(report.made_by) +
-           "</footer>\n</main>\n</body>\n</html>\n";
+    return html_page(report.title,
+                     verdicts(report) + comparison(report) + figures(report) + groups(report) + runs(report) +
+                         excluded(report) + difference(report) + environment(report) + warnings(report),
+                     report.made_by);
 }
 
 }  // namespace speedrun

@@ -48,4 +48,11 @@ void write_status(const std::filesystem::path& path, const RunStatus& status) {
     if (file) std::filesystem::rename(temporary, path, ignored);
 }
 
+std::string read_state(const std::filesystem::path& path) {
+    std::ifstream file(path);
+    const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+    const auto state = json.is_object() ? json.find("state") : json.end();
+    return state != json.end() && state->is_string() ? state->get<std::string>() : "";
+}
+
 }  // namespace speedrun

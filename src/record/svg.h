@@ -69,6 +69,6 @@ void draw_axes(Svg& svg, const Plot& plot, std::string_view x_name, std::string_
 std::string figure_css(bool dark);
 
 // Groups of runs have this many looks: classes "line0" and "fill0", "line1", ...
-inline constexpr size_t kSeriesLooks = 6;
+inline constexpr size_t kSeriesLooks = 10;
 
 }  // namespace speedrun

@@ -8,17 +8,23 @@
 namespace speedrun {
 namespace {
 
+// Characters of UTF-8 text.
+size_t width_of(const std::string& cell) {
+    return static_cast<size_t>(
+        std::ranges::count_if(cell, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
+
 std::vector<size_t> widths_of(const TextTable& rows) {
     std::vector<size_t> widths;
     for (const auto& row : rows) {
         widths.resize(std::max(widths.size(), row.size()));
-        for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+        for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
     }
     return widths;
 }
 
 std::string padded(const std::string& cell, size_t width, bool left) {
-    const std::string space(width - cell.size(), ' ');
+    const std::string space(width - width_of(cell), ' ');
     return left ? cell + space : space + cell;
 }
 

@@ -46,7 +46,7 @@ class Reporter {
     void finish(const std::string& title);
 
     void saved(const std::filesystem::path& checkpoint);  // for the status
-    // The last word in status.json: "finished", "interrupted" or "failed".
+    // The last word in status.json: "finished", "interrupted", "diverged" or "failed".
     void end(const std::string& state, const std::string& message = "");
 
     std::optional<double> last_validation() const;

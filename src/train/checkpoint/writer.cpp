@@ -48,7 +48,8 @@ void rename_over(const fs::path& from, const fs::path& to) {
     remove_folder(from);
 }
 
-// The calling thread gets what the others leave of the cores. Where the system refuses, it shares them as before.
+// The calling thread gets what the others leave of the cores. Where the system refuses, it shares them as
+// before.
 void step_back() {
     constexpr int least_urgent = 19;
     (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), least_urgent);
@@ -94,8 +95,8 @@ void CheckpointWriter::begin(const CheckpointLayout& layout, CheckpointManifest 
 
 void CheckpointWriter::run(void (CheckpointWriter::*work)()) {
     error_.clear();
-    // Without the low priority this thread takes a core from one of those that compute, and the others wait for
-    // it at the end of each loop.
+    // Without the low priority this thread takes a core from one of those that compute, and the others wait
+    // for it at the end of each loop.
     work_ = std::async(std::launch::async, [this, work] {
         step_back();
         (this->*work)();

@@ -1,0 +1,159 @@
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/arguments.h"
+#include "app/bench_verbs.h"
+#include "app/build_info.h"
+#include "app/race_runner.h"
+#include "app/session.h"
+#include "config/matrix_rules.h"
+#include "record/race_report.h"
+#include "util/atomic_file.h"
+#include "util/child_process.h"
+#include "util/error.h"
+#include "util/exit_codes.h"
+#include "util/file_lock.h"
+
+namespace speedrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+cxxopts::Options make_options() {
+    cxxopts::Options options(
+        "speedrun bench optimizers",
+        "A race of the rules of matrices: same model, tokens and initial weights; every rule as published, "
+        "the config's own as the config says. Learning rates 1, 3, 10, 30, ... around the published one, on "
+        "while the best is the outermost; then the best with the other seeds. The same command continues a "
+        "race that was stopped.");
+    auto add = options.add_options();
+    add("config", "what is trained", cxxopts::value<std::string>()->default_value("configs/race.json"));
+    add("set", "override a value for all runs", cxxopts::value<std::vector<std::string>>());
+    add("out", "folder of the race", cxxopts::value<std::string>()->default_value("runs/race"));
+    add("rules", "those that race; all if not given", cxxopts::value<std::vector<std::string>>());
+    add("neighbours", "learning rates tried on each side of the published one; 0: no sweep",
+        cxxopts::value<int>()->default_value("1"));
+    add("seeds", "runs at the best learning rate", cxxopts::value<int64_t>()->default_value("3"));
+    add("short", "ten minutes: 32 steps, 2 seeds, published learning rates only");
+    add("target", "loss to reach; adamw's final one if not given", cxxopts::value<double>());
+    add("png", "the pictures as PNG too (needs rsvg-convert)");
+    add("help", "this text");
+    return options;
+}
+
+std::vector<std::string> rules_of(const cxxopts::ParseResult& args) {
+    std::vector<std::string> all;
+    for (const MatrixRule& rule : matrix_rules) all.emplace_back(rule.name);
+    auto wanted = value_or_empty<std::vector<std::string>>(args, "rules");
+    for (const std::string& rule : wanted)
+        if (std::ranges::find(all, rule) == all.end()) {
+            std::string allowed;
+            for (const std::string& name : all) allowed += " " + name;
+            throw UserError("bench optimizers: --rules \"" + rule + "\"; allowed:" + allowed);
+        }
+    return wanted.empty() ? all : wanted;
+}
+
+RaceSetup setup_of(const cxxopts::ParseResult& args) {
+    RaceSetup setup{.config = args["config"].as<std::string>(),
+                    .overrides = value_or_empty<std::vector<std::string>>(args, "set"),
+                    .folder = args["out"].as<std::string>()};
+    if (args.count("short") > 0)
+        for (const char* text :
+             {"schedule.scheduled_steps=30", "schedule.extension_steps=2", "schedule.eval.every=8"})
+            setup.overrides.emplace_back(text);
+    return setup;
+}
+
+RacePlan plan_of(const cxxopts::ParseResult& args, const RaceSetup& setup) {
+    const bool brief = args.count("short") > 0;
+    const int64_t seeds = brief && args.count("seeds") == 0 ? 2 : args["seeds"].as<int64_t>();
+    if (seeds < 1 || seeds > 100) throw UserError("bench optimizers: --seeds must be from 1 to 100");
+    const Config shared = load_config(setup.config, setup.overrides);
+    RacePlan plan;
+    plan.config_hash = shared.hash;
+    plan.steps = shared.schedule.total_steps();
+    plan.neighbours = brief && args.count("neighbours") == 0 ? 0 : args["neighbours"].as<int>();
+    if (plan.neighbours < 0 || plan.neighbours > 5)
+        throw UserError("bench optimizers: --neighbours must be from 0 to 5");
+    for (int64_t i = 0; i < seeds; ++i) plan.seeds.push_back(shared.runtime.seed + static_cast<uint64_t>(i));
+    for (const std::string& rule : rules_of(args))
+        plan.racers.push_back({rule, nearest_rung(setup.config_of(rule).optimizer.matrix.lr)});
+    return plan;
+}
+
+Race begin_or_continue(const RacePlan& plan, const fs::path& file) {
+    if (!fs::exists(file)) return {plan, {}, {}};
+    Race race = read_race(file);
+    if (race.plan != plan)
+        throw UserError(file.string() +
+                        ": a race of other rules, seeds, steps or another config; another --out, or the "
+                        "command it was begun with");
+    return race;
+}
+
+void write(const fs::path& path, const std::string& text) {
+    AtomicFile file(path);
+    file.write(text);
+    file.commit();
+    std::printf("%s\n", path.c_str());
+}
+
+void write_pictures(const Race& race, double target, const RaceSetup& setup, bool png) {
+    write(setup.folder / "race.html",
+          race_html(
+              race, target, "Rules of matrices, " + std::to_string(race.plan.steps) + " steps",
+              "Made by speedrun " + build_version() + ", commit " + build_commit() + ", of " + setup.config));
+    for (const auto& [name, svg] : race_figures(race, target)) {
+        const fs::path source = setup.folder / (name + ".svg"), target_file = setup.folder / (name + ".png");
+        write(source, svg.alone());
+        if (!png) continue;
+        const ChildEnd end =
+            run_child({"rsvg-convert", "--zoom=2", "-o", target_file.string(), source.string()});
+        if (end.exit_code != 0)
+            throw UserError(target_file.string() + ": rsvg-convert ended with exit code " +
+                            std::to_string(end.exit_code));
+        std::printf("%s\n", target_file.c_str());
+    }
+}
+
+int race_to_the_end(const cxxopts::ParseResult& args) {
+    const bool png = args.count("png") > 0;
+    if (png && !program_exists("rsvg-convert"))
+        throw UserError("--png needs the program rsvg-convert (Debian package librsvg2-bin)");
+    const RaceSetup setup = setup_of(args);
+    const RacePlan plan = plan_of(args, setup);
+    std::error_code error;
+    fs::create_directories(setup.folder, error);
+    if (error) throw UserError(setup.folder.string() + ": cannot create: " + error.message());
+    const FileLock lock(setup.folder);
+    Race race = begin_or_continue(plan, setup.race_file());
+    if (!run_race(race, setup)) {
+        std::fprintf(stderr, "%s: interrupted; the same command continues it\n", setup.folder.c_str());
+        return kInterrupted;
+    }
+    std::fputs(plain_table(sweep_table(race)).c_str(), stdout);
+    const auto target = args.count("target") > 0 ? args["target"].as<double>() : default_target(race);
+    if (!target) throw UserError("every rule diverged: nothing to compare");
+    std::printf("\n%s\n", plain_table(standings_table(standings(race, *target), *target)).c_str());
+    write_pictures(race, *target, setup, png);
+    return 0;
+}
+
+}  // namespace
+
+int bench_optimizers(int argc, char** argv) {
+    cxxopts::Options options = make_options();
+    const auto args = parse_arguments(options, argc, argv);
+    if (args.count("help") > 0) {
+        std::puts(options.help().c_str());
+        return 0;
+    }
+    return race_to_the_end(args);
+}
+
+}  // namespace speedrun
