@@ -59,6 +59,7 @@ if(SPEEDRUN_SANITIZE STREQUAL "thread")
   set(SPEEDRUN_SANITIZERS -fsanitize=thread)
 elseif(SPEEDRUN_SANITIZE)
   set(SPEEDRUN_SANITIZERS -fsanitize=address,undefined)
+  set(SPEEDRUN_LEAKS ${PROJECT_SOURCE_DIR}/tests/sanitize/leaks_of_mpi.cpp)  # of programs that may load MPI
 endif()
 if(SPEEDRUN_SANITIZERS)
   target_compile_options(speedrun_flags INTERFACE ${SPEEDRUN_SANITIZERS} -fno-omit-frame-pointer -O1)

@@ -86,12 +86,14 @@ RacePlan plan_of(const cxxopts::ParseResult& args, const RaceSetup& setup) {
     return plan;
 }
 
+// Rules may join a race, and stay away from it, at any time.
 Race begin_or_continue(const RacePlan& plan, const fs::path& file) {
     if (!fs::exists(file)) return {plan, {}, {}};
     Race race = read_race(file);
+    race.plan.racers = plan.racers;
     if (race.plan != plan)
         throw UserError(file.string() +
-                        ": a race of other rules, seeds, steps or another config; another --out, or the "
+                        ": a race with other seeds, steps, sweeps or another config; another --out, or the "
                         "command it was begun with");
     return race;
 }

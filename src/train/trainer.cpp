@@ -28,6 +28,14 @@ void sum_over_ranks(std::vector<double>& values, Communicator& communicator, std
     communicator.all_reduce(tensor, ReduceOp::sum, label)->wait();
 }
 
+// Waits for the device once, after all of the work has been given to it.
+std::vector<double> on_host(const std::vector<at::Tensor>& numbers) {
+    if (numbers.empty()) return {};
+    const at::Tensor all = at::stack(numbers).to(at::kCPU);
+    const double* first = all.const_data_ptr<double>();
+    return {first, first + all.numel()};
+}
+
 RowShare row_share(const Communicator& communicator) {
     return {communicator.rank(), communicator.world_size()};
 }
@@ -80,9 +88,16 @@ int64_t grad_accum_steps(const Config& config, int64_t world_size) {
 
 double validate(GPT& model, const ValLoader& loader, const AttentionSettings& settings,
                 Communicator& communicator) {
+    const int64_t rank = communicator.rank(), ranks = communicator.world_size();
+    std::vector<at::Tensor> own;
+    for (int64_t i = rank; i < loader.size(); i += ranks)
+        own.push_back(model.evaluate(loader.at(i), settings));
     std::vector<double> losses(static_cast<size_t>(loader.size()), 0);
-    for (int64_t i = communicator.rank(); i < loader.size(); i += communicator.world_size())
-        losses[static_cast<size_t>(i)] = model.evaluate(loader.at(i), settings).item<double>();
+    int64_t at = rank;
+    for (const double mean : on_host(own)) {
+        losses[static_cast<size_t>(at)] = mean;
+        at += ranks;
+    }
     // Adding zeros is exact, and the mean is formed in one order.
     sum_over_ranks(losses, communicator, "validation losses");
     return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(loader.size());
@@ -92,15 +107,13 @@ std::vector<double> accumulate_gradients(GPT& model, const Config& config, const
                                          const StepSettings& settings, const GradReady& grad_ready) {
     const bool divided = config.objective.accumulation == ObjectiveConfig::Accumulation::divide_then_sum;
     const double grad_scale = divided ? 1 / config.objective.grad_divisor : 1;
-    std::vector<double> losses;
+    std::vector<at::Tensor> sums;
     for (const Batch& batch : batches) {
         const bool last = &batch == &batches.back();
-        losses.push_back(model
-                             .forward_backward(batch, attention_settings(settings), grad_scale,
-                                               last ? grad_ready : GradReady{})
-                             .item<double>());
+        sums.push_back(model.forward_backward(batch, attention_settings(settings), grad_scale,
+                                              last ? grad_ready : GradReady{}));
     }
-    return losses;
+    return on_host(sums);
 }
 
 Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,

@@ -9,7 +9,7 @@ are over, runs of the same config with checkpoints every 20 steps, disturbed eve
 SIGINT, SIGUSR1 and SIGKILL, see golden_jobs.py) and resumed until each has ended; the last one is let go on to its end. Passed: every
 one ends with the weights and losses of the first, bit for bit, one line a step and one clock.
 
---flat: one run on one rank, a checkpoint every 500 steps; the memory of its own between steps (RssAnon), every 500 steps. Passed: from
+--flat: one run on one rank, steps of one micro-batch, a checkpoint every 500 steps; the memory of its own between steps (RssAnon), every 500 steps. Passed: from
 step 1000 on it grows by less than 1 MB, 116 bytes a step.
 
 Exit code 1 where something failed.
@@ -28,13 +28,15 @@ from golden_jobs import ROOT, WAYS, Jobs, arguments, clock_is_continuous, distur
 sys.path.insert(0, str(ROOT / "tests/reference"))
 import golden_inputs  # noqa: E402
 
-TOKENS_A_STEP = 4000  # of a shard: 2,048 are trained on, documents are cut
+STAGES = 4  # of the golden config
 
 
-def long_run(folder: Path, executable: str, ranks: int, steps: int) -> Jobs:
+def long_run(folder: Path, executable: str, ranks: int, steps: int, batch_tokens: int) -> Jobs:
     jobs = Jobs(executable, folder, ranks)
     tokens = golden_inputs.tokens("train1", 50_000)
-    golden_inputs.write_shard(folder / "long.bin", np.tile(tokens, 1 + steps * TOKENS_A_STEP // len(tokens)))
+    read = 2 * steps * batch_tokens  # at most: documents are cut
+    golden_inputs.write_shard(folder / "long.bin", np.tile(tokens, 1 + read // len(tokens)))
+    jobs.settings += [f"schedule.stages[{stage}].batch_tokens={batch_tokens}" for stage in range(STAGES)]
     jobs.settings += [f"data.train={folder}/long.bin", f"schedule.scheduled_steps={steps - 3}", f"schedule.eval.every={max(1, steps // 4)}"]
     return jobs
 
@@ -56,7 +58,7 @@ def disturbed_run(jobs: Jobs, run: Path, chance: random.Random, end: float, met:
 
 def soak(args, folder: Path) -> bool:
     chance, met, began = random.Random(args.seed), collections.Counter(), time.monotonic()
-    jobs = long_run(folder, args.executable, args.ranks, args.steps)
+    jobs = long_run(folder, args.executable, args.ranks, args.steps, batch_tokens=2048)
     assert (error := jobs.finish(folder / "whole", limit_s=3600)) == "", error
     expected = outcome(folder / "whole")
     print(f"the run that nothing happens to: {args.steps} steps, {time.monotonic() - began:.0f} s", flush=True)
@@ -84,7 +86,7 @@ def memory_kb(process: int) -> dict[str, int]:
 
 
 def flat(args, folder: Path) -> bool:
-    jobs, run, began = long_run(folder, args.executable, 1, args.steps), folder / "flat", time.monotonic()
+    jobs, run, began = long_run(folder, args.executable, 1, args.steps, batch_tokens=256), folder / "flat", time.monotonic()
     process, every, at, own, least = jobs.start(run, ["runtime.checkpoint.every_steps=500"]), args.steps // 20, 0, {}, None
     while process.poll() is None:
         for _ in range(10):  # inside a step there are temporaries: the least of many looks is what stays
