@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "app/arguments.h"
+#include "app/bench_timing.h"
 #include "app/bench_verbs.h"
 #include "app/session.h"
 #include "dist/make_communicator.h"
@@ -60,11 +61,6 @@ void read_plain(const fs::path& path, std::span<std::byte> block) {
 struct Times {
     std::vector<double> snapshot, save, load, disk_write, disk_read;
 };
-
-double median(std::vector<double> values) {
-    std::ranges::sort(values);
-    return values[values.size() / 2];
-}
 
 void print(const char* what, const std::vector<double>& times, int64_t bytes) {
     const auto rate = [&](double s) { return static_cast<double>(bytes) / s / 1e9; };

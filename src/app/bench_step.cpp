@@ -3,11 +3,11 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
+#include "app/bench_timing.h"
 #include "app/bench_verbs.h"
 #include "app/session.h"
 #include "ops/gemm.h"
@@ -18,20 +18,6 @@
 
 namespace speedrun {
 namespace {
-
-// Random tokens in documents of `document` tokens: the shape of a micro-batch without a data set.
-Batch synthetic_batch(const Config& config, int64_t tokens, int64_t document) {
-    std::mt19937_64 random(1);
-    std::uniform_int_distribution<int32_t> token(0, static_cast<int32_t>(config.data.vocab_size) - 1);
-    Batch batch;
-    for (int64_t t = 0; t < tokens; ++t) {
-        batch.inputs.push_back(token(random));
-        batch.targets.push_back(token(random));
-        if (t % document == 0) batch.cu_seqlens.push_back(static_cast<int32_t>(t));
-    }
-    batch.cu_seqlens.push_back(static_cast<int32_t>(tokens));
-    return batch;
-}
 
 struct StepTimes {
     std::vector<double> forward_backward_ms, optimizer_ms;
@@ -62,11 +48,6 @@ StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, con
         times.optimizer_ms.push_back(milliseconds(end - middle));
     }
     return times;
-}
-
-double median(std::vector<double> values) {
-    std::ranges::sort(values);
-    return values[values.size() / 2];
 }
 
 int time_step(const cxxopts::ParseResult& options) {

@@ -19,8 +19,10 @@ class MatrixPipeline final : public UpdateRule {
     std::vector<StateTensor> state() const override;
     RuleCost cost(bool fused) const override;
 
-  private:
+    // What a step hands to apply_matrix_update, for parameters of this dtype.
     MatrixStep numbers(at::ScalarType dtype, const RuleStep& step) const;
+
+  private:
     bool moments() const;  // a second moment of rows or columns
     at::Tensor orthogonal(const at::Tensor& u, const at::Tensor& preconditioner, int64_t t) const;
     at::Tensor factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& second_moment,

@@ -5,11 +5,26 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <numeric>
 
 #include "ops/gemm.h"
 
 namespace speedrun {
+namespace {
+
+double least_seconds(int calls, const std::function<void()>& call) {
+    double least = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < calls; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        call();
+        least =
+            std::min(least, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    return least;
+}
+
+}  // namespace
 
 double gemm_flop_per_token(const ModelConfig& model) {
     const auto elements = [&](const std::string& name) {
@@ -33,15 +48,19 @@ double measure_gemm_peak(at::ScalarType dtype, at::Device device) {
     const auto options = at::TensorOptions().dtype(dtype).device(device);
     const at::Tensor a = at::full({n, n}, 0.5, options), b = at::full({n, n}, 0.25, options);
     const at::Tensor c = at::empty({n, n}, options);
-    double best = 0;
-    for (int i = 0; i < 8; ++i) {
-        const auto start = std::chrono::steady_clock::now();
-        ops::gemm(a, b, c);
-        c[0][0].item();  // waits for the device
-        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-        best = std::max(best, 2.0 * static_cast<double>(n * n * n) / seconds.count());
-    }
-    return best;
+    return 2.0 * static_cast<double>(n * n * n) / least_seconds(8, [&] {
+               ops::gemm(a, b, c);
+               c[0][0].item();  // waits for the device
+           });
+}
+
+double measure_copy_bandwidth(at::Device device) {
+    const int64_t bytes = int64_t{1} << (device.is_cpu() ? 27 : 30);
+    const at::Tensor from = at::ones({bytes}, at::device(device).dtype(at::kByte)), to = at::empty_like(from);
+    return 2.0 * static_cast<double>(bytes) / least_seconds(6, [&] {
+               to.copy_(from);
+               to[0].item();
+           });
 }
 
 }  // namespace speedrun

@@ -15,4 +15,7 @@ double gemm_flop_per_token(const ModelConfig& model);
 // matrices.
 double measure_gemm_peak(at::ScalarType dtype, at::Device device);
 
+// Bytes/s that copies of tensors far larger than the caches read and write together, the best of a few.
+double measure_copy_bandwidth(at::Device device);
+
 }  // namespace speedrun
