@@ -1,5 +1,6 @@
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -10,9 +11,12 @@
 #include "app/bench_timing.h"
 #include "app/bench_verbs.h"
 #include "app/session.h"
+#include "app/step_shares.h"
 #include "ops/gemm.h"
 #include "optim/optimizer.h"
 #include "record/hardware.h"
+#include "train/rank_memory.h"
+#include "train/step_floor.h"
 #include "train/throughput.h"
 #include "train/trainer.h"
 
@@ -21,6 +25,8 @@ namespace {
 
 struct StepTimes {
     std::vector<double> forward_backward_ms, optimizer_ms;
+    std::vector<PartTimes> parts;
+    std::vector<bool> adam;
 };
 
 void wait_for_device(GPT& model) {
@@ -35,50 +41,75 @@ StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, con
         return std::chrono::duration<double, std::milli>(d).count();
     };
     StepTimes times;
+    StepTimer parts(model.parameters().all().front().value.device());
     for (int64_t step = 0; step < steps; ++step) {
         StepSettings settings = settings_at(config, 0);
         settings.adam_steps = settings_at(config, step % config.schedule.total_steps()).adam_steps;
         const auto start = Clock::now();
-        model.forward_backward(batch, attention_settings(settings), 1).item<double>();
+        model.forward_backward(batch, attention_settings(settings), 1, {}, &parts).item<double>();
         const auto middle = Clock::now();
-        optimizer.step(settings);
+        optimizer.step(settings, &parts);
         wait_for_device(model);
         const auto end = Clock::now();
         times.forward_backward_ms.push_back(milliseconds(middle - start));
         times.optimizer_ms.push_back(milliseconds(end - middle));
+        times.parts.push_back(parts.take());
+        times.adam.push_back(settings.adam_steps);
     }
     return times;
 }
 
+// Against a machine with the rates that were measured here. Products in FP8 count at `rates.bf16_flops` too.
+StepShares shares_of(const StepTimes& times, const Config& config, int64_t tokens, int64_t document,
+                     const Machine& rates) {
+    const Ownership ownership = plan_ownership(config, 1);
+    const Layout layout{1, tokens, activation_bytes(config, 1, 0)};
+    StepSettings settings = settings_at(config, 0);
+    settings.batch_tokens = tokens;
+    settings.max_seq_len = std::min(tokens, document);
+    StepShares shares;
+    for (size_t i = 0; i < times.parts.size(); ++i) {
+        settings.adam_steps = times.adam[i];
+        const StepFloor floor = step_floor(config, ownership, settings, rates, layout);
+        shares.add(times.parts[i], 1000 * floor.overlapped());
+    }
+    return shares;
+}
+
 int time_step(const cxxopts::ParseResult& options) {
     const auto tokens_option = options["tokens"].as<int64_t>();
-    const auto steps = options["steps"].as<int64_t>();
+    const auto steps = options["steps"].as<int64_t>(), document = options["document"].as<int64_t>();
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
     const int64_t tokens = tokens_option > 0 ? tokens_option : config.data.micro_batch_tokens;
-    if (tokens < 1 || steps < 1) throw UserError("bench step: --tokens and --steps must be positive");
+    if (tokens < 1 || steps < 1 || document < 1)
+        throw UserError("bench step: --tokens, --steps and --document must be positive");
     const int64_t threads = set_threads(config.runtime);
     const at::Device device = choose_device(config.runtime);
     const auto model = make_model(config, std::nullopt, tokens, device);
     const auto communicator = make_self_communicator();
     Optimizer optimizer(config, model->parameters(), *communicator);
-    const Batch batch = synthetic_batch(config, tokens, options["document"].as<int64_t>());
+    const Batch batch = synthetic_batch(config, tokens, document);
     time_steps(*model, optimizer, config, batch, 2);  // workspaces and kernels
     const StepTimes times = time_steps(*model, optimizer, config, batch, steps);
+    const double peak_mb = static_cast<double>(peak_resident_bytes()) / (1 << 20);
     const double peak = measure_gemm_peak(activation_type(config), device);
     const double flop = gemm_flop_per_token(config.model) * static_cast<double>(tokens);
     const double floor_ms = flop / peak * 1000;
-    const double peak_mb = static_cast<double>(peak_resident_bytes()) / (1 << 20);
+    Machine rates;
+    rates.bf16_flops = peak;
+    rates.memory_bandwidth = measure_copy_bandwidth(device);
+    const StepShares shares = shares_of(times, config, tokens, document, rates);
     if (options.count("json") > 0) {
-        std::puts(nlohmann::json{{"forward_backward_ms", times.forward_backward_ms},
-                                 {"optimizer_ms", times.optimizer_ms},
-                                 {"peak_rss_mb", peak_mb},
-                                 {"gemm_floor_ms", floor_ms},
-                                 {"gemm_peak_gflops", peak / 1e9},
-                                 {"tokens", tokens},
-                                 {"threads", threads}}
-                      .dump()
-                      .c_str());
+        nlohmann::json found{{"forward_backward_ms", times.forward_backward_ms},
+                             {"optimizer_ms", times.optimizer_ms},
+                             {"peak_rss_mb", peak_mb},
+                             {"gemm_floor_ms", floor_ms},
+                             {"gemm_peak_gflops", peak / 1e9},
+                             {"tokens", tokens},
+                             {"threads", threads}};
+        found.update(shares_json(shares));
+        std::puts(found.dump().c_str());
         return 0;
     }
     const double forward_backward = median(times.forward_backward_ms);
@@ -91,6 +122,7 @@ int time_step(const cxxopts::ParseResult& options) {
     std::printf("optimizer           %8.1f ms  (median over steps with and without Adam)\n",
                 median(times.optimizer_ms));
     std::printf("peak memory         %8.0f MB\n", peak_mb);
+    std::printf("of a step           %s\n", shares_text(shares).c_str());
     return 0;
 }
 

@@ -66,6 +66,7 @@ void AttentionLayer::forward(Pass& pass) const {
     const auto head_view = [&](int64_t part) {
         return qkv.narrow(1, part * d_, d_).view({tokens, heads_, head_dim_});
     };
+    enter(pass.probe, StepPart::norms);
     const at::Tensor& cos = pass.rotary.cos();
     const at::Tensor& sin = pass.rotary.sin();
     ops::qk_norm_rotary(head_view(0), cos, sin, eps_, ws.allocate(q_), ws.allocate(q_rstd_));
@@ -77,14 +78,17 @@ void AttentionLayer::forward(Pass& pass) const {
     const auto terms = static_cast<int64_t>(sources.size());
     ops::mix(sources, pass.coefficients.values(first_coefficient_, terms), ws.allocate(v_));
 
+    enter(pass.probe, StepPart::attention);
     const auto& mask = config_.window == Window::short_window ? pass.short_mask : pass.long_mask;
     ops::attention_forward(ws.value(q_), ws.value(k_), ws.value(v_).view({tokens, heads_, head_dim_}), mask,
                            pass.rotary.attn_scale(), ws.allocate(y_),
                            ws.allocate(lse_).view({heads_, tokens}));
+    enter(pass.probe, StepPart::norms);
     if (config_.out_gate)
         ops::head_gate(ws.value(y_), ws.value(normed_),
                        pass.parameters[config_.out_gate->param].used[gate_index_], ws.allocate(gated_),
                        ws.allocate(gate_));
+    enter(pass.probe, StepPart::attention);
     const at::Tensor& gated = ws.value(config_.out_gate ? gated_ : y_);
     ops::gemm(gated.view({tokens, d_}), weight(bank, 3, 1).t(), ws.allocate(out_));
 }
@@ -103,6 +107,7 @@ void AttentionLayer::backward(Pass& pass) const {
     const at::Tensor& gated = ws.value(config_.out_gate ? gated_ : y_);
     ops::gemm(dout, weight(parameter.used, 3, 1), dy.view({tokens, d_}));
     ops::gemm(dout.t(), gated.view({tokens, d_}), weight(parameter.grad, 3, 1), /*accumulate=*/true);
+    enter(pass.probe, StepPart::norms);
     if (!dnormed.accumulate) dnormed.tensor.zero_();
     if (config_.out_gate) {
         Parameter& gate = pass.parameters[config_.out_gate->param];
@@ -110,7 +115,7 @@ void AttentionLayer::backward(Pass& pass) const {
                                 dy, dnormed.tensor, gate.grad[gate_index_]);
     }
 
-    // attention
+    enter(pass.probe, StepPart::attention);
     const at::Tensor dq = ws.scratch(heads_shape, activations);
     const at::Tensor dk = ws.scratch(heads_shape, activations);
     const at::Tensor dv = ws.scratch({tokens, d_}, activations);
@@ -120,6 +125,7 @@ void AttentionLayer::backward(Pass& pass) const {
                             dv.view(heads_shape));
 
     // rotary, QK norm, value mix, and the projections
+    enter(pass.probe, StepPart::norms);
     const at::Tensor& qkv = ws.value(qkv_);
     const at::Tensor dqkv = ws.scratch({tokens, 3 * d_}, activations);
     const auto rotary_backward = [&](const at::Tensor& d_rotated, ValueId rstd, int64_t part) {
@@ -130,6 +136,7 @@ void AttentionLayer::backward(Pass& pass) const {
     rotary_backward(dq, q_rstd_, 0);
     rotary_backward(dk, k_rstd_, 1);
     value_mix_backward(pass, qkv.narrow(1, 2 * d_, d_), dv, dqkv.narrow(1, 2 * d_, d_));
+    enter(pass.probe, StepPart::attention);
     ops::gemm(dqkv.t(), ws.value(normed_), weight(parameter.grad, 0, 3), /*accumulate=*/true);
     ops::gemm(dqkv, weight(parameter.used, 0, 3), dnormed.tensor, /*accumulate=*/true);
     for (const at::Tensor& scratch : {dy, dq, dk, dv, dqkv}) ws.release_scratch(scratch);

@@ -143,22 +143,27 @@ Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings) {
 void GPT::run_forward(Pass& pass, bool training) const {
     pass.workspace.begin(pass.inputs.size(0), training);
     for (size_t i = 0; i < layers_.size(); ++i) {
+        enter(pass.probe, layers_[i]->part());
         layers_[i]->forward(pass);
         pass.workspace.end_forward_op(static_cast<int>(i));
     }
 }
 
 at::Tensor GPT::forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale,
-                                 const GradReady& grad_ready) {
+                                 const GradReady& grad_ready, StepProbe* probe) {
+    enter(probe, StepPart::rest);
     Pass pass = make_pass(batch, settings);
     pass.grad_scale = grad_scale;
+    pass.probe = probe;
     run_forward(pass, /*training=*/true);
     const auto report = [&](const std::vector<BankEntry>& completed) {
         if (!grad_ready) return;
         for (const BankEntry& entry : completed) grad_ready(entry.param, entry.index);
     };
     for (size_t i = layers_.size(); i-- > 0;) {
+        enter(probe, layers_[i]->part());
         layers_[i]->backward(pass);
+        enter(probe, StepPart::rest);
         for (const ValueId id : layers_[i]->outputs()) workspace_->release(id);
         report(completed_[i]);
     }

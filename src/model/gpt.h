@@ -38,9 +38,9 @@ class GPT {
 
     // Adds grad_scale * d(sum of the tokens' losses)/dp to every parameter's gradient; returns the sum of
     // losses (fp64, 0-dim, on the device). Backward reports each gradient to `grad_ready` when this pass will
-    // not touch it again.
+    // not touch it again. `probe` is told of every part as the device is given it.
     at::Tensor forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale,
-                                const GradReady& grad_ready = {});
+                                const GradReady& grad_ready = {}, StepProbe* probe = nullptr);
 
     // Mean loss of a micro-batch (fp64, 0-dim, on the device); no gradients, head without FP8.
     at::Tensor evaluate(const Batch& batch, const AttentionSettings& settings);

@@ -11,6 +11,7 @@
 #include "model/coefficients.h"
 #include "model/parameters.h"
 #include "model/rotary.h"
+#include "model/step_probe.h"
 #include "model/workspace.h"
 #include "ops/attention.h"
 #include "ops/head_loss.h"
@@ -28,6 +29,7 @@ struct Pass {
     ops::AttentionMask short_mask, long_mask;
     double grad_scale = 1;      // the gradient is grad_scale * d(sum of losses)
     at::Tensor loss_per_token;  // fp32 [T], written by the head
+    StepProbe* probe = nullptr;
 };
 
 // An entry of a parameter's dimension 0; index -1: all of it.
@@ -40,6 +42,8 @@ struct BankEntry {
 class Layer {
   public:
     virtual ~Layer() = default;
+    // What its time counts as, but where it tells the pass's probe otherwise.
+    virtual StepPart part() const = 0;
     virtual void forward(Pass& pass) const = 0;
     virtual void backward(Pass& pass) const = 0;
     const std::vector<ValueId>& outputs() const { return outputs_; }
@@ -76,6 +80,7 @@ struct BuildContext {
 class InputLayer final : public Layer {
   public:
     explicit InputLayer(BuildContext& build);
+    StepPart part() const override { return StepPart::norms; }
     void forward(Pass& pass) const override;
     void backward(Pass& pass) const override;
     ValueId x0() const { return x0_; }
@@ -92,6 +97,7 @@ class InputLayer final : public Layer {
 class ValueEmbedLayer final : public Layer {
   public:
     ValueEmbedLayer(BuildContext& build, int64_t table);
+    StepPart part() const override { return StepPart::norms; }
     void forward(Pass& pass) const override;
     void backward(Pass& pass) const override;
     ValueId output() const { return out_; }
@@ -107,6 +113,7 @@ class MixLayer final : public Layer {
   public:
     MixLayer(BuildContext& build, const std::vector<MixTerm>& terms, std::vector<ValueId> sources,
              bool with_norm);
+    StepPart part() const override { return StepPart::norms; }
     void forward(Pass& pass) const override;
     void backward(Pass& pass) const override;
     ValueId output() const { return y_; }
@@ -128,6 +135,7 @@ class AttentionLayer final : public Layer {
     // value_sources: for each v_term, the value of "ve.K", or -1 for "v"
     AttentionLayer(BuildContext& build, const AttentionConfig& attn, int64_t model_layer, ValueId normed,
                    std::vector<ValueId> value_sources);
+    StepPart part() const override { return StepPart::attention; }
     void forward(Pass& pass) const override;
     void backward(Pass& pass) const override;
     ValueId output() const { return out_; }
@@ -150,6 +158,7 @@ class AttentionLayer final : public Layer {
 class MlpLayer final : public Layer {
   public:
     MlpLayer(BuildContext& build, const MlpConfig& mlp, int64_t model_layer, ValueId normed);
+    StepPart part() const override { return StepPart::mlp; }
     void forward(Pass& pass) const override;
     void backward(Pass& pass) const override;
     ValueId output() const { return out_; }
@@ -165,6 +174,7 @@ class MlpLayer final : public Layer {
 class HeadLayer final : public Layer {
   public:
     HeadLayer(BuildContext& build, ValueId normed);
+    StepPart part() const override { return StepPart::head; }
     void forward(Pass& pass) const override;
     void backward(Pass&) const override {}
     ValueId input() const { return normed_; }

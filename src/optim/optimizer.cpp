@@ -158,7 +158,8 @@ void Optimizer::reduce(BucketState& bucket) {
 }
 
 // Reductions run beside the updates of buckets before theirs, gathers beside those of buckets after.
-void Optimizer::step(const StepSettings& settings) {
+void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
+    enter(probe, StepPart::communication);
     launching_ = false;
     matrix_step_.add_(1);
     if (settings.adam_steps) adam_step_.add_(1);
@@ -169,7 +170,9 @@ void Optimizer::step(const StepSettings& settings) {
         if (!steps(bucket, settings)) continue;
         bucket.reduction->wait();
         bucket.reduction.reset();
+        enter(probe, StepPart::optimizer);
         update(bucket, settings);
+        enter(probe, StepPart::communication);
         bucket.gathering = communicator_.all_gather(bucket.used, bucket.counts, bucket.bucket.name);
     }
     for (const size_t index : work_order_) {

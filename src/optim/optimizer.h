@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "dist/communicator.h"
 #include "model/parameters.h"
+#include "model/step_probe.h"
 #include "optim/ownership.h"
 #include "optim/rule.h"
 #include "optim/schedule.h"
@@ -56,8 +57,8 @@ class Optimizer {
     // From each rank's gradients, summed over its micro-batches: reduces, scales and updates, matrices every
     // time, Adam's when settings.adam_steps, and gathers. Gradients that were used are zero afterwards;
     // Adam's stay, to be added to, when it does not step. What forward reads is up to date on every rank;
-    // masters only on their owner.
-    void step(const StepSettings& settings);
+    // masters only on their owner. `probe` is told when it updates and when it communicates.
+    void step(const StepSettings& settings, StepProbe* probe = nullptr);
 
     // Brings the masters of every parameter up to date on this rank. All ranks call it.
     void gather_values();
