@@ -1,9 +1,10 @@
 #include "app/run_plan.h"
 
 #include <algorithm>
-#include <numeric>
+#include <span>
 #include <utility>
 
+#include "train/memory_check.h"
 #include "train/trainer.h"
 
 namespace speedrun {
@@ -13,35 +14,10 @@ Operators operators_of(const Machine& machine) {
     return machine.gpu ? Operators::gpu : Operators::cpu;
 }
 
-int64_t fullest(const std::vector<RankMemory>& ranks) {
+int64_t fullest(std::span<const RankMemory> ranks) {
     int64_t most = 0;
     for (const RankMemory& memory : ranks) most = std::max(most, memory.peak());
     return most;
-}
-
-std::vector<int64_t> divisors(int64_t n) {
-    std::vector<int64_t> found;
-    for (int64_t d = 1; d * d <= n; ++d) {
-        if (n % d != 0) continue;
-        found.push_back(d);
-        if (d * d != n) found.push_back(n / d);
-    }
-    std::ranges::sort(found);
-    return found;
-}
-
-// Memory grows with the micro-batch, so the longest that fits is found by halving.
-std::optional<int64_t> largest_micro_batch(const RunPlan& plan) {
-    const auto lengths = divisors(common_batch_tokens(plan.config) / plan.ownership.world_size);
-    const auto too_long = std::ranges::partition_point(lengths, [&](int64_t tokens) {
-        Config config = plan.config;
-        config.data.micro_batch_tokens = tokens;
-        return fullest(rank_memory(config, plan.ownership, operators_of(plan.machine))) +
-                   plan.machine.reserved_bytes <=
-               plan.machine.memory_bytes;
-    });
-    if (too_long == lengths.begin()) return {};
-    return *(too_long - 1);
 }
 
 }  // namespace
@@ -73,7 +49,10 @@ RunPlan make_plan(Config config, std::string file, int64_t ranks, int64_t ranks_
     plan.without_adam = floor(false);
     plan.with_adam = floor(true);
     plan.scaling = scaling_table(plan.config, machine, ranks_per_node);
-    plan.largest_micro_batch = largest_micro_batch(plan);
+    plan.largest_micro_batch = largest_micro_batch(
+        plan.config, plan.ownership, operators_of(machine), [&](std::span<const RankMemory> all) {
+            return fullest(all) + machine.reserved_bytes <= machine.memory_bytes;
+        });
     return plan;
 }
 

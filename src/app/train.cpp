@@ -20,6 +20,7 @@
 #include "model/weights.h"
 #include "ops/head_loss.h"
 #include "record/hardware.h"
+#include "train/memory_check.h"
 #include "train/throughput.h"
 #include "train/trainer.h"
 #include "util/atomic_file.h"
@@ -163,12 +164,29 @@ std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
     return reporter;
 }
 
+// What is free is looked at before any rank has taken of it: each waits for all the others' figures.
+void check_memory(const Rank& rank, const std::vector<RankPlacement>& placements) {
+    if (!rank.config.runtime.memory_check) return;
+    const auto own = free_memory(rank.device);
+    const auto found =
+        gather_text(rank.communicator, own ? std::to_string(*own) : "", rank.device, "free memory");
+    std::vector<RankRoom> rooms;
+    for (size_t i = 0; i < placements.size(); ++i) {
+        const RankPlacement& at = placements[i];
+        RankRoom room{at.device == "cpu" ? at.host : at.device + " of " + at.host, {}};
+        if (!found[i].empty()) room.free_bytes = std::stoll(found[i]);
+        rooms.push_back(std::move(room));
+    }
+    require_memory(rank.config, rooms, rank.device.is_cpu() ? Operators::cpu : Operators::gpu);
+}
+
 int train(const Rank& rank, Job& job) {
     const Config& config = rank.config;
     grad_accum_steps(config, rank.launch.world_size);
     const auto placements = gather_placements(rank.communicator, rank.device, config.runtime.threads);
     const int64_t threads = placements[static_cast<size_t>(rank.launch.rank)].threads;
     at::set_num_threads(static_cast<int>(threads));
+    check_memory(rank, placements);
     const auto train_shards = find_shards(config.data.train);
     const auto val_shards = find_shards(config.data.val);
     require_enough_data(train_shards, train_layout(config.data), step_shapes(config));

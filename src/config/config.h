@@ -309,6 +309,7 @@ struct RuntimeConfig {
         stop,  // the run ends
         skip   // it goes on without that step's gradients
     } non_finite = NonFinite::stop;
+    bool memory_check = true;  // refuse to start a run that needs more memory than is free
     struct Checkpoint {
         int64_t every_steps = 0;   // 0: not by steps
         double every_minutes = 0;  // 0: not by time

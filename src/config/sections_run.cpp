@@ -111,6 +111,8 @@ void visit_runtime(Fields& f, RuntimeConfig& runtime) {
     f.choice({"non_finite", "after a loss or gradient that is not finite: end the run, or forget the step",
               optional_key},
              runtime.non_finite, std::array{"stop", "skip"});
+    f.boolean({"memory_check", "refuse to start a run that needs more memory than is free", optional_key},
+              runtime.memory_check);
     f.object({"checkpoint", "when the run's whole state is saved, besides at a signal", optional_key},
              [&](Fields& s) { visit_checkpoint(s, runtime.checkpoint); });
 }

@@ -80,6 +80,17 @@ int64_t packed_operands(const Config& config, int64_t tokens, int64_t item) {
     return most.a + most.b;
 }
 
+// On a GPU the head keeps the logits of so many tokens (ops/head_loss.h).
+constexpr int64_t kGpuHeadRows = 32768;
+
+// In FP8 beside them their gradient in 8 bits and the same transposed, as large as their product in bf16
+// before; weights and inputs both ways; and the weights' gradient in fp32 before it is added.
+int64_t gpu_head_bytes(const Config& config, int64_t rows, int64_t vocab, int64_t item) {
+    const int64_t logits = rows * vocab, weights = vocab * config.model.d_model;
+    if (config.numerics.lm_head.format != NumericsConfig::Head::Format::fp8) return logits * item;
+    return logits * (item + 2) + (2 + kWide) * weights + 2 * rows * config.model.d_model;
+}
+
 int64_t operator_bytes(const Config& config, Operators operators) {
     const int64_t tokens = config.data.micro_batch_tokens;
     const ModelConfig& model = config.model;
@@ -89,8 +100,7 @@ int64_t operator_bytes(const Config& config, Operators operators) {
         return packed_operands(config, tokens, item) +
                ops::cpu::head_scratch_bytes(tokens, vocab, model.d_model, item,
                                             value_size(config, head) == 2);
-    // ATen's head: weights and their gradient in fp32, and four arrays of logits of 4096 tokens at a time.
-    return kWide * (2 * vocab * model.d_model + 4 * vocab * std::min<int64_t>(tokens, 4096));
+    return gpu_head_bytes(config, std::min(tokens, kGpuHeadRows), vocab, item);
 }
 
 // Regular checkpoints wait for a step of Adam; the last takes what the run ends with.

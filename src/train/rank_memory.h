@@ -32,8 +32,7 @@ int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64
 // model's own passes, on tensors that have shapes but no memory. `val_tokens` may be 0.
 int64_t activation_bytes(const Config& config, int64_t tokens, int64_t val_tokens);
 
-// Which operators run: those for CPUs keep packed operands and chunks of logits; on GPUs all but attention
-// are ATen's.
+// Which operators run: those for CPUs keep packed operands and chunks of logits, those for GPUs the logits.
 enum class Operators { cpu, gpu };
 
 // At the highest point of a run, by what it is for.

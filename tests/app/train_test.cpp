@@ -74,6 +74,16 @@ class TrainVerb : public ::testing::Test {
     TemporaryFolder folder_;
 };
 
+// A vocabulary that no machine holds: terabytes, of which nothing is taken.
+TEST_F(TrainVerb, SaysThatMemoryIsTooLittleBeforeItTakesAny) {
+    const Outcome outcome = train("large", {"--set", "model.vocab_size=1073741824"});
+    EXPECT_EQ(outcome.exit_code, 2);
+    for (const char* part : {"error: too little memory on ", "the run needs ", " are free. ",
+                             "No data.micro_batch_tokens would fit", "runtime.memory_check=false"})
+        EXPECT_NE(outcome.err.find(part), std::string::npos) << part << " not in " << outcome.err;
+    EXPECT_FALSE(exists("large"));
+}
+
 TEST_F(TrainVerb, LeavesLogMetricsCurveConfigAndWeights) {
     const Outcome outcome = train("run");
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
