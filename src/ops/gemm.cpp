@@ -33,6 +33,10 @@ struct Output {
     float alpha, beta;
     const C* addend;
     int64_t addend_stride;
+    // A symmetric c: tiles below the diagonal are left out here, and mirrored after. `below` is how far c's
+    // first element lies below the diagonal of the whole.
+    bool symmetric = false;
+    int64_t below = 0;
 
     // Whether brgemm can add into c itself.
     bool direct() const {
@@ -65,7 +69,9 @@ class Panel {
         const int64_t row_tiles = ceil_div(a_.rows, rows), col_tiles = ceil_div(b_.cols, tile_cols);
         for_each(row_tiles * col_tiles, parallel_, [&](int64_t i) {
             const int64_t row = i % row_tiles * rows, col = i / row_tiles * tile_cols;
-            tile(row, std::min(rows, a_.rows - row), col, std::min(tile_cols, b_.cols - col));
+            const int64_t cols = std::min(tile_cols, b_.cols - col);
+            if (out_.symmetric && out_.below + row >= col + cols) return;
+            tile(row, std::min(rows, a_.rows - row), col, cols);
         });
     }
 
@@ -162,11 +168,26 @@ void multiply(const MatrixView<T>& a, const MatrixView<T>& b, const Output<C>& o
             Output<C> part = out;
             part.c += row * out.row_stride + col;
             if (out.addend != nullptr) part.addend += row * out.addend_stride + col;
+            part.below = row - col;
             Panel<T, C>(a.block(row, 0, std::min(rows, a.rows - row), a.cols),
                         b.block(0, col, b.rows, std::min(cols, b.cols - col)), part, parallel)
                 .run();
         }
     }
+}
+
+// Elements below the diagonal of c [n, n] become those above it. Those of tiles that were computed on both
+// sides are equal already: a product of two numbers and its sum over k do not depend on which side is which.
+template <class C>
+void mirror(C* c, int64_t n, int64_t stride) {
+    constexpr int64_t block = 64;
+    for_each(ceil_div(n, block), n > 4 * block, [&](int64_t number) {
+        const int64_t first = number * block, last = std::min(first + block, n);
+        for (int64_t col = 0; col < last; col += block)
+            for (int64_t i = first; i < last; ++i)
+                for (int64_t j = col; j < std::min(col + block, i); ++j)
+                    c[i * stride + j] = c[j * stride + i];
+    });
 }
 
 // The last two dimensions of matrix `i` of a batch (or of the matrix itself).
@@ -240,9 +261,12 @@ void aten_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bo
 
 template <class T>
 void batched(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, float alpha, float beta,
-             const at::Tensor& addend) {
+             const at::Tensor& addend, bool symmetric) {
     const auto one = [&](int64_t i) {
-        multiply<T, T>(view<T>(a, i), view<T>(b, i), output<T>(c, i, alpha, beta, addend));
+        Output<T> out = output<T>(c, i, alpha, beta, addend);
+        out.symmetric = symmetric && c.size(-1) > tile_rows;  // one row of tiles leaves nothing out
+        multiply<T, T>(view<T>(a, i), view<T>(b, i), out);
+        if (out.symmetric) mirror(out.c, c.size(-1), out.row_stride);
     };
     // A thread a matrix, and all threads on each of the last ones, which do not fill a round.
     const int64_t count = a.size(0), whole = count - count % at::get_num_threads();
@@ -267,8 +291,10 @@ void gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool ac
     }
 }
 
-void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha, double beta,
-                  const at::Tensor& addend) {
+namespace {
+
+void batched_any(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha, double beta,
+                 const at::Tensor& addend, bool symmetric) {
     check_operands(a, b, c, 3);
     check(a.scalar_type() == c.scalar_type(), "batched_gemm: the output's dtype differs from the operands'");
     check(beta == 0 || (addend.defined() && addend.sizes() == c.sizes() &&
@@ -279,10 +305,23 @@ void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c,
         at::Tensor out = c;
         at::baddbmm_out(out, beta == 0 ? c : addend, a, b, beta, alpha);
     } else if (a.scalar_type() == at::kFloat) {
-        batched<float>(a, b, c, static_cast<float>(alpha), static_cast<float>(beta), addend);
+        batched<float>(a, b, c, static_cast<float>(alpha), static_cast<float>(beta), addend, symmetric);
     } else {
-        batched<BFloat16>(a, b, c, static_cast<float>(alpha), static_cast<float>(beta), addend);
+        batched<BFloat16>(a, b, c, static_cast<float>(alpha), static_cast<float>(beta), addend, symmetric);
     }
+}
+
+}  // namespace
+
+void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha, double beta,
+                  const at::Tensor& addend) {
+    batched_any(a, b, c, alpha, beta, addend, /*symmetric=*/false);
+}
+
+void batched_symmetric_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha,
+                            double beta, const at::Tensor& addend) {
+    check(c.size(-1) == c.size(-2), "batched_symmetric_gemm: the output is not square");
+    batched_any(a, b, c, alpha, beta, addend, /*symmetric=*/true);
 }
 
 GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item) {

@@ -20,6 +20,11 @@ void gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool ac
 void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha = 1,
                   double beta = 0, const at::Tensor& addend = {});
 
+// The same where a[i] b[i] and addend[i] are symmetric, as x x^T and, of a symmetric a, a a: on a CPU tiles
+// below the diagonal are copied from above it instead of computed, with the bits of batched_gemm.
+void batched_symmetric_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha = 1,
+                            double beta = 0, const at::Tensor& addend = {});
+
 // Bytes of packed operands that a product [rows, depth] [depth, cols] of `item`-byte elements leaves with the
 // calling thread on a CPU, for the next one: of a where it is packed, and of b.
 struct GemmScratch {

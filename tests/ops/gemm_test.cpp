@@ -1,6 +1,7 @@
 #include "ops/gemm.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -138,6 +139,33 @@ TEST(BatchedGemm, ServesAMatrixTimesItsTranspose) {
     const at::Tensor x = at::randint(-3, 4, {5, 70, 130}).to(at::kFloat), c = at::empty({5, 70, 70});
     batched_gemm(x, x.transpose(1, 2), c);
     EXPECT_TRUE(c.equal(x.bmm(x.transpose(1, 2))));
+}
+
+// X X^T and b A + c A A, of Polar Express: the bits of the whole product, at sizes on and off the tiles'
+// edges and larger than a panel's rows.
+TEST(BatchedGemm, SymmetricIsTheWholeProduct) {
+    at::manual_seed(3);
+    const int threads = at::get_num_threads();
+    for (const int count : {1, 2}) {
+        at::set_num_threads(count);
+        for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+            for (const auto& [batch, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
+                     {1, 1, 3}, {3, 64, 65}, {2, 129, 40}, {1, 300, 513}, {5, 192, 64}, {1, 200, 70000}}) {
+                const at::Tensor x = at::randn({batch, n, k}).to(dtype);
+                const at::Tensor gram = at::full({batch, n, n}, NAN, dtype), whole = at::empty_like(gram);
+                batched_symmetric_gemm(x, x.transpose(1, 2), gram);
+                batched_gemm(x, x.transpose(1, 2), whole);
+                EXPECT_TRUE(gram.equal(whole)) << n << ' ' << k << ' ' << dtype;
+                EXPECT_TRUE(gram.equal(gram.transpose(1, 2)));
+                const at::Tensor polynomial = at::full_like(gram, NAN);
+                batched_symmetric_gemm(gram, gram, polynomial, 0.5, -2.25, gram);
+                batched_gemm(gram, gram, whole, 0.5, -2.25, gram);
+                EXPECT_TRUE(polynomial.equal(whole)) << n << ' ' << dtype;
+            }
+    }
+    at::set_num_threads(threads);
+    EXPECT_THROW(batched_symmetric_gemm(at::ones({1, 4, 6}), at::ones({1, 6, 8}), at::ones({1, 4, 8})),
+                 InternalError);
 }
 
 TEST(GemmBackend, NamesTheArithmetic) {
