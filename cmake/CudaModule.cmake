@@ -6,7 +6,24 @@ if(SPEEDRUN_CUDA AND TARGET LibTorch::cuda)
   enable_language(CUDA)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # nor that nvcc 13 has C++20
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/ops/cuda/*.cu)
-  add_library(speedrun_cuda MODULE ${sources})
+  # cuDNN's attention, in plain C++: through its frontend (the wheel puts it beside LibTorch) and any cuDNN 9's headers.
+  find_path(CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS ${LIBTORCH_DIR}/../include)
+  find_path(CUDNN_INCLUDE cudnn.h HINTS ${LIBTORCH_DIR}/../nvidia/cudnn/include /usr/local/cuda/include)
+  find_path(CUDA_RUNTIME_INCLUDE cuda_runtime_api.h HINTS /usr/local/cuda/include)
+  if(CUDNN_FRONTEND_INCLUDE AND CUDNN_INCLUDE)
+    add_library(speedrun_cudnn OBJECT ${PROJECT_SOURCE_DIR}/src/ops/cuda/modules/cudnn.cpp)
+    target_include_directories(speedrun_cudnn SYSTEM PRIVATE
+      ${CUDNN_FRONTEND_INCLUDE} ${CUDNN_INCLUDE} ${CUDA_RUNTIME_INCLUDE})
+    target_compile_definitions(speedrun_cudnn PRIVATE
+      NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING CUDNN_FRONTEND_SKIP_JSON_LIB NV_CUDNN_FRONTEND_DISABLE_LOGGING)
+    message(STATUS "cuDNN: ${CUDNN_INCLUDE}; its frontend: ${CUDNN_FRONTEND_INCLUDE}")
+  else()
+    add_library(speedrun_cudnn OBJECT ${PROJECT_SOURCE_DIR}/src/ops/cuda/modules/no_cudnn.cpp)
+    message(STATUS "cuDNN: its headers or its frontend not found; attention on GPUs will be ATen's flash attention")
+  endif()
+  target_link_libraries(speedrun_cudnn PRIVATE speedrun_flags)
+  set_target_properties(speedrun_cudnn PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  add_library(speedrun_cuda MODULE ${sources} $<TARGET_OBJECTS:speedrun_cudnn>)
   target_include_directories(speedrun_cuda PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_options(speedrun_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:
     -O3 -lineinfo --Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror

@@ -20,6 +20,7 @@ struct Bench {
 constexpr std::array kBenches{
     Bench{"step", "a training step on random tokens", bench_step},
     Bench{"ops", "every op of a training step, against its floor", bench_ops},
+    Bench{"attention", "attention in every window of a run, each way there is", bench_attention},
     Bench{"optimizer-step", "the update alone, by each rule of matrices", bench_optimizer_step},
     Bench{"optimizers", "a race of the rules: loss over steps and time", bench_optimizers},
     Bench{"orthogonalize", "singular values and time of each way to orthogonalise", bench_orthogonalize},

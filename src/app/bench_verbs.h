@@ -5,6 +5,7 @@ namespace speedrun {
 // What `speedrun bench` can time; the first argument is the name.
 int bench_step(int argc, char** argv);
 int bench_ops(int argc, char** argv);
+int bench_attention(int argc, char** argv);
 int bench_orthogonalize(int argc, char** argv);
 int bench_optimizer_step(int argc, char** argv);
 // A race of the rules of matrices, restartable.

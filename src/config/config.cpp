@@ -84,6 +84,7 @@ Config load_config(const std::filesystem::path& file, std::span<const std::strin
     validate_optimizer(config, report);
     validate_comm(config, report);
     validate_schedule(config, report);
+    validate_runtime(config, report);
     resolve_rows(config.optimizer);
     sort_rows(config);
     config.resolved_json = pretty_json(write_config(config)) + "\n";

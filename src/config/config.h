@@ -299,7 +299,8 @@ struct ScheduleConfig {
 
 struct RuntimeConfig {
     enum class Device { automatic, cpu, cuda } device = Device::automatic;
-    int64_t threads = 0;       // 0: the cores this process may use
+    enum class Attention { flash, cudnn } attention = Attention::flash;  // of a GPU: ATen's or cuDNN's
+    int64_t threads = 0;                                                 // 0: the cores this process may use
     int64_t warmup_steps = 0;  // untimed steps before the clock starts, all effects undone
     uint64_t seed = 0;         // of the initial weights, through torch's CPU generator
     // A collective that some rank has been in for longer, or a rank silent for longer, ends a run of several.

@@ -100,6 +100,10 @@ void visit_checkpoint(Fields& f, RuntimeConfig::Checkpoint& checkpoint) {
 void visit_runtime(Fields& f, RuntimeConfig& runtime) {
     f.choice({"device", "auto: a GPU where there is one", optional_key}, runtime.device,
              std::array{"auto", "cpu", "cuda"});
+    f.choice({"attention",
+              "of a GPU: ATen's flash attention, or cuDNN's (Hopper and later, bf16, heads of 64 or 128)",
+              optional_key},
+             runtime.attention, std::array{"flash", "cudnn"});
     f.integer({"threads", "0: the cores this process may use", optional_key}, runtime.threads, {0, 4096});
     f.integer({"warmup_steps", "untimed steps before the clock starts, all effects undone", optional_key},
               runtime.warmup_steps, steps_range);

@@ -14,5 +14,6 @@ void validate_optimizer(const Config& config, const Report& report);
 // Buckets hold every parameter once, and each what one collective can carry.
 void validate_comm(const Config& config, const Report& report);
 void validate_schedule(const Config& config, const Report& report);
+void validate_runtime(const Config& config, const Report& report);
 
 }  // namespace speedrun

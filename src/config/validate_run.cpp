@@ -120,4 +120,19 @@ void validate_schedule(const Config& config, const Report& report) {
     }
 }
 
+// Whether the device is a GPU is known only where it runs.
+void validate_runtime(const Config& config, const Report& report) {
+    const RuntimeConfig& runtime = config.runtime;
+    if (runtime.attention != RuntimeConfig::Attention::cudnn) return;
+    const std::string path = "runtime.attention";
+    if (runtime.device == RuntimeConfig::Device::cpu)
+        report.fail(path, "cuDNN needs a GPU, and runtime.device is cpu", {"cudnn", "flash", ""});
+    if (config.numerics.activations != Dtype::bf16)
+        report.fail(path, "cuDNN needs numerics.activations bf16", {"cudnn", "flash", ""});
+    const int64_t head_dim = config.model.head_dim;
+    if (head_dim != 64 && head_dim != 128)
+        report.fail(path, "cuDNN needs model.head_dim 64 or 128, it is " + std::to_string(head_dim),
+                    {"cudnn", "flash", ""});
+}
+
 }  // namespace speedrun

@@ -19,6 +19,8 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
     rotary_.reset(config.schedule.stages.front().window_long);
     compile(model_, config.numerics);
     find_completions();
+    if (config.runtime.attention == RuntimeConfig::Attention::cudnn && !device.is_meta())
+        cudnn_ = std::make_unique<ops::cuda::CudnnAttention>(device);
 }
 
 // ---- the plan becomes a flat list
@@ -129,14 +131,15 @@ Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings) {
     coefficients_.evaluate(parameters_);
     const at::Tensor cu_seqlens = tensor(batch.cu_seqlens, at::kInt);
     const auto tokens = static_cast<int64_t>(batch.inputs.size());
+    const int64_t longest = longest_document(batch);
     return Pass{.workspace = *workspace_,
                 .parameters = parameters_,
                 .coefficients = coefficients_,
                 .rotary = rotary_,
                 .inputs = tensor(batch.inputs, at::kInt),
                 .targets = tensor(batch.targets, at::kLong),
-                .short_mask = {cu_seqlens, settings.window_short},
-                .long_mask = {cu_seqlens, settings.window_long},
+                .short_mask = {cu_seqlens, settings.window_short, longest, cudnn_.get()},
+                .long_mask = {cu_seqlens, settings.window_long, longest, cudnn_.get()},
                 .loss_per_token = at::empty({tokens}, at::TensorOptions().dtype(at::kFloat).device(device_))};
 }
 

@@ -11,6 +11,7 @@
 #include "model/parameters.h"
 #include "model/rotary.h"
 #include "model/workspace.h"
+#include "ops/cudnn_attention.h"
 
 namespace speedrun {
 
@@ -29,7 +30,8 @@ using GradReady = std::function<void(const std::string& param, int64_t index)>;
 class GPT {
   public:
     // max_tokens: longest micro-batch it will see (rotary tables). On the meta device tensors have shapes but
-    // no memory, and ops do nothing: passes then only find out activation_bytes().
+    // no memory, and ops do nothing: passes then only find out activation_bytes(). UserError where
+    // runtime.attention cannot be had on the device.
     GPT(const Config& config, int64_t max_tokens, at::Device device);
 
     ParameterTable& parameters() { return parameters_; }
@@ -71,6 +73,7 @@ class GPT {
     std::map<std::string, ValueId> names_;  // while compiling: what the plan's sources mean
     ValueId head_input_ = -1;
     std::unique_ptr<Workspace> workspace_;
+    std::unique_ptr<ops::cuda::CudnnAttention> cudnn_;  // where runtime.attention wants it
 };
 
 }  // namespace speedrun

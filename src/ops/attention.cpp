@@ -7,6 +7,7 @@
 #include "ops/attention_cuda.h"
 #include "ops/cpu/attention_cpu.h"
 #include "ops/cpu/brgemm.h"
+#include "ops/cudnn_attention.h"
 #include "util/error.h"
 
 namespace speedrun::ops {
@@ -16,11 +17,13 @@ enum class Path {
     kBlocks,   // CPU, by blocks
     kWidened,  // the same in fp32, for bf16 on processors without bf16 micro-kernels
     kFlash,    // CUDA
+    kCudnn,    // CUDA, where the mask says so
     kReference
 };
 
-Path path_of(const at::Tensor& q) {
+Path path_of(const at::Tensor& q, const AttentionMask& mask) {
     const at::ScalarType dtype = q.scalar_type();
+    if (mask.cudnn) return Path::kCudnn;
     if (q.is_cpu() && dtype == at::kFloat) return Path::kBlocks;
     if (q.is_cpu() && dtype == at::kBFloat16) return cpu::has_bf16_brgemm() ? Path::kBlocks : Path::kWidened;
     if (q.is_cuda() && (dtype == at::kHalf || dtype == at::kBFloat16)) return Path::kFlash;
@@ -47,7 +50,9 @@ void check_call(const at::Tensor& q, const AttentionMask& mask, const at::Tensor
           "attention: cu_seqlens must be contiguous int32 [n]");
     check(lse.dim() == 2 && lse.size(0) == q.size(1) && lse.size(1) == q.size(0),
           "attention: lse must be [H, T]");
-    if (path_of(q) == Path::kReference) return;
+    check(!mask.cudnn || (q.is_cuda() && q.scalar_type() == at::kBFloat16),
+          "attention: cuDNN takes bf16 on a GPU");
+    if (path_of(q, mask) == Path::kReference) return;
     check(lse.scalar_type() == at::kFloat && lse.is_contiguous() && lse.device() == q.device(),
           "attention: lse must be contiguous fp32 on q's device");
     check(mask.cu_seqlens.device() == q.device(), "attention: cu_seqlens must be on q's device");
@@ -87,13 +92,15 @@ void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tenso
     check_like(v, q, "v");
     check_like(out, q, "out");
     if (q.numel() == 0 || q.is_meta()) return;
-    switch (path_of(q)) {
+    switch (path_of(q, mask)) {
         case Path::kBlocks:
             return cpu::attention_forward(q, k, v, mask, scale, out, lse);
         case Path::kWidened:
             return widened_forward(q, k, v, mask, scale, out, lse);
         case Path::kFlash:
             return cuda::attention_forward(q, k, v, mask, scale, out, lse);
+        case Path::kCudnn:
+            return mask.cudnn->forward(q, k, v, mask, scale, out, lse);
         case Path::kReference:
             return attention_forward_reference(q, k, v, mask, scale, out, lse);
     }
@@ -112,13 +119,15 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
     check_like(dk, q, "dk");
     check_like(dv, q, "dv");
     if (q.numel() == 0 || q.is_meta()) return;
-    switch (path_of(q)) {
+    switch (path_of(q, mask)) {
         case Path::kBlocks:
             return cpu::attention_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
         case Path::kWidened:
             return widened_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
         case Path::kFlash:
             return cuda::attention_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+        case Path::kCudnn:
+            return mask.cudnn->backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
         case Path::kReference:
             return attention_backward_reference(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
     }

@@ -3,6 +3,10 @@
 
 namespace speedrun::ops {
 
+namespace cuda {
+class CudnnAttention;
+}
+
 // Document-masked, causal, sliding-window attention over one packed sequence of T tokens:
 // query t sees keys max(start of t's document, t - window) .. t.
 struct AttentionMask {
@@ -10,13 +14,15 @@ struct AttentionMask {
                             // hold repeats
     int64_t window = 0;     // tokens to the left, so window + 1 keys at most
     int64_t max_document = 0;  // CUDA: no document is longer (0: T), known without asking the device
+    cuda::CudnnAttention* cudnn = nullptr;  // CUDA and bf16: what computes it; nullptr: ATen
 };
 
 // q, k, v, out [T, H, D], same dtype (fp32 or bf16), last dimension contiguous (row stride may be larger than
 // H * D); lse fp32 [H, T]: natural log of the sum of exp(scale * q.k), saved for backward. Softmax in fp32.
 // CPU with fp32 or bf16 (D even): blocks, visiting only what window and document allow; the result does not
-// depend on the number of threads. CUDA with bf16 or fp16: ATen's flash attention. Everything else: the
-// reference below. Shapes or dtypes that disagree, cu_seqlens that do not run from 0 to T: InternalError.
+// depend on the number of threads. CUDA with bf16 or fp16: ATen's flash attention, or mask.cudnn. Everything
+// else: the reference below. Shapes or dtypes that disagree, cu_seqlens that do not run from 0 to T:
+// InternalError.
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const AttentionMask& mask, double scale, const at::Tensor& out, const at::Tensor& lse);
 

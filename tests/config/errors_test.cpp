@@ -139,6 +139,7 @@ TEST(Errors, Choices) {
         {R"("optimizer": {"params": {"embed": {"optim": "adamw"}}})",
          {"optimizer.params.embed.optim", "\"adam\""}},
         {R"("runtime": {"device": "gpu"})", {"runtime.device", "auto, cpu, cuda"}},
+        {R"("runtime": {"attention": "fast"})", {"runtime.attention", "flash, cudnn"}},
         {R"("model": {"params": {"embed": {"init": "zeroes"}}})",
          {"model.params.embed.init: no initialiser; found \"zeroes\"", "\"zeros\""}},
         {R"("model": {"params": {"embed": {"init": {"norml": 1}}}})", {"model.params.embed.init", "norml"}},
@@ -198,6 +199,12 @@ TEST(Errors, ImpossibleValues) {
         {R"("schedule": {"lr": {"cooldown_frac": -0.5}})", {"schedule.lr.cooldown_frac: out of range"}},
         {R"("schedule": {"block_size": -8})", {"schedule.block_size: out of range"}},
         {R"("runtime": {"threads": -1})", {"runtime.threads: out of range"}},
+        {R"("runtime": {"device": "cpu", "attention": "cudnn"})",
+         {"runtime.attention: cuDNN needs a GPU, and runtime.device is cpu; found cudnn; allowed: flash"}},
+        {R"("numerics": {"activations": "fp32"}, "runtime": {"attention": "cudnn"})",
+         {"runtime.attention: cuDNN needs numerics.activations bf16"}},
+        {R"("model": {"d_model": 768, "n_head": 8, "head_dim": 96}, "runtime": {"attention": "cudnn"})",
+         {"runtime.attention: cuDNN needs model.head_dim 64 or 128, it is 96"}},
     });
 }
 

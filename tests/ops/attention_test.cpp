@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "implementations.h"
+#include "ops/cudnn_attention.h"
 #include "util/error.h"
 
 namespace speedrun::ops {
@@ -232,24 +234,38 @@ TEST(Attention, EmptySequence) {
     EXPECT_EQ(run(c, Inputs(c, at::kFloat)).out.numel(), 0);
 }
 
-TEST(Attention, CudaAgreesWithReference) {
-    if (!at::hasCUDA()) GTEST_SKIP() << "needs a GPU";
+// bf16 on a GPU, by ATen's flash attention or by cuDNN.
+void expect_on_gpu(const Case& c, cuda::CudnnAttention* cudnn) {
+    SCOPED_TRACE(c.name);
+    const Inputs in(c, at::kBFloat16);
+    const AttentionMask mask{mask_of(c).cu_seqlens.to(at::kCUDA), c.window, 0, cudnn};
+    const Triple qkv(in.qkv.buffer.to(at::kCUDA));
+    const at::Tensor dout = in.dout.to(at::kCUDA);
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    const Results r{at::full_like(dout, nan), at::full({c.H, c.T}, nan, dout.options().dtype(at::kFloat)),
+                    Triple(at::full_like(qkv.buffer, nan))};
+    attention_forward(qkv[0], qkv[1], qkv[2], mask, kScale, r.out, r.lse);
+    attention_backward(dout, qkv[0], qkv[1], qkv[2], r.out, r.lse, mask, kScale, r.gradients[0],
+                       r.gradients[1], r.gradients[2]);
+    const Results found{r.out.cpu(), r.lse.cpu(), Triple(r.gradients.buffer.cpu())};
+    expect_near(found, run_reference(c, in), 0x1p-7, kTolerance);
+}
+
+TEST(Attention, FlashOnAGpuAgreesWithReference) {
+    if (!testing::have_gpu()) GTEST_SKIP() << "needs a GPU";
     at::manual_seed(7);
-    for (const Case& c : kCases) {
-        if (c.D % 8 != 0) continue;
-        SCOPED_TRACE(c.name);
-        const Inputs in(c, at::kBFloat16);
-        const AttentionMask mask{mask_of(c).cu_seqlens.to(at::kCUDA), c.window};
-        const Triple qkv(in.qkv.buffer.to(at::kCUDA));
-        const at::Tensor dout = in.dout.to(at::kCUDA);
-        const Results r{at::empty_like(dout), at::empty({c.H, c.T}, dout.options().dtype(at::kFloat)),
-                        Triple(at::empty_like(qkv.buffer))};
-        attention_forward(qkv[0], qkv[1], qkv[2], mask, kScale, r.out, r.lse);
-        attention_backward(dout, qkv[0], qkv[1], qkv[2], r.out, r.lse, mask, kScale, r.gradients[0],
-                           r.gradients[1], r.gradients[2]);
-        const Results found{r.out.cpu(), r.lse.cpu(), Triple(r.gradients.buffer.cpu())};
-        expect_near(found, run_reference(c, in), 0x1p-7, kTolerance);
-    }
+    for (const Case& c : kCases)
+        if (c.D % 8 == 0) expect_on_gpu(c, nullptr);
+}
+
+TEST(Attention, CudnnOnAGpuAgreesWithReference) {
+    if (!testing::have_gpu()) GTEST_SKIP() << "needs a GPU";
+    if (cuda::on_device_of(at::empty({0}, at::kCUDA)).compute_capability() < 90)
+        GTEST_SKIP() << "needs a GPU of compute capability 9.0 or later";
+    cuda::CudnnAttention cudnn(at::Device(at::kCUDA, 0));
+    at::manual_seed(7);
+    for (const Case& c : kCases)
+        if (cuda::CudnnAttention::takes_head_dim(c.D)) expect_on_gpu(c, &cudnn);
 }
 
 }  // namespace

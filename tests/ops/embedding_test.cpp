@@ -63,6 +63,45 @@ TEST(Embedding, BackwardAddsRowsOfOneIdOnce) {
     }
 }
 
+// Ids in runs that end at, before and behind multiples of the kernels' chunks of 32 tokens, and one id
+// everywhere. Sums of small whole numbers are exact.
+TEST(Embedding, BackwardSumsLongRuns) {
+    std::vector<std::vector<int64_t>> cases = {{3000}, {32}, {64, 32, 31, 1, 33, 96, 95, 97, 5, 27, 200}};
+    for (const auto& op : implementations<&embedding_backward, &reference::embedding_backward,
+                                          &cuda::Fused::embedding_backward>()) {
+        for (const std::vector<int64_t>& runs : cases) {
+            SCOPED_TRACE(op.name + ", first run " + std::to_string(runs.front()));
+            const at::Tensor counts = at::tensor(runs);
+            const at::Tensor sorted = at::repeat_interleave(at::arange(counts.size(0), at::kLong), counts);
+            const at::Tensor ids = sorted.index_select(0, at::randperm(sorted.size(0))).to(at::kInt);
+            const at::Tensor dout = at::randint(-8, 9, {ids.size(0), 300}, at::kFloat);
+            const at::Tensor dtable = at::full({vocabulary, 300}, 3.0);
+            op(dout, ids, dtable);
+            EXPECT_TRUE(at::equal(dtable, at::full({vocabulary, 300}, 3.0).index_add(0, ids, dout)));
+        }
+    }
+}
+
+// The kernels' sums, of which no two orders of fp32 numbers would give the same.
+TEST(Embedding, KernelRepeatsLongRuns) {
+    const at::Tensor dout = at::randn({2000, 40}), ids = at::zeros({2000}, at::kInt);
+    const auto run = [&] {
+        const at::Tensor dtable = at::zeros({vocabulary, 40});
+        cuda::Fused(*speedrun_cuda_kernels(), nullptr).embedding_backward(dout, ids, dtable);
+        return dtable;
+    };
+    const at::Tensor first = run();
+    EXPECT_TRUE(at::equal(run(), first));
+    // Chunks of 32 in order, then their sums in order.
+    at::Tensor expected = at::zeros({40});
+    for (const at::Tensor& chunk : dout.split(32)) {
+        at::Tensor sum = at::zeros({40});
+        for (const at::Tensor& row : chunk.unbind()) sum = sum + row;
+        expected = expected + sum;
+    }
+    EXPECT_TRUE(at::equal(first[0], expected));
+}
+
 // 1024 tokens of 2^-9 added to a bf16 row of ones: added one by one, each would be lost.
 TEST(Embedding, BackwardSumsBeforeItRounds) {
     const at::Tensor dout = at::full({1024, 4}, std::ldexp(1.0, -9), at::kBFloat16);

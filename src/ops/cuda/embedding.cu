@@ -18,20 +18,67 @@ __global__ void embedding_kernel(RowsOf<const From> table, const int32_t* ids, R
     }
 }
 
-// One block for each run of equal ids, at the run's first position; the others leave at once. A thread sums
-// its columns in the order of the tokens, so that no two threads write the same number. A frequent id makes
-// one block's run long: such a run is not split yet.
+// Sorted tokens are summed in chunks of kEmbeddingChunk, a block for each and a thread for each column, so
+// that a frequent id is the work of many blocks. A run of one id that lies in a chunk goes to the table at
+// once; one that crosses into other chunks leaves a sum in each of them, which the second kernel adds up in
+// their order.
+struct Chunk {
+    int64_t begin, end, rows;
+    const int32_t* sorted;
+
+    __device__ Chunk(int64_t number, const int32_t* sorted_, int64_t rows_)
+        : begin(number * kEmbeddingChunk),
+          end(begin + kEmbeddingChunk < rows_ ? begin + kEmbeddingChunk : rows_),
+          rows(rows_),
+          sorted(sorted_) {}
+    // Whether the run at k goes on at k + 1, and whether the chunk's first run began before it.
+    __device__ bool goes_on(int64_t k) const { return k + 1 < rows && sorted[k + 1] == sorted[k]; }
+    __device__ bool begins_before() const { return begin > 0 && goes_on(begin - 1); }
+};
+
+// partials [chunks, 2, cols]: the sum of the run that began before the chunk, that of the one that begins in
+// it and goes on behind it.
 template <class From, class To>
-__global__ void embedding_backward_kernel(RowsOf<const From> dout, const int32_t* sorted,
-                                          const int64_t* order, RowsOf<To> dtable, Shape shape) {
-    const int64_t first = blockIdx.x;
-    const int32_t id = sorted[first];
-    if (first > 0 && sorted[first - 1] == id) return;
+__global__ void embedding_chunks_kernel(RowsOf<const From> dout, const int32_t* sorted, const int64_t* order,
+                                        RowsOf<To> dtable, float* partials, Shape shape) {
+    const Chunk chunk(blockIdx.x, sorted, shape.rows);
+    float* const sums = partials + 2 * shape.cols * blockIdx.x;
     for (int64_t i = threadIdx.x; i < shape.cols; i += blockDim.x) {
+        bool from_before = chunk.begins_before();
         float sum = 0;
 #pragma unroll 4
-        for (int64_t k = first; k < shape.rows && sorted[k] == id; ++k) sum += load(dout[order[k]][i]);
-        store(dtable[id][i], load(dtable[id][i]) + sum);
+        for (int64_t k = chunk.begin; k < chunk.end; ++k) {
+            sum += load(dout[order[k]][i]);
+            const bool on = chunk.goes_on(k);
+            if (on && k + 1 < chunk.end) continue;
+            To& to = dtable[sorted[k]][i];
+            if (from_before)
+                sums[i] = sum;
+            else if (on)
+                sums[shape.cols + i] = sum;
+            else
+                store(to, load(to) + sum);
+            from_before = false;
+            sum = 0;
+        }
+    }
+}
+
+// A block for each chunk, which leaves at once where no run begins that other chunks go on with.
+template <class To>
+__global__ void embedding_runs_kernel(const int32_t* sorted, RowsOf<To> dtable, const float* partials,
+                                      Shape shape) {
+    const Chunk chunk(blockIdx.x, sorted, shape.rows);
+    const int32_t id = sorted[chunk.end - 1];
+    if (!chunk.goes_on(chunk.end - 1) || (sorted[chunk.begin] == id && chunk.begins_before())) return;
+    for (int64_t i = threadIdx.x; i < shape.cols; i += blockDim.x) {
+        float sum = partials[2 * shape.cols * blockIdx.x + shape.cols + i];
+        int64_t next = static_cast<int64_t>(blockIdx.x) + 1;
+#pragma unroll 4
+        for (; next * kEmbeddingChunk < shape.rows && sorted[next * kEmbeddingChunk] == id; ++next)
+            sum += partials[2 * shape.cols * next + i];
+        To& to = dtable[id][i];
+        store(to, load(to) + sum);
     }
 }
 
@@ -55,12 +102,15 @@ void embedding(Rows table, const int32_t* ids, Rows out, Shape shape, Stream str
     });
 }
 
-void embedding_backward(Rows dout, const int32_t* sorted, const int64_t* order, Rows dtable, Shape shape,
-                        Stream stream) {
+void embedding_backward(Rows dout, const int32_t* sorted, const int64_t* order, Rows dtable, float* partials,
+                        Shape shape, Stream stream) {
     constexpr int kThreads = 256;
+    const int64_t chunks = blocks_for(shape.rows, kEmbeddingChunk);
     with_types(dout.type, dtable.type, [&]<class From, class To>(From, To) {
-        launch(embedding_backward_kernel<From, To>, shape.rows, kThreads, stream, rows_of<const From>(dout),
-               sorted, order, rows_of<To>(dtable), shape);
+        launch(embedding_chunks_kernel<From, To>, chunks, kThreads, stream, rows_of<const From>(dout), sorted,
+               order, rows_of<To>(dtable), partials, shape);
+        launch(embedding_runs_kernel<To>, chunks, kThreads, stream, sorted, rows_of<To>(dtable), partials,
+               shape);
     });
 }
 

@@ -4,6 +4,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <string>
 
 #include "util/error.h"
@@ -234,10 +235,29 @@ void Fused::embedding_backward(const at::Tensor& dout, const at::Tensor& ids,
     check(dtable.dim() == 2 && dout.dim() == 2 && dtable.size(1) == dout.size(1),
           "embedding_backward: dtable is [V, d], dout [T, d]");
     const auto [sorted, order] = at::sort(ids, /*stable=*/true, 0, /*descending=*/false);
+    const int64_t chunks = (dout.size(0) + raw::kEmbeddingChunk - 1) / raw::kEmbeddingChunk;
+    const at::Tensor sums = at::empty({chunks, 2, dout.size(1)}, dout.options().dtype(at::kFloat));
     kernels_.embedding_backward(rows(dout, dout.sizes(), "embedding_backward: dout"),
                                 token_ids(sorted, dout.size(0)), order.const_data_ptr<int64_t>(),
-                                rows(dtable, dtable.sizes(), "embedding_backward: dtable"), shape_of(dout),
-                                stream_);
+                                rows(dtable, dtable.sizes(), "embedding_backward: dtable"),
+                                sums.data_ptr<float>(), shape_of(dout), stream_);
+}
+
+Fused::AttentionLayout Fused::attention_layout(const at::Tensor& cu_seqlens,
+                                               std::span<const int64_t> strides) const {
+    check(cu_seqlens.dim() == 1 && cu_seqlens.size(0) > 0 && cu_seqlens.scalar_type() == at::kInt &&
+              cu_seqlens.is_contiguous(),
+          "attention_layout: cu_seqlens are not int32 [n + 1]");
+    check(strides.size() <= static_cast<size_t>(raw::kMostLayouts), "attention_layout: takes 9 tensors");
+    const int64_t documents = cu_seqlens.size(0) - 1, count = std::ssize(strides);
+    AttentionLayout result{at::empty({documents}, cu_seqlens.options()),
+                           at::empty({count, documents + 1}, cu_seqlens.options().dtype(at::kLong))};
+    raw::AttentionLayout layout{.count = static_cast<int>(count),
+                                .lengths = result.lengths.data_ptr<int32_t>(),
+                                .offsets = result.offsets.data_ptr<int64_t>()};
+    std::ranges::copy(strides, layout.strides);
+    kernels_.attention_layout(cu_seqlens.const_data_ptr<int32_t>(), documents, layout, stream_);
+    return result;
 }
 
 void Fused::softcap_loss(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
@@ -323,6 +343,17 @@ bool fused(const at::Tensor& x) {
 Fused on_device_of(const at::Tensor& x) {
     static const raw::Kernels& kernels = load_kernels();
     return {kernels, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(x.device()).native_handle()};
+}
+
+const raw::CudnnAttention& cudnn_attention() {
+    const auto find = reinterpret_cast<decltype(&speedrun_cudnn_attention)>(
+        module_symbol(kModule, "speedrun_cudnn_attention", kNeeds));
+    const raw::CudnnAttention* const found = find();
+    if (!found)
+        throw UserError(std::string(kModule) +
+                        " was built without cuDNN's attention: the build did not find cuDNN's headers or its "
+                        "frontend (scripts/bootstrap installs the latter)");
+    return *found;
 }
 
 bool have_driver() {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "ops/cuda/attention_graphs.h"
 #include "ops/cuda/table.h"
 #include "ops/head_loss.h"
 
@@ -46,6 +47,14 @@ class Fused {
     void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& out) const;
     void embedding_backward(const at::Tensor& dout, const at::Tensor& ids, const at::Tensor& dtable) const;
 
+    // Where documents lie in packed tensors, for attention: of cu_seqlens int32 [n + 1], how many tokens each
+    // document has, int32 [n], and for each of `strides`, the elements from token to token of a tensor, the
+    // element at which each begins, int64 [strides, n + 1].
+    struct AttentionLayout {
+        at::Tensor lengths, offsets;
+    };
+    AttentionLayout attention_layout(const at::Tensor& cu_seqlens, std::span<const int64_t> strides) const;
+
     // The largest |A| whose exponentials fp32 holds.
     static constexpr double most_softcap = 40;
     // Of logits [T, V]: loss_per_token [T] and, where `gradient` [T, V] is defined, grad_scale * d(sum
@@ -60,7 +69,9 @@ class Fused {
     };
     Quantized quantize(const at::Tensor& x, double scale, at::ScalarType dtype, bool transpose) const;
     // Whether the GPU multiplies 8-bit floats.
-    bool has_fp8() const { return kernels_.compute_capability() >= 89; }
+    bool has_fp8() const { return compute_capability() >= 89; }
+    int compute_capability() const { return kernels_.compute_capability(); }
+    speedrun::cuda::Stream stream() const { return stream_; }
 
     // What step() of optim/adam.h and momentum_update of optim/matrix_update.h need; `copy` may be undefined.
     void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
@@ -84,6 +95,9 @@ bool fused(const at::Tensor& x);
 // The kernels of libspeedrun_cuda.so on the current stream of `x`'s device. UserError where the module is
 // missing.
 Fused on_device_of(const at::Tensor& x);
+
+// cuDNN's attention. UserError where the module is missing or was built without it.
+const speedrun::cuda::CudnnAttention& cudnn_attention();
 
 // Whether NVIDIA's driver is here, without which the module, a second's work to load, is of no use.
 bool have_driver();

@@ -104,9 +104,22 @@ void smear_backward(Rows dout, Rows e, const Smear& smear, const float* gate, Ro
 // ops::embedding; shape is that of out.
 void embedding(Rows table, const int32_t* ids, Rows out, Shape shape, Stream stream);
 // ops::embedding_backward: `sorted` are the ids in ascending order, `order` where each was, those of one id
-// ascending.
-void embedding_backward(Rows dout, const int32_t* sorted, const int64_t* order, Rows dtable, Shape shape,
-                        Stream stream);
+// ascending. partials: 2 * shape.cols for each kEmbeddingChunk tokens, of which the last may be few.
+inline constexpr int64_t kEmbeddingChunk = 32;
+void embedding_backward(Rows dout, const int32_t* sorted, const int64_t* order, Rows dtable, float* partials,
+                        Shape shape, Stream stream);
+
+// Of documents that begin at cu_seqlens [documents + 1]: how many tokens each has, and for each of `count`
+// tensors, `strides` elements from token to token, the element at which each begins.
+inline constexpr int kMostLayouts = 9;
+struct AttentionLayout {
+    int64_t strides[kMostLayouts] = {};
+    int count = 0;
+    int32_t* lengths = nullptr;  // [documents]
+    int64_t* offsets = nullptr;  // [count, documents + 1]
+};
+void attention_layout(const int32_t* cu_seqlens, int64_t documents, const AttentionLayout& layout,
+                      Stream stream);
 
 // One row of logits [T, V] each: the soft cap, the cross-entropy and, where gradient.data is not null,
 // grad_scale times the gradient with respect to the logits, which may be written over them; ops/head_loss.h.

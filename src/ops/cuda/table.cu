@@ -17,6 +17,7 @@ extern "C" const speedrun::cuda::Kernels* speedrun_cuda_kernels() {
         .smear_backward = &smear_backward,
         .embedding = &embedding,
         .embedding_backward = &embedding_backward,
+        .attention_layout = &attention_layout,
         .softcap_loss = &softcap_loss,
         .quantize = &quantize,
         .compute_capability = &compute_capability,

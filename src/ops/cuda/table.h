@@ -19,6 +19,7 @@ struct Kernels {
     decltype(&cuda::smear_backward) smear_backward;
     decltype(&cuda::embedding) embedding;
     decltype(&cuda::embedding_backward) embedding_backward;
+    decltype(&cuda::attention_layout) attention_layout;
     decltype(&cuda::softcap_loss) softcap_loss;
     decltype(&cuda::quantize) quantize;
     decltype(&cuda::compute_capability) compute_capability;
