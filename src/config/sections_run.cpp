@@ -101,7 +101,8 @@ void visit_runtime(Fields& f, RuntimeConfig& runtime) {
     f.choice({"device", "auto: a GPU where there is one", optional_key}, runtime.device,
              std::array{"auto", "cpu", "cuda"});
     f.choice({"attention",
-              "of a GPU: ATen's flash attention, or cuDNN's (Hopper and later, bf16, heads of 64 or 128)",
+              "of a GPU: ATen's flash attention, or cuDNN's (Hopper and later, bf16, heads of 64 or 128; its "
+              "gradients differ in their last bits from run to run)",
               optional_key},
              runtime.attention, std::array{"flash", "cudnn"});
     f.integer({"threads", "0: the cores this process may use", optional_key}, runtime.threads, {0, 4096});
