@@ -67,11 +67,11 @@ void Checkpointer::agreed(const Signs& sum) {
 bool Checkpointer::wants(int64_t steps_finished, bool adam_stepped) {
     const int64_t every = run_.config.runtime.checkpoint.every_steps;
     wanted_ = wanted_ || (every > 0 && steps_finished % every == 0);
-    return wanted_ && adam_stepped && phase_ == Phase::idle;
+    return wanted_ && adam_stepped;
 }
 
 void Checkpointer::begin(CheckpointManifest manifest) {
-    check(phase_ == Phase::idle, "one checkpoint at a time");
+    drain();
     saving_step_ = manifest.step;
     writer_.begin(checkpoint_layout(run_.config, run_.parameters, run_.optimizer, run_.communicator.rank(),
                                     manifest.pending_gradients),

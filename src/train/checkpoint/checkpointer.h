@@ -32,10 +32,11 @@ class Checkpointer {
     Signs signs(bool save);
     void agreed(const Signs& sum);
 
-    // Whether the state after this step is to be saved, and can be. A checkpoint waits for a step in which
-    // Adam steps, after which no gradients are pending.
+    // Whether the state after this step is to be saved. A checkpoint waits for a step in which Adam steps,
+    // after which no gradients are pending.
     bool wants(int64_t steps_finished, bool adam_stepped);
-    // Copies the state; it is written while the run goes on.
+    // Copies the state; it is written while the run goes on, and before that what is still being written is
+    // finished. All ranks call it.
     void begin(CheckpointManifest manifest);
     // Finishes what is being written. All ranks call it.
     void drain();

@@ -48,10 +48,10 @@ void rename_over(const fs::path& from, const fs::path& to) {
     remove_folder(from);
 }
 
-// The calling thread gets a smaller share of a core than those that compute, but not only what they leave: on
-// a busy machine a checkpoint would never end. Where the system refuses, it shares them as before.
+// The calling thread takes what those that compute leave of the cores. Where the system refuses, it shares
+// them as before.
 void step_back() {
-    constexpr int niceness = 5;  // a third of the weight of a thread that computes
+    constexpr int niceness = 19;  // the last; the run waits for the writer where the next checkpoint is due
     (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), niceness);
 }
 
