@@ -103,8 +103,8 @@ at::Tensor MatrixPipeline::orthogonal(const at::Tensor& u, const at::Tensor& pre
     if (config_.orthogonalize.method == Method::none) return u.clone();
     if (config_.orthogonalize.method != Method::preconditioner)
         return orthogonalize(u, config_.orthogonalize);
-    if ((t - 1) % config_.preconditioner.every_n_steps == 0)
-        update_running_root(u, preconditioner, config_, t == 1);
+    const bool due = (t - 1) % config_.preconditioner.every_n_steps == 0;
+    if (due || !roots_exist_) update_running_root(u, preconditioner, config_, due);
     return apply_running_root(u, preconditioner, config_);
 }
 
@@ -125,6 +125,7 @@ void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
     const Matrices all(part, row_);
     const at::Tensor momentum = momentum_.view(row_.matrix_view);
     const auto dtype = scalar_type(config_.orthogonalize.dtype);
+    if (step.t == 1) roots_exist_ = false;
     all.for_each_group([&](const auto& of) {
         const at::Tensor u = at::empty(of(all.value).sizes(), all.value.options().dtype(dtype));
         const at::Tensor signs = config_.signs == Signs::gradient ? of(all.grad).to(dtype, false, true) : u;
@@ -135,6 +136,8 @@ void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
         apply_matrix_update(x, factors(x, u, second_moment, numbers),
                             moments() ? second_moment : at::Tensor(), of(all.value), of(all.copy), numbers);
     });
+    if (preconditioner_.defined() && !roots_exist_)
+        roots_exist_ = nonzero_matrices(preconditioner_).all().item<bool>();
 }
 
 std::vector<StateTensor> MatrixPipeline::state() const {

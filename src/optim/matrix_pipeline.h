@@ -31,6 +31,7 @@ class MatrixPipeline final : public UpdateRule {
     MatrixConfig config_;
     OptimParamConfig row_;
     at::Tensor momentum_, second_moment_, preconditioner_;
+    bool roots_exist_ = false;  // every matrix has one: known since this or an earlier step
 };
 
 // |x| with the signs of `of`, 0 where that is 0; in place (OGSignMuon of MuonVariants).

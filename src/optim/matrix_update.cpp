@@ -126,6 +126,10 @@ MatrixStep plain_step(const MatrixConfig& config, const OptimParamConfig& row, d
             .decay_kind = config.decay};
 }
 
+at::Tensor nonzero_matrices(const at::Tensor& x) {
+    return x.ne(0).any(-1, /*keepdim=*/true).any(-2, /*keepdim=*/true);
+}
+
 Matrices::Matrices(const Parameter& part, const OptimParamConfig& row)
     : value(part.value.view(row.matrix_view)), grad(part.grad.view(row.matrix_view)) {
     if (!part.used.is_same(part.value)) copy = part.used.view(row.matrix_view);

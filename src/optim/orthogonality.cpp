@@ -39,7 +39,7 @@ at::Tensor orthogonalized(const at::Tensor& g, const MatrixConfig& config) {
     MatrixConfig normalised = config;
     normalised.preconditioner.normalize_input = true;
     const int64_t k = std::min(g.size(1), g.size(2));
-    const at::Tensor root = at::empty({g.size(0), k, k}, g.options());
+    const at::Tensor root = at::zeros({g.size(0), k, k}, g.options());
     update_running_root(g, root, normalised, true);
     return apply_running_root(g, root, normalised);
 }

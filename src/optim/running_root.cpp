@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ops/gemm.h"
+#include "optim/matrix_update.h"
 #include "optim/orthogonalize.h"
 
 namespace speedrun {
@@ -18,8 +19,7 @@ void correction(const at::Tensor& z, const at::Tensor& y, const at::Tensor& out)
 
 }  // namespace
 
-void update_running_root(const at::Tensor& u, const at::Tensor& root, const MatrixConfig& config,
-                         bool first) {
+void update_running_root(const at::Tensor& u, const at::Tensor& root, const MatrixConfig& config, bool due) {
     const auto& ortho = config.orthogonalize;
     const at::Tensor g =
         normalized(u.size(1) > u.size(2) ? u.mT() : u, ortho.norm_safety, ortho.norm_eps).contiguous();
@@ -34,7 +34,9 @@ void update_running_root(const at::Tensor& u, const at::Tensor& root, const Matr
         ops::batched_gemm(half, z, next);
         std::swap(z, next);
     }
-    first ? root.copy_(z) : root.lerp_(z, 1 - config.preconditioner.beta);
+    const at::Tensor renewed = due ? root.lerp(z, 1 - config.preconditioner.beta) : root;
+    const at::Tensor made = at::where(nonzero_matrices(root), renewed, z);
+    root.copy_(at::where(nonzero_matrices(u), made, root));
 }
 
 at::Tensor apply_running_root(const at::Tensor& u, const at::Tensor& root, const MatrixConfig& config) {

@@ -46,7 +46,8 @@ at::Tensor gradient(const Json& input, int64_t step) {
     const auto rows = input["rows"].get<int64_t>(), cols = input["cols"].get<int64_t>();
     const std::string kind = input["kind"],
                       seed = input["name"].get<std::string>() + "." + std::to_string(step);
-    if (kind == "zero" || (kind == "stops" && step > 5)) return at::zeros({rows, cols});
+    if (kind == "zero" || (kind == "stops" && step > 5) || (kind == "starts" && step == 1))
+        return at::zeros({rows, cols});
     if (kind == "rank 2")
         return entries(seed + ".left", rows, 2).matmul(entries(seed + ".right", 2, cols)).to(at::kFloat);
     return entries(seed, rows, cols).to(at::kFloat);

@@ -120,7 +120,7 @@ class AdaMuon(Muon):
 
 
 class MomMuon(Muon):
-    """MuonVariants: a running average of SWAN's (G G^T)^(-1/2), made every few steps."""
+    """MuonVariants: a running average of SWAN's (G G^T)^(-1/2), made every few steps, and first when there is a gradient."""
 
     def __init__(self, *args, every: int = 1, beta: float = 0.9, normalized: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
@@ -131,14 +131,14 @@ class MomMuon(Muon):
         if tall := u.shape[0] > u.shape[1]:
             u = u.T
         unit = u / (u.norm() + 1e-7)
-        if self.t % self.every == 0:
+        if (self.t % self.every == 0 or self.root is None) and u.any():
             y, z = unit @ unit.T, torch.eye(len(u), dtype=F64)
             for _ in range(self.iters):
                 t = 3 * torch.eye(len(u), dtype=F64) - z @ y
                 y, z = y @ t / 2, t @ z / 2
             self.root = z if self.root is None else self.root + (1 - self.beta) * (z - self.root)
         self.t += 1
-        x = self.root @ (unit if self.normalized else u)
+        x = u if self.root is None else self.root @ (unit if self.normalized else u)
         return x.T if tall else x
 
 
@@ -164,7 +164,8 @@ class AdamW:
 
 
 class Shampoo:
-    """arXiv 1802.09568, Algorithm 1; beta < 1: averages; every: roots kept for some steps; one side: its square root."""
+    """arXiv 1802.09568, Algorithm 1; beta < 1: averages; every: roots kept for some steps, the first made when there is a
+    gradient; one side: its square root."""
 
     def __init__(self, decay: Decay, momentum: Momentum, beta: float = 1, eps: float = 1e-4, every: int = 1, max_size: int = 2048):
         self.decay, self.momentum, self.beta, self.eps, self.every, self.max_size = decay, momentum, beta, eps, every, max_size
@@ -175,13 +176,13 @@ class Shampoo:
         for i in sides:
             outer = g @ g.T if i == 0 else g.T @ g
             self.sums[i] = self.sums[i] + outer if self.beta == 1 else self.beta * self.sums[i] + (1 - self.beta) * outer
-            if self.t % self.every == 0:
+            if (self.t % self.every == 0 or self.roots[i] is None) and self.sums[i].any():
                 values, vectors = torch.linalg.eigh(self.sums[i] + self.eps * torch.eye(len(outer), dtype=F64))
                 self.roots[i] = vectors @ torch.diag(values ** (-1 / (2 * len(sides)))) @ vectors.T
         self.t += 1
         u = self.momentum(g)
-        u = self.roots[0] @ u if 0 in sides else u
-        return self.decay(p, u @ self.roots[1] if 1 in sides else u, lr_scale)
+        u = u if self.roots[0] is None else self.roots[0] @ u
+        return self.decay(p, u if self.roots[1] is None else u @ self.roots[1], lr_scale)
 
 
 class Soap:
@@ -299,7 +300,7 @@ def cases() -> list[dict]:
 
 # Name, rows, columns, kind of gradient.
 INPUTS = [("tall", 12, 8, "full"), ("wide", 8, 12, "full"), ("square", 8, 8, "full"), ("row", 1, 4, "full"),
-          ("column", 4, 1, "full"), ("zero", 6, 8, "zero"), ("rank 2", 8, 9, "rank 2"), ("stops", 8, 10, "stops")]
+          ("column", 4, 1, "full"), ("zero", 6, 8, "zero"), ("rank 2", 8, 9, "rank 2"), ("stops", 8, 10, "stops"), ("starts", 8, 10, "starts")]
 
 
 def entries(name: str, rows: int, cols: int) -> Tensor:
@@ -309,7 +310,7 @@ def entries(name: str, rows: int, cols: int) -> Tensor:
 
 def gradient(name: str, rows: int, cols: int, kind: str, step: int) -> Tensor:
     seed = f"{name}.{step}"
-    if kind == "zero" or kind == "stops" and step > 5:
+    if kind == "zero" or kind == "stops" and step > 5 or kind == "starts" and step == 1:
         return torch.zeros(rows, cols, dtype=F64)
     if kind == "rank 2":
         left, right = entries(seed + ".left", rows, 2), entries(seed + ".right", 2, cols)
