@@ -15,7 +15,8 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
     : model_(config.model),
       device_(device),
       parameters_(config.model, config.numerics, device, contiguous_runs(config)),
-      rotary_(config.model, config.schedule.block_size, max_tokens, device) {
+      rotary_(config.model, config.schedule.block_size, max_tokens, device),
+      batches_(device) {
     rotary_.reset(config.schedule.stages.front().window_long);
     compile(model_, config.numerics);
     find_completions();
@@ -121,23 +122,18 @@ ValueId GPT::compile_layer(BuildContext& build, const LayerConfig& layer, ValueI
 // ------------------------------------------------------------------------------------------------
 
 Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings) {
-    const auto tensor = [&](const auto& host, at::ScalarType dtype) {
-        // host memory is only read, and outlives the pass
-        return at::from_blob(const_cast<void*>(static_cast<const void*>(host.data())),
-                             {static_cast<int64_t>(host.size())}, dtype)
-            .to(device_, /*non_blocking=*/true);
-    };
     rotary_.stretch(settings.yarn_window);
     coefficients_.evaluate(parameters_);
-    const at::Tensor cu_seqlens = tensor(batch.cu_seqlens, at::kInt);
+    const DeviceBatch on_device = batches_.bring(batch);
+    const at::Tensor& cu_seqlens = on_device.cu_seqlens;
     const auto tokens = static_cast<int64_t>(batch.inputs.size());
     const int64_t longest = longest_document(batch);
     return Pass{.workspace = *workspace_,
                 .parameters = parameters_,
                 .coefficients = coefficients_,
                 .rotary = rotary_,
-                .inputs = tensor(batch.inputs, at::kInt),
-                .targets = tensor(batch.targets, at::kLong),
+                .inputs = on_device.inputs,
+                .targets = on_device.targets,
                 .short_mask = {cu_seqlens, settings.window_short, longest, cudnn_.get()},
                 .long_mask = {cu_seqlens, settings.window_long, longest, cudnn_.get()},
                 .loss_per_token = at::empty({tokens}, at::TensorOptions().dtype(at::kFloat).device(device_))};

@@ -7,6 +7,7 @@
 
 #include "config/config.h"
 #include "data/batch.h"
+#include "model/batch_buffers.h"
 #include "model/layers.h"
 #include "model/parameters.h"
 #include "model/rotary.h"
@@ -66,6 +67,7 @@ class GPT {
     at::Device device_;
     ParameterTable parameters_;
     Rotary rotary_;
+    BatchBuffers batches_;
     CoefficientTable coefficients_;
     std::vector<std::unique_ptr<Layer>> layers_;
     // What is complete after each layer's backward; the last element: after that of the coefficients.

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "util/error.h"
 
@@ -48,14 +47,15 @@ OptimParamConfig row_of_part(const Config& config, const ParamConfig& param, con
     return row;
 }
 
-// One pass that reads. A sum is NaN or infinite where a term is; finite terms of gradients do not reach its
-// range. On a CPU ATen widens bf16 into a copy first: of a whole table that would be the largest temporary of
-// a step.
-bool is_finite(const at::Tensor& x) {
+// Adds the sum of x to `sum` in one pass that reads: NaN or infinite where a term is; finite terms of
+// gradients do not reach its range. On a CPU ATen widens bf16 into a copy first: of a whole table that would
+// be the largest temporary of a step.
+void add_sum(at::Tensor& sum, const at::Tensor& x) {
     const int64_t part = x.is_cpu() ? int64_t{1} << 20 : std::max<int64_t>(1, x.numel());
-    return std::ranges::all_of(x.split(part), [](const at::Tensor& y) {
-        return std::isfinite(at::sum(y, at::kFloat).item<float>());
-    });
+    for (const at::Tensor& y : x.split(part)) {
+        const at::Tensor of_part = at::sum(y, at::kFloat).to(at::kDouble);
+        sum = sum.defined() ? sum + of_part : of_part;
+    }
 }
 
 }  // namespace
@@ -114,7 +114,7 @@ bool Optimizer::steps(const BucketState& bucket, const StepSettings& settings) c
 
 void Optimizer::begin(const StepSettings& settings) {
     launching_ = true;
-    finite_ = true;
+    started_sum_.reset();
     adam_launching_ = settings.adam_steps;
     for (BucketState& bucket : buckets_) bucket.units_missing = bucket.bucket.total_units();
 }
@@ -133,15 +133,16 @@ void Optimizer::grad_ready(const std::string& param, int64_t index) {
                 completed += std::max<int64_t>(0, std::min(end, piece.end) - std::max(begin, piece.begin));
         bucket.units_missing -= completed;
         if (completed == 0 || bucket.units_missing > 0) continue;
-        finite_ = finite_ && is_finite(bucket.grad);
+        add_sum(started_sum_, bucket.grad);
         reduce(bucket);
     }
 }
 
-bool Optimizer::gradients_are_finite() {
-    return finite_ && std::ranges::all_of(buckets_, [](const BucketState& bucket) {
-               return bucket.reduction || is_finite(bucket.grad);
-           });
+at::Tensor Optimizer::gradient_sum() const {
+    at::Tensor sum = started_sum_;
+    for (const BucketState& bucket : buckets_)
+        if (!bucket.reduction) add_sum(sum, bucket.grad);
+    return sum;
 }
 
 void Optimizer::skip() {

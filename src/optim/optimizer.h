@@ -47,9 +47,10 @@ class Optimizer {
     // config says on_grad_ready, buckets that are complete by it are on their way afterwards.
     void grad_ready(const std::string& param, int64_t index);
 
-    // Whether every gradient of this rank is finite, those whose reduction has started included. Between the
-    // last backward and step() or skip().
-    bool gradients_are_finite();
+    // NaN or infinite where a gradient of this rank is, those whose reduction has started included: fp64,
+    // 0-dim, on the device, so that asking does not wait for it. Between the last backward and step() or
+    // skip().
+    at::Tensor gradient_sum() const;
     // Instead of step(), after gradients that are not finite on some rank: forgets them, Adam's sums too. All
     // ranks call it.
     void skip();
@@ -105,7 +106,7 @@ class Optimizer {
     std::vector<size_t> work_order_;
     at::Tensor matrix_step_, adam_step_;
     bool launching_ = false, adam_launching_ = false;  // between begin() and step()
-    bool finite_ = true;                               // the gradients whose reduction has started
+    at::Tensor started_sum_;  // of the gradients whose reduction has started; undefined: of none
 };
 
 }  // namespace speedrun

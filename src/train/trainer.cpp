@@ -103,8 +103,9 @@ double validate(GPT& model, const ValLoader& loader, const AttentionSettings& se
     return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(loader.size());
 }
 
-std::vector<double> accumulate_gradients(GPT& model, const Config& config, const std::vector<Batch>& batches,
-                                         const StepSettings& settings, const GradReady& grad_ready) {
+std::vector<at::Tensor> accumulate_gradients(GPT& model, const Config& config,
+                                             const std::vector<Batch>& batches, const StepSettings& settings,
+                                             const GradReady& grad_ready) {
     const bool divided = config.objective.accumulation == ObjectiveConfig::Accumulation::divide_then_sum;
     const double grad_scale = divided ? 1 / config.objective.grad_divisor : 1;
     std::vector<at::Tensor> sums;
@@ -113,7 +114,7 @@ std::vector<double> accumulate_gradients(GPT& model, const Config& config, const
         sums.push_back(model.forward_backward(batch, attention_settings(settings), grad_scale,
                                               last ? grad_ready : GradReady{}));
     }
-    return on_host(sums);
+    return sums;
 }
 
 Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
@@ -232,7 +233,6 @@ void Trainer::save_state(const StepSettings& settings, Reporter* reporter, bool 
     const auto& when = config_.runtime.checkpoint;
     const bool last =
         finished == config_.schedule.total_steps() && (when.every_steps > 0 || when.every_minutes > 0);
-    if (stop || last) checkpointer_->drain();
     if (checkpointer_->wants(finished, settings.adam_steps) || stop || last)
         checkpointer_->begin(manifest(finished, settings.adam_steps, reporter));
     const int64_t failures = checkpointer_->failures();
@@ -277,15 +277,18 @@ void Trainer::validate_now(const StepSettings& settings, Reporter* reporter) {
     clock_.start();
 }
 
-Trainer::Agreed Trainer::agree(const std::vector<double>& losses, const StepSettings& settings,
+Trainer::Agreed Trainer::agree(const std::vector<at::Tensor>& losses, const StepSettings& settings,
                                Interrupt& interrupt) {
+    std::vector<at::Tensor> numbers = losses;
+    numbers.push_back(optimizer_.gradient_sum());
+    const std::vector<double> found = on_host(numbers);  // all that a step waits for the device
     const auto own = losses.size();
     const auto rows = own * static_cast<size_t>(communicator_.world_size());
     std::vector<double> all(rows + kStepSigns, 0);
-    std::ranges::copy(losses, all.begin() + static_cast<ptrdiff_t>(own) * communicator_.rank());
+    std::copy_n(found.begin(), own, all.begin() + static_cast<ptrdiff_t>(own) * communicator_.rank());
     const double stop = interrupt.poll() ? 1 : 0;
     const auto signs = checkpointer_ ? checkpointer_->signs(interrupt.poll_save()) : Checkpointer::Signs{};
-    const double not_finite = optimizer_.gradients_are_finite() ? 0 : 1;
+    const double not_finite = std::isfinite(found.back()) ? 0 : 1;
     const std::array<double, kStepSigns> own_signs{stop, signs.save, signs.pending, signs.failed, not_finite};
     std::ranges::copy(own_signs, all.begin() + static_cast<ptrdiff_t>(rows));
     sum_over_ranks(all, communicator_, "losses");

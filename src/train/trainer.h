@@ -55,9 +55,10 @@ double validate(GPT& model, const ValLoader& loader, const AttentionSettings& se
                 Communicator& communicator);
 
 // Adds the gradients of this rank's micro-batches; where objective.accumulation says so, divided. Returns
-// each one's sum of losses. The last reports complete gradients to `grad_ready`.
-std::vector<double> accumulate_gradients(GPT& model, const Config& config, const std::vector<Batch>& batches,
-                                         const StepSettings& settings, const GradReady& grad_ready = {});
+// each one's sum of losses (fp64, 0-dim, on the device). The last reports complete gradients to `grad_ready`.
+std::vector<at::Tensor> accumulate_gradients(GPT& model, const Config& config,
+                                             const std::vector<Batch>& batches, const StepSettings& settings,
+                                             const GradReady& grad_ready = {});
 
 // One run from its initial weights to its last validation, on every rank of the communicator at once. Rank
 // 0's `model` holds the initial weights; the others receive them.
@@ -93,7 +94,7 @@ class Trainer {
         bool stop = false;
         bool finite = true;  // the loss and every rank's gradients
     };
-    Agreed agree(const std::vector<double>& losses, const StepSettings& settings, Interrupt& interrupt);
+    Agreed agree(const std::vector<at::Tensor>& losses, const StepSettings& settings, Interrupt& interrupt);
     // After a step: saves the state where that is due; before the run stops, until it is on disk.
     void save_state(const StepSettings& settings, Reporter* reporter, bool stop);
     CheckpointManifest manifest(int64_t steps_finished, bool adam_stepped, const Reporter* reporter) const;

@@ -2,6 +2,7 @@
 // Record 43's parameters at width 32 under an optimizer, without a model: gradients are random.
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <memory>
 #include <string>
 
@@ -67,5 +68,9 @@ struct SmallRun {
     ParameterTable table;
     Optimizer optimizer;
 };
+
+inline bool gradients_are_finite(const Optimizer& optimizer) {
+    return std::isfinite(optimizer.gradient_sum().item<double>());
+}
 
 }  // namespace speedrun

@@ -6,8 +6,6 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "model/gpt.h"
 #include "model/weights.h"
 #include "optim/optimizer.h"
@@ -101,8 +99,7 @@ TEST_F(Golden, TwelveSteps) {
         }
         if (!settings.trains) break;
         const auto sums = accumulate_gradients(*model_, config_, next_batches(settings), settings);
-        const double loss =
-            std::accumulate(sums.begin(), sums.end(), 0.0) / static_cast<double>(settings.batch_tokens);
+        const double loss = at::stack(sums).sum().item<double>() / static_cast<double>(settings.batch_tokens);
         const json& losses = golden_["losses"][key];
         EXPECT_NEAR(loss, losses["mean_f64"].get<double>(), losses["tol_mean"].get<double>())
             << "loss of step " << step;
