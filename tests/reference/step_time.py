@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Time of a training step: the C++ program against the PyTorch twin, eager and compiled, in one alternating run.
 
-    python step_time.py [--executable build/speedrun] [--dtype fp32 bf16] [--rounds 5] [--steps 4]
+    python step_time.py [--executable build/speedrun] [--device cpu] [--dtype fp32 bf16] [--rounds 5] [--steps 4]
 
 Each contender is a process of its own. A round lets one after the other do `steps` steps while the others sleep, so that
-whatever else the machine does hits all of them alike. PyTorch gets what makes it fastest here: attention in blocks
-(twin.attention), flushed denormals, compilation off the clock; and each of its ways runs twice, with malloc as it is and
-with a malloc that keeps its memory: the latter is faster and needs more.
+whatever else the machine does hits all of them alike. PyTorch gets what makes it fastest here, compilation off the clock.
+On a CPU: attention in blocks (twin.attention), flushed denormals, and each of its ways twice, with malloc as it is and with
+a malloc that keeps its memory: the latter is faster and needs more. On a GPU: compiled, with each of the two attentions that
+PyTorch has for documents, and the head in 8 bits where the config has it so; the memory shown is the host's.
 """
 import argparse
 import json
@@ -43,22 +44,28 @@ def torch_worker(spec: dict) -> None:
     torch.set_num_threads(spec["threads"])
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    run = run_config.from_json(spec["run"])
-    twin = Twin(run)
-    if spec["explicit"]:
-        twin.explicit_attention()
+    run, on_gpu = run_config.from_json(spec["run"]), spec["device"] == "cuda"
+    twin = Twin(run, device=spec["device"]).attend_by(spec["attention"])
+    if on_gpu and run.numerics.lm_head.format == "fp8":
+        twin.fp8_head(run.numerics.lm_head)
     if spec["mode"]:
         twin.compile(spec["mode"])
     tokens = torch.randint(run.data.vocab_size, (2, spec["tokens"]))
+    tokens = tokens.pin_memory() if on_gpu else tokens
     batch = Batch(tokens[0], tokens[1], torch.arange(0, spec["tokens"], spec["document"]))
     settings = twin.at(0)
 
+    def now() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     def step(k: int) -> tuple[float, float]:
-        start = time.perf_counter()
+        start = now()
         twin.forward_backward(settings, [batch])
-        middle = time.perf_counter()
+        middle = now()
         twin.update(k, settings)
-        return 1000 * (middle - start), 1000 * (time.perf_counter() - middle)
+        return 1000 * (middle - start), 1000 * (now() - middle)
 
     start = time.perf_counter()
     for k in range(2):
@@ -123,13 +130,19 @@ class CppContender:
 # ---- the comparison ----------------------------------------------------------------------------------------------
 
 def contenders(arguments: argparse.Namespace, dtype: str):
-    overrides = [*run_config.PRECISION[dtype], *arguments.set, f"runtime.threads={arguments.threads}"]
+    overrides = [*run_config.PRECISION[dtype], *arguments.set, f"runtime.threads={arguments.threads}",
+                 f"runtime.device={arguments.device}"]
     run = subprocess.run([arguments.executable, "config", "show", arguments.config, *run_config.overrides(overrides)],
                          check=True, capture_output=True, text=True, cwd=ROOT).stdout
     spec = {"run": run, "threads": arguments.threads, "tokens": arguments.tokens, "document": arguments.document, "mode": None,
-            "explicit": (arguments.attention or {"bf16": "explicit", "fp32": "sdpa"}[dtype]) == "explicit"}
+            "device": arguments.device, "attention": (arguments.attention or [{"bf16": "explicit", "fp32": "sdpa"}[dtype]])[0]}
     if not arguments.no_cpp:
         yield CppContender(arguments, overrides)
+    if arguments.device == "cuda":
+        for mode in arguments.compile:
+            for attention in arguments.attention or ["varlen", "flex"]:
+                yield TorchContender(f"compiled, {mode}, {attention}", spec | {"mode": mode, "attention": attention}, {})
+        return
     for mode in [None, *arguments.compile]:
         name = f"compiled, {mode}" if mode else "eager"
         yield TorchContender(name, spec | {"mode": mode}, {})
@@ -173,6 +186,7 @@ def main() -> None:
     parser.add_argument("--executable", default=str(ROOT / "build" / "speedrun"))
     parser.add_argument("--config", default="configs/quickstart.json", help="seen from the root of the repository")
     parser.add_argument("--set", action="append", default=[], help="override, as the program takes it")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--document", type=int, default=400, help="tokens of a document")
@@ -181,7 +195,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="steps of one contender in a round")
     parser.add_argument("--compile", nargs="*", default=["default"], help="modes of torch.compile")
-    parser.add_argument("--attention", choices=["sdpa", "explicit"], help="PyTorch's; default: the faster for the dtype")
+    parser.add_argument("--attention", nargs="+", choices=["sdpa", "explicit", "varlen", "flex"],
+                        help="PyTorch's; default: on a CPU the faster for the dtype, on a GPU varlen and flex")
     parser.add_argument("--no-cpp", action="store_true", help="PyTorch alone")
     parser.add_argument("--json", type=Path, help="also writes every single time there")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -13,7 +13,7 @@ import torch
 import golden_inputs
 import run_config
 import shards
-from twin import Twin, attention, attention_mask
+from twin import Fp8Linear, Twin, attention, attention_mask, mask_for
 
 GOLDEN = json.loads(golden_inputs.GOLDEN.read_text())
 STEPS = 12
@@ -196,14 +196,34 @@ def test_every_way_to_compute_attention_agrees():
     starts = torch.tensor([0, 1, 2, 40, 300, 511])
     for window in (0, 1, 63, 64, 65, 200, 600):
         q, k, v = (torch.randn(512, 2, 16, dtype=torch.float64, requires_grad=True) for _ in range(3))
-        dense, *others = (attention(q, k, v, attention_mask(starts, 512, window, torch.float64, block), 0.1, explicit)
-                          for block, explicit in ((512, False), (64, False), (64, True)))
+        dense, *others = (attention(q, k, v, attention_mask(starts, 512, window, torch.float64, block), 0.1, kind)
+                          for block, kind in ((512, "sdpa"), (64, "sdpa"), (64, "explicit")))
         pull = torch.randn_like(dense)
         gradients = torch.autograd.grad(dense, (q, k, v), pull)
         for other in others:
             torch.testing.assert_close(other, dense, rtol=1e-12, atol=1e-12)
             for a, b in zip(torch.autograd.grad(other, (q, k, v), pull), gradients, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+        # On a CPU flex_attention has no gradient, and varlen_attn is not there.
+        mask = mask_for("flex", starts, 512, window, torch.float64, 128, "cpu")
+        other = attention(*(x.detach() for x in (q, k, v)), mask, 0.1, "flex")
+        torch.testing.assert_close(other, dense.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_head_in_8_bits_is_near_the_exact_one():
+    torch.manual_seed(0)
+    scales = SimpleNamespace(x_scale=100 / 448, w_scale=1.6 / 448, grad_scale=0.75 / 448)
+    x, w, grad = torch.randn(64, 128) * 10, torch.randn(256, 128) * 0.1, torch.rand(64, 256) * 0.1
+    x, w, grad = (t.bfloat16() for t in (x, w, grad))
+    x.requires_grad_(), w.requires_grad_()
+    exact = torch.nn.functional.linear(x.double(), w.double())
+    found = Fp8Linear.apply(x, w, scales)
+    pairs = [(found, exact), *zip(torch.autograd.grad(found, (x, w), grad), torch.autograd.grad(exact, (x, w), grad.double()))]
+    for (mine, expected), bound in zip(pairs, (2**-4, 2**-3, 2**-3), strict=True):
+        # Each rounding is of half a unit in the last place: 2^-4 of a number in e4m3, 2^-3 in e5m2; errors of a sum's terms
+        # partly cancel.
+        error = (mine.double() - expected.double()).norm() / expected.double().norm()
+        assert error < bound, f"{error} of {bound}"
 
 
 if __name__ == "__main__":

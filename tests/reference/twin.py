@@ -1,16 +1,18 @@
-"""Record 43's model, loss, optimizers and schedule in plain PyTorch on CPU, written from their formulas.
+"""Record 43's model, loss, optimizers and schedule in plain PyTorch, written from their formulas.
 
 It shares no code with the C++ program, only the resolved config, the shards and the names of the parameters, so that a
 mistake would have to be made twice to go unseen. `Twin(run).load(file)`, then `twin.train_step(step, batches)`.
 """
 import math
 from types import SimpleNamespace
-from typing import Iterable
+from typing import Iterable, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.varlen import varlen_attn
 
 from run_config import Settings, settings_at
 from shards import Batch
@@ -39,9 +41,38 @@ def attention_mask(starts: Tensor, tokens: int, window: int, dtype: torch.dtype,
     return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, -math.inf).unsqueeze(1)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, explicit: bool = False) -> Tensor:
-    """q, k, v [T, heads, head_dim] -> [T, heads, head_dim]; mask from attention_mask. `explicit`: as two products, which
-    in bf16 is less exact (the scores are rounded) and faster on CPU, forward and backward."""
+class Documents(NamedTuple):
+    """What varlen_attn wants instead of a mask."""
+    cu_seqlens: Tensor  # [documents + 1] int32
+    longest: int        # tokens of the longest document
+    window: int         # keys before its own that a query sees
+
+
+def mask_for(kind: str, starts: Tensor, tokens: int, window: int, dtype: torch.dtype, block: int, device: str):
+    """What `attention` of that kind takes as its mask, for work on the device. `starts` is on the CPU."""
+    if kind in ("sdpa", "explicit"):
+        return attention_mask(starts, tokens, window, dtype, block).to(device)
+    if kind == "varlen":
+        ends = torch.cat([starts, starts.new_tensor([tokens])]).to(torch.int32)
+        return Documents(ends.to(device, non_blocking=True), int(ends.diff().max()), window)
+    document = torch.bucketize(torch.arange(tokens, device=device), starts.to(device, non_blocking=True), right=True)
+
+    def seen(batch, head, query, key):
+        return (key <= query) & (key >= query - window) & (document[key] == document[query])
+
+    return create_block_mask(seen, None, None, tokens, tokens, device=device, BLOCK_SIZE=block, _compile=device != "cpu")
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask, scale: float, kind: str = "sdpa") -> Tensor:
+    """q, k, v [T, heads, head_dim] -> [T, heads, head_dim]; mask from mask_for. Kinds for CPUs: "sdpa"; "explicit", two
+    products, which in bf16 is less exact (the scores are rounded) and faster, forward and backward. For GPUs, whose
+    flash attention they are: "varlen"; "flex", to be compiled."""
+    if kind == "varlen":
+        return varlen_attn(q, k, v, mask.cu_seqlens, mask.cu_seqlens, mask.longest, mask.longest, scale=scale,
+                           window_size=(mask.window, 0))
+    if kind == "flex":
+        heads_first = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
+        return flex_attention(*heads_first, block_mask=mask, scale=scale)[0].transpose(0, 1)
     n, _, block, span = mask.shape
 
     def span_blocks(x: Tensor) -> Tensor:
@@ -50,7 +81,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, expli
         return torch.cat([*before, own], 1).transpose(1, 2)  # [n, heads, span, head_dim]
 
     queries = q.view(n, block, *q.shape[1:]).transpose(1, 2)
-    if explicit:
+    if kind == "explicit":
         y = (queries @ span_blocks(k).mT * scale + mask).softmax(-1) @ span_blocks(v)
     else:
         y = F.scaled_dot_product_attention(queries, span_blocks(k), span_blocks(v), attn_mask=mask, scale=scale)
@@ -60,9 +91,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, expli
 class Yarn:
     """Rotary frequencies and softmax scale, stretched whenever the long window grows."""
 
-    def __init__(self, rope: SimpleNamespace, head_dim: int, dtype: torch.dtype):
+    def __init__(self, rope: SimpleNamespace, head_dim: int, dtype: torch.dtype, device: str):
         turning = rope.rotary_dims // 2
-        self.rope, self.dtype, self.scale = rope, dtype, rope.yarn.softmax_scale_init
+        self.rope, self.dtype, self.device, self.scale = rope, dtype, device, rope.yarn.softmax_scale_init
+        self.made: dict[int, tuple[Tensor, Tensor]] = {}  # tables since the last stretch
         self.frequency = torch.zeros(head_dim // 2)
         self.frequency[:turning] = (1 / rope.theta) ** torch.linspace(0, 1, turning)
 
@@ -71,11 +103,14 @@ class Yarn:
         alpha, beta = self.rope.yarn.alpha, self.rope.yarn.beta
         keep = ((old * self.frequency / (2 * math.pi) - alpha) / (beta - alpha)).clamp(0, 1)
         self.frequency = self.frequency * (old / new + keep * (1 - old / new))
+        self.made.clear()
         self.scale *= 1 + self.rope.yarn.softmax_scale_log_coef * math.log(new / old)
 
     def tables(self, tokens: int) -> tuple[Tensor, Tensor]:
-        angle = torch.outer(torch.arange(tokens, dtype=torch.float32), self.frequency).unsqueeze(1)
-        return angle.cos().to(self.dtype), angle.sin().to(self.dtype)
+        if tokens not in self.made:
+            angle = torch.outer(torch.arange(tokens, dtype=torch.float32), self.frequency).unsqueeze(1)
+            self.made[tokens] = angle.cos().to(self.device, self.dtype), angle.sin().to(self.device, self.dtype)
+        return self.made[tokens]
 
 
 # ---- model -------------------------------------------------------------------------------------------------------
@@ -98,6 +133,32 @@ def uniform(*shape: int, dim: int) -> Tensor:
     return torch.empty(shape).uniform_(-bound, bound)
 
 
+class Fp8Linear(torch.autograd.Function):
+    """x [T, in] @ w [out, in].T, operands in e4m3 and the gradient in e5m2; a scale is what an 8-bit 1 stands for."""
+
+    @staticmethod
+    def forward(ctx, x, w, scales: SimpleNamespace):
+        x8, w8 = (x / scales.x_scale).to(torch.float8_e4m3fn), (w / scales.w_scale).to(torch.float8_e4m3fn)
+        ctx.save_for_backward(x8, w8)
+        ctx.scales = scales
+        return scaled_product(x8, w8.T, scales.x_scale, scales.w_scale, torch.bfloat16, fast=True)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x8, w8), scales = ctx.saved_tensors, ctx.scales
+        g8 = (grad / scales.grad_scale).to(torch.float8_e5m2)
+        by_column = w8.T.contiguous().T
+        dx = scaled_product(g8, by_column, scales.grad_scale, scales.w_scale, torch.bfloat16, fast=False)
+        dw = scaled_product(x8.T.contiguous(), g8.T.contiguous().T, scales.x_scale, scales.grad_scale, torch.float32, fast=False)
+        return dx, dw.T, None
+
+
+def scaled_product(a: Tensor, b: Tensor, scale_a: float, scale_b: float, dtype: torch.dtype, fast: bool) -> Tensor:
+    """a row by row, b column by column in memory, as 8-bit products want them."""
+    scales = (torch.full((), s, dtype=torch.float32, device=a.device) for s in (scale_a, scale_b))
+    return torch._scaled_mm(a, b, *scales, out_dtype=dtype, use_fast_accum=fast)
+
+
 class Weight(nn.Module):
     """A parameter called `weight`: a gate or the head."""
 
@@ -109,7 +170,7 @@ class Weight(nn.Module):
 class Attention(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
-        self.heads, self.explicit = heads, False
+        self.heads, self.kind = heads, "sdpa"
         qkvo = torch.cat([uniform(3, dim, dim, dim=dim), torch.zeros(1, dim, dim)])
         self.qkvo_w = nn.Parameter(qkvo.view(dim, 4 * dim))  # the memory is q, k, v, o, each [out, in]
         self.attn_gate = Weight(heads, GATE_DIMS)
@@ -118,7 +179,7 @@ class Attention(nn.Module):
         w = self.qkvo_w.view(4, *[x.shape[-1]] * 2)
         q, k, v = linear(x, w[:3].flatten(0, 1)).view(x.shape[0], 3, self.heads, -1).unbind(1)
         v = lambdas[0] * v if value is None else lambdas[0] * v + lambdas[1] * value.view_as(v)
-        y = attention(rotate(norm(q), cos, sin), rotate(norm(k), cos, sin), v, mask, scale, self.explicit)
+        y = attention(rotate(norm(q), cos, sin), rotate(norm(k), cos, sin), v, mask, scale, self.kind)
         y = y * torch.sigmoid(linear(x[:, :GATE_DIMS], self.attn_gate.weight)).unsqueeze(-1)
         return linear(y.flatten(1), w[3])
 
@@ -152,6 +213,7 @@ class Model(nn.Module):
         self.lm_head = Weight(vocab, dim)
         self.scalars = nn.Parameter(torch.tensor([-1.5] * LAYERS + [1.0, 0.0] * LAYERS + [0.5] * 2 * LAYERS + [0.0, 0.5]))
         self.activations, self.loss_dtype = torch.float32, None  # loss_dtype: None = that of the activations
+        self.fp8: SimpleNamespace | None = None  # the head's scales where training has it in 8 bits
 
     def forward(self, inputs, targets, short_mask, long_mask, cos, sin, scale: float) -> Tensor:
         """Cross-entropy of [T] tokens: their sum in training, their mean in evaluation."""
@@ -172,7 +234,9 @@ class Model(nn.Module):
             x = x + self.blocks[i].mlp(norm(x))
             outputs[i] = x
         x = norm(x - s[BACKOUT] * outputs[BACKOUT_AFTER])
-        logits = 30 * torch.sigmoid(linear(x, self.lm_head.weight) / 7.5)
+        head = self.lm_head.weight
+        z = Fp8Linear.apply(x, head, self.fp8) if self.training and self.fp8 else linear(x, head)
+        logits = 30 * torch.sigmoid(z / 7.5)
         if not self.training:
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         elif self.loss_dtype is not None:
@@ -208,8 +272,8 @@ class NorMuon:
         self.config, self.params, self.dtype = config, params, dtype
         rows, cols = params[0].shape
         self.shape = (-1, rows, rows if square else cols)
-        self.lr_mul = torch.tensor(lr_mul, dtype=torch.float64).view(-1, 1, 1)
-        self.momentum = torch.zeros(len(params), rows, cols, dtype=params[0].dtype)
+        self.lr_mul = torch.tensor(lr_mul, dtype=torch.float64, device=params[0].device).view(-1, 1, 1)
+        self.momentum = torch.zeros(len(params), rows, cols, dtype=params[0].dtype, device=params[0].device)
         self.second = torch.zeros_like(self.momentum.view(self.shape)[:, :1])
         self.orthogonalize = polar_express
 
@@ -256,8 +320,8 @@ def adam_update(p, g, m, v, beta1: float, beta2: float, eps: float, size: Tensor
 # ---- a run -------------------------------------------------------------------------------------------------------
 
 class Twin:
-    def __init__(self, run: SimpleNamespace, fp64: bool = False):
-        self.run, model, numerics = run, run.model, run.numerics
+    def __init__(self, run: SimpleNamespace, fp64: bool = False, device: str = "cpu"):
+        self.run, self.device, model, numerics = run, device, run.model, run.numerics
         self.model = Model(model.vocab_size, model.d_model, model.n_head)
         self.model.activations = DTYPES["fp64" if fp64 else numerics.activations]
         for module in self.model.modules():
@@ -265,9 +329,10 @@ class Twin:
                 module.bfloat16()
         if fp64:
             self.model.double()
-        self.yarn = Yarn(model.rope, model.head_dim, torch.float64 if fp64 else DTYPES[model.rope.table_dtype])
+        self.model.to(device)
+        self.yarn = Yarn(model.rope, model.head_dim, torch.float64 if fp64 else DTYPES[model.rope.table_dtype], device)
         self.window_long = settings_at(run, 0).window_long
-        self.compute, self.block = self.model, 128
+        self.compute, self.block, self.kind = self.model, 128, "sdpa"
         self._make_optimizers(torch.float64 if fp64 else DTYPES[run.optimizer.matrix.orthogonalize.dtype])
 
     def load(self, file: str) -> "Twin":
@@ -276,10 +341,17 @@ class Twin:
         self.model.load_state_dict(state)
         return self
 
-    def explicit_attention(self) -> None:
+    def attend_by(self, kind: str) -> "Twin":
+        """As `attention` names the ways."""
+        self.kind = kind
         for module in self.model.modules():
             if isinstance(module, Attention):
-                module.explicit = True
+                module.kind = kind
+        return self
+
+    def fp8_head(self, scales: SimpleNamespace) -> "Twin":
+        self.model.fp8 = scales
+        return self
 
     def compile(self, mode: str = "default") -> "Twin":
         self.compute = torch.compile(self.model, mode=mode, dynamic=False, fullgraph=True)
@@ -313,8 +385,9 @@ class Twin:
 
     def arguments(self, batch: Batch, window_short: int, window_long: int) -> tuple:
         tokens, dtype = len(batch.inputs), self.model.activations
-        masks = [attention_mask(batch.starts, tokens, w, dtype, self.block) for w in (window_short, window_long)]
-        return batch.inputs, batch.targets, *masks, *self.yarn.tables(tokens), self.yarn.scale
+        inputs, targets = (x.to(self.device, non_blocking=True) for x in (batch.inputs, batch.targets))
+        masks = [mask_for(self.kind, batch.starts, tokens, w, dtype, self.block, self.device) for w in (window_short, window_long)]
+        return inputs, targets, *masks, *self.yarn.tables(tokens), self.yarn.scale
 
     def forward_backward(self, settings: Settings, batches: Iterable[Batch]) -> list[float]:
         """Adds the gradients of these micro-batches' summed losses, / grad_divisor; returns those losses."""
@@ -322,8 +395,8 @@ class Twin:
         for batch in batches:
             loss = self.compute(*self.arguments(batch, settings.window_short, settings.window_long))
             (loss * divide).backward()
-            losses.append(loss.item())
-        return losses
+            losses.append(loss.detach())
+        return torch.stack(losses).tolist()  # waits for a GPU once
 
     def update(self, step: int, settings: Settings) -> None:
         for bank in self.normuon:
