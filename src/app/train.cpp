@@ -67,39 +67,11 @@ std::vector<std::string> names(const std::vector<std::filesystem::path>& paths) 
     return {paths.begin(), paths.end()};
 }
 
-RunDescription describe(const Config& config, const std::string& command_line,
-                        const LaunchEnvironment& launch, int64_t threads,
-                        const std::vector<std::filesystem::path>& train_shards,
-                        const std::vector<std::filesystem::path>& val_shards) {
-    return {.date = log_date(std::chrono::system_clock::now()),
-            .command_line = command_line,
-            .config_json = config.resolved_json,
-            .config_hash = config.hash,
-            .commit = build_commit(),
-            .build = build_summary(),
-            .libraries = library_versions(),
-            .hardware = hardware_table(),
-            .train_shards = names(train_shards),
-            .val_shards = names(val_shards),
-            .seed = config.runtime.seed,
-            .world_size = launch.world_size,
-            .threads = threads};
-}
-
 int64_t weights_bytes(const ParameterTable& parameters) {
     int64_t bytes = 0;
     for (const Parameter& parameter : parameters.all())
         bytes += static_cast<int64_t>(parameter.value.nbytes());
     return bytes;
-}
-
-RunDir open_run_dir(const cxxopts::ParseResult& options, const GPT& model, bool resumes) {
-    constexpr int64_t log_bytes = 1 << 24;
-    const int64_t expected_bytes = weights_bytes(model.parameters()) + log_bytes;
-    const std::filesystem::path path = options["run-dir"].as<std::string>();
-    if (resumes && std::filesystem::exists(path / "config.json")) return RunDir::reopen(path, expected_bytes);
-    return RunDir::create(path,
-                          {.overwrite = options.count("overwrite") > 0, .expected_bytes = expected_bytes});
 }
 
 void write_config(const RunDir& dir, const Config& config) {
@@ -145,6 +117,21 @@ std::optional<Checkpoint> agree_on_checkpoint(const Rank& rank, std::vector<std:
     return chosen;
 }
 
+// A run that has ended left its weights. What another one left without a checkpoint, `--resume auto` begins
+// anew: the same command then works whenever a job is cut.
+RunDir open_run_dir(const Rank& rank, const GPT& model, bool resumes, std::vector<std::string>& notes) {
+    constexpr int64_t log_bytes = 1 << 24;
+    const int64_t expected_bytes = weights_bytes(model.parameters()) + log_bytes;
+    const std::filesystem::path path = rank.text("run-dir");
+    const bool used = std::filesystem::exists(path / "config.json");
+    if (resumes && used) return RunDir::reopen(path, expected_bytes);
+    const bool anew =
+        used && rank.text("resume") == "auto" && !std::filesystem::exists(path / "weights.safetensors");
+    if (anew) notes.emplace_back("the run that was here ended before its first checkpoint; it begins anew");
+    return RunDir::create(
+        path, {.overwrite = anew || rank.options.count("overwrite") > 0, .expected_bytes = expected_bytes});
+}
+
 std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
                                         const RunDescription& description,
                                         const std::optional<Checkpoint>& checkpoint) {
@@ -180,6 +167,77 @@ void check_memory(const Rank& rank, const std::vector<RankPlacement>& placements
     require_memory(rank.config, rooms, rank.device.is_cpu() ? Operators::cpu : Operators::gpu);
 }
 
+struct Shards {
+    std::vector<std::filesystem::path> train, val;
+};
+
+Shards find_shards_of(const Config& config) {
+    Shards shards{find_shards(config.data.train), find_shards(config.data.val)};
+    require_enough_data(shards.train, train_layout(config.data), step_shapes(config));
+    return shards;
+}
+
+RunDescription describe(const Rank& rank, int64_t threads, const Shards& shards) {
+    return {.date = log_date(std::chrono::system_clock::now()),
+            .command_line = rank.command_line,
+            .config_json = rank.config.resolved_json,
+            .config_hash = rank.config.hash,
+            .commit = build_commit(),
+            .build = build_summary(),
+            .libraries = library_versions(),
+            .hardware = hardware_table(),
+            .train_shards = names(shards.train),
+            .val_shards = names(shards.val),
+            .seed = rank.config.runtime.seed,
+            .world_size = rank.launch.world_size,
+            .threads = threads};
+}
+
+// What a rank has once the run can begin; directory and reporter on rank 0 alone.
+struct Run {
+    GPT& model;
+    Trainer& trainer;
+    const Shards& shards;
+    std::optional<RunDir> dir;
+    std::unique_ptr<Reporter> reporter;
+};
+
+// What a run leaves behind, however it ended. All ranks call it.
+void leave(const Rank& rank, const Run& run) {
+    const auto costs = gather_costs(run.trainer.costs(), rank.communicator);
+    run.trainer.gather_weights();
+    if (!run.reporter) return;
+    if (rank.launch.world_size > 1)
+        for (const std::string& line : costs_text(costs)) run.reporter->note(line);
+    save_weights(run.model.parameters(), run.dir->weights());
+    run.reporter->finish(run.dir->path().filename().string());
+    std::vector<DataShard> data;
+    append_checksums(DataShard::Use::training, run.trainer.train_shards_read(), data);
+    append_checksums(DataShard::Use::validation, run.shards.val, data);
+    run.reporter->data(data);
+}
+
+int run_to_its_end(const Rank& rank, const Run& run) {
+    const auto& reporter = run.reporter;
+    try {
+        const RunEnd end = run.trainer.run(reporter.get(), rank.interrupt);
+        leave(rank, run);
+        if (reporter) {
+            reporter->end(end == RunEnd::interrupted ? "interrupted" : "finished");
+            std::printf("run directory: %s\n", run.dir->path().c_str());
+        }
+        return end == RunEnd::interrupted ? kInterrupted : 0;
+    } catch (const NonFiniteLoss& error) {
+        if (reporter) reporter->note(error.what());
+        leave(rank, run);
+        if (reporter) reporter->end("diverged", error.what());
+        throw;
+    } catch (const std::exception& error) {
+        if (reporter) reporter->end("failed", error.what());
+        throw;
+    }
+}
+
 int train(const Rank& rank, Job& job) {
     const Config& config = rank.config;
     grad_accum_steps(config, rank.launch.world_size);
@@ -187,9 +245,7 @@ int train(const Rank& rank, Job& job) {
     const int64_t threads = placements[static_cast<size_t>(rank.launch.rank)].threads;
     at::set_num_threads(static_cast<int>(threads));
     check_memory(rank, placements);
-    const auto train_shards = find_shards(config.data.train);
-    const auto val_shards = find_shards(config.data.val);
-    require_enough_data(train_shards, train_layout(config.data), step_shapes(config));
+    const Shards shards = find_shards_of(config);
     const std::string init = rank.text("init");
     auto model =
         make_model(config, init.empty() ? std::nullopt : std::optional<std::filesystem::path>(init),
@@ -198,10 +254,10 @@ int train(const Rank& rank, Job& job) {
     const auto checkpoint = agree_on_checkpoint(rank, notes);
     std::optional<RunDir> dir;
     if (rank.leads()) {
-        dir.emplace(open_run_dir(rank.options, *model, checkpoint.has_value()));
+        dir.emplace(open_run_dir(rank, *model, checkpoint.has_value(), notes));
         write_config(*dir, config);
     }
-    Trainer trainer(config, *model, rank.communicator, train_shards, val_shards,
+    Trainer trainer(config, *model, rank.communicator, shards.train, shards.val,
                     {.diagnostics_every = rank.options["diagnostics"].as<int64_t>(),
                      .at_step = [&](int64_t step) { job.at_step(step); },
                      .spoil = {},
@@ -210,42 +266,11 @@ int train(const Rank& rank, Job& job) {
     if (checkpoint) trainer.resume(*checkpoint);
     std::unique_ptr<Reporter> reporter;
     if (rank.leads()) {
-        reporter = make_reporter(
-            rank, *dir, describe(config, rank.command_line, rank.launch, threads, train_shards, val_shards),
-            checkpoint);
+        reporter = make_reporter(rank, *dir, describe(rank, threads, shards), checkpoint);
         if (rank.launch.world_size > 1) reporter->note(placement_table(placements));
         for (const std::string& note : notes) reporter->note(note);
     }
-    const auto leave = [&] {
-        const auto costs = gather_costs(trainer.costs(), rank.communicator);
-        trainer.gather_weights();
-        if (!reporter) return;
-        if (rank.launch.world_size > 1)
-            for (const std::string& line : costs_text(costs)) reporter->note(line);
-        save_weights(model->parameters(), dir->weights());
-        reporter->finish(dir->path().filename().string());
-        std::vector<DataShard> data;
-        append_checksums(DataShard::Use::training, trainer.train_shards_read(), data);
-        append_checksums(DataShard::Use::validation, val_shards, data);
-        reporter->data(data);
-    };
-    try {
-        const RunEnd end = trainer.run(reporter.get(), rank.interrupt);
-        leave();
-        if (reporter) {
-            reporter->end(end == RunEnd::interrupted ? "interrupted" : "finished");
-            std::printf("run directory: %s\n", dir->path().c_str());
-        }
-        return end == RunEnd::interrupted ? kInterrupted : 0;
-    } catch (const NonFiniteLoss& error) {
-        if (reporter) reporter->note(error.what());
-        leave();
-        if (reporter) reporter->end("diverged", error.what());
-        throw;
-    } catch (const std::exception& error) {
-        if (reporter) reporter->end("failed", error.what());
-        throw;
-    }
+    return run_to_its_end(rank, {*model, trainer, shards, std::move(dir), std::move(reporter)});
 }
 
 // Reads the config on every rank, and meets the others before anything is said about it: a mistake in it is

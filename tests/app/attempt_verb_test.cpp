@@ -13,6 +13,7 @@
 #include "../record/log_builder.h"
 #include "data/shard.h"
 #include "record/run_log.h"
+#include "support/file_text.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"
 
@@ -20,13 +21,6 @@ namespace speedrun {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string contents(const fs::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    std::ostringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
 
 struct Outcome {
     int exit_code = 0;

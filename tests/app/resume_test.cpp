@@ -81,7 +81,21 @@ TEST_F(Resume, AfterSignalsTheRunAndItsLogsGoOn) {
 TEST_F(Resume, AfterKillNine) {
     const TrainingRun whole = train(1, "whole", "");
     EXPECT_EQ(interrupt("killed", save_often, 7, SIGKILL), 128 + SIGKILL);
-    expect_same_bits(train(1, "killed", save_often + "--resume auto --overwrite "), whole);
+    expect_same_bits(train(1, "killed", save_often + "--resume auto "), whole);
+}
+
+// The command of a job that is put back into the queue is the same each time.
+TEST_F(Resume, KilledBeforeItsFirstCheckpoint) {
+    const TrainingRun whole = train(1, "whole", "");
+    EXPECT_EQ(interrupt("killed", "", 3, SIGKILL), 128 + SIGKILL);
+    const JobResult job = start(1, "killed", "--resume auto ");
+    EXPECT_EQ(job.exit_code, 0) << job.output;
+    EXPECT_NE(job.output.find("before its first checkpoint"), std::string::npos) << job.output;
+    EXPECT_EQ(contents(folder_ / "killed" / "weights.safetensors"), contents(whole.weights));
+    const JobResult finished = start(1, "whole", "--resume auto ");
+    EXPECT_EQ(finished.exit_code, 2);
+    EXPECT_NE(finished.output.find("already holds a run"), std::string::npos) << finished.output;
+    EXPECT_EQ(contents(folder_ / "whole" / "weights.safetensors"), contents(whole.weights));
 }
 
 TEST_F(Resume, DamagedCheckpointsArePassedOverAloud) {

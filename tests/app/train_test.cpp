@@ -14,6 +14,7 @@
 #include "app/cli.h"
 #include "data/shard.h"
 #include "record/run_log.h"
+#include "support/file_text.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"
 #include "util/safetensors.h"
@@ -21,13 +22,6 @@
 
 namespace speedrun {
 namespace {
-
-std::string contents(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    std::ostringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
 
 struct Outcome {
     int exit_code;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/shard.h"
+#include "support/file_text.h"
 #include "support/golden_match.h"
 #include "support/mpirun.h"
 #include "support/temporary_folder.h"
@@ -22,12 +23,6 @@ struct TrainingRun {
     std::filesystem::path weights;
     std::string log;
 };
-
-inline std::string contents(const std::filesystem::path& path) {
-    std::ostringstream text;
-    text << std::ifstream(path, std::ios::binary).rdbuf();
-    return text.str();
-}
 
 // The numbers behind `word` in lines that begin with "rank".
 inline std::vector<int64_t> rank_numbers(const std::string& log, const std::string& word) {
