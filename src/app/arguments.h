@@ -1,5 +1,8 @@
 #pragma once
+#include <cstdio>
 #include <cxxopts.hpp>
+#include <initializer_list>
+#include <optional>
 #include <string>
 
 #include "util/error.h"
@@ -16,6 +19,21 @@ inline cxxopts::ParseResult parse_arguments(cxxopts::Options& options, int argc,
     } catch (const cxxopts::exceptions::exception& error) {
         throw UserError(std::string(error.what()) + "\n" + options.help());
     }
+}
+
+// As above, for a verb that explains itself: prints its usage and finds nothing where --help is given, and
+// throws a UserError where a required option is not.
+inline std::optional<cxxopts::ParseResult> parse_verb(cxxopts::Options& options, int argc, char** argv,
+                                                      std::initializer_list<const char*> required) {
+    auto result = parse_arguments(options, argc, argv);
+    if (result.count("help") > 0) {
+        std::puts(options.help().c_str());
+        return std::nullopt;
+    }
+    for (const char* name : required)
+        if (result.count(name) == 0)
+            throw UserError(options.program() + ": --" + name + " is missing\n" + options.help());
+    return result;
 }
 
 // The value of an option, or an empty one.

@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
+#include <array>
 #include <cstdio>
-#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "app/arguments.h"
+#include "app/bench_timing.h"
 #include "app/bench_verbs.h"
 #include "app/session.h"
 #include "ops/attention.h"
@@ -47,23 +48,6 @@ std::set<int64_t> windows_of(const ScheduleConfig& schedule) {
     return windows;
 }
 
-// Milliseconds a call, the least of several rounds of calls that follow each other without waiting.
-double milliseconds(const std::function<void()>& call, const at::Tensor& written, int64_t calls) {
-    using Clock = std::chrono::steady_clock;
-    const auto wait = [&] { written.view(-1)[0].item(); };
-    call();
-    wait();
-    double best = 1e9;
-    for (int round = 0; round < 3; ++round) {
-        const auto start = Clock::now();
-        for (int64_t i = 0; i < calls; ++i) call();
-        wait();
-        const std::chrono::duration<double, std::milli> spent = Clock::now() - start;
-        best = std::min(best, spent.count() / static_cast<double>(calls));
-    }
-    return best;
-}
-
 class AttentionBench {
   public:
     AttentionBench(const Config& config, int64_t tokens, at::Device device) : device_(device) {
@@ -80,11 +64,12 @@ class AttentionBench {
         const auto& [q, k, v, out, dout, dq, dk, dv] = tensors_;
         const ops::AttentionMask mask{starts_, window, std::min(longest_, q.size(0)), cudnn};
         constexpr double scale = 0.12;
-        const int64_t calls = device_.is_cuda() ? 20 : 1;
+        constexpr double budget_ms = 250;
         const double forward =
-            milliseconds([&] { ops::attention_forward(q, k, v, mask, scale, out, lse_); }, lse_, calls);
-        const double backward = milliseconds(
-            [&] { ops::attention_backward(dout, q, k, v, out, lse_, mask, scale, dq, dk, dv); }, dq, calls);
+            time_call([&] { ops::attention_forward(q, k, v, mask, scale, out, lse_); }, device_, budget_ms);
+        const double backward =
+            time_call([&] { ops::attention_backward(dout, q, k, v, out, lse_, mask, scale, dq, dk, dv); },
+                      device_, budget_ms);
         return {{"window", window}, {"attention", name}, {"forward_ms", forward}, {"backward_ms", backward}};
     }
 
@@ -153,14 +138,8 @@ int bench_attention(int argc, char** argv) {
         cxxopts::value<int64_t>()->default_value("0"));
     add("json", "one JSON object instead of a table");
     add("help", "this text");
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
-    if (options.count("config") == 0)
-        throw UserError("bench attention: --config FILE is missing\n" + specification.help());
-    return time_attention(options);
+    const auto options = parse_verb(specification, argc, argv, {"config"});
+    return options ? time_attention(*options) : 0;
 }
 
 }  // namespace speedrun

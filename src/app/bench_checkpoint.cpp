@@ -171,14 +171,8 @@ int bench_checkpoint(int argc, char** argv) {
         cxxopts::value<std::string>()->default_value("."));
     add("rounds", "how often each is timed, in turns", cxxopts::value<int64_t>()->default_value("5"));
     add("help", "this text");
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
-    if (options.count("config") == 0)
-        throw UserError("bench checkpoint: --config FILE is missing\n" + specification.help());
-    return time_checkpoints(options);
+    const auto options = parse_verb(specification, argc, argv, {"config"});
+    return options ? time_checkpoints(*options) : 0;
 }
 
 }  // namespace speedrun

@@ -115,12 +115,8 @@ int bench_ops(int argc, char** argv) {
     add("ms", "milliseconds to spend on each, or six calls", cxxopts::value<double>()->default_value("250"));
     add("json", "one JSON object instead of a table");
     add("help", "this text");
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
-    return time_ops(options);
+    const auto options = parse_verb(specification, argc, argv, {});
+    return options ? time_ops(*options) : 0;
 }
 
 }  // namespace speedrun

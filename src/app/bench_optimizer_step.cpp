@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "app/arguments.h"
+#include "app/bench_timing.h"
 #include "app/bench_verbs.h"
 #include "app/session.h"
 #include "app/update_costs.h"
@@ -36,8 +37,7 @@ struct Contender {
     double median_ms() const {
         std::vector<double> means;
         for (const UpdateCosts& round : rounds) means.push_back(round.mean_ms());
-        std::ranges::sort(means);
-        return means[means.size() / 2];
+        return median(std::move(means));
     }
     nlohmann::json json() const {
         nlohmann::json json{{"rule", name}, {"state_bytes", rounds.front().state_bytes}, {"ms", {}}};
@@ -72,15 +72,12 @@ int bench_optimizer_step(int argc, char** argv) {
     add("rounds", "all rules in turns", cxxopts::value<int64_t>()->default_value("3"));
     add("json", "one JSON object a rule instead of a table");
     add("help", "this text");
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
+    const auto parsed = parse_verb(specification, argc, argv, {"config"});
+    if (!parsed) return 0;
+    const auto& options = *parsed;
     const auto steps = options["steps"].as<int64_t>(), rounds = options["rounds"].as<int64_t>();
-    if (options.count("config") == 0 || steps < 1 || rounds < 1)
-        throw UserError("bench optimizer-step: wants --config FILE, and positive counts\n" +
-                        specification.help());
+    if (steps < 1 || rounds < 1)
+        throw UserError("bench optimizer-step: --steps and --rounds must be positive");
     auto wanted = value_or_empty<std::vector<std::string>>(options, "rules");
     auto configs = contenders(options["config"].as<std::string>(),
                               value_or_empty<std::vector<std::string>>(options, "set"));

@@ -11,9 +11,9 @@
 #include "app/race_runner.h"
 #include "app/session.h"
 #include "config/matrix_rules.h"
+#include "record/figure_files.h"
 #include "record/race_report.h"
 #include "util/atomic_file.h"
-#include "util/child_process.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
 #include "util/file_lock.h"
@@ -98,35 +98,25 @@ Race begin_or_continue(const RacePlan& plan, const fs::path& file) {
     return race;
 }
 
-void write(const fs::path& path, const std::string& text) {
-    AtomicFile file(path);
-    file.write(text);
-    file.commit();
-    std::printf("%s\n", path.c_str());
-}
-
 void write_pictures(const Race& race, double target, const RaceSetup& setup, bool png) {
-    write(setup.folder / "race.html",
-          race_html(
-              race, target, "Rules of matrices, " + std::to_string(race.plan.steps) + " steps",
-              "Made by speedrun " + build_version() + ", commit " + build_commit() + ", of " + setup.config));
-    for (const auto& [name, svg] : race_figures(race, target)) {
-        const fs::path source = setup.folder / (name + ".svg"), target_file = setup.folder / (name + ".png");
-        write(source, svg.alone());
-        if (!png) continue;
-        const ChildEnd end =
-            run_child({"rsvg-convert", "--zoom=2", "-o", target_file.string(), source.string()});
-        if (end.exit_code != 0)
-            throw UserError(target_file.string() + ": rsvg-convert ended with exit code " +
-                            std::to_string(end.exit_code));
-        std::printf("%s\n", target_file.c_str());
-    }
+    const fs::path page = setup.folder / "race.html";
+    AtomicFile file(page);
+    file.write(race_html(
+        race, target, "Rules of matrices, " + std::to_string(race.plan.steps) + " steps",
+        "Made by speedrun " + build_version() + ", commit " + build_commit() + ", of " + setup.config));
+    file.commit();
+    std::vector<fs::path> written{page};
+    const auto add = [&](const std::vector<fs::path>& files) {
+        written.insert(written.end(), files.begin(), files.end());
+    };
+    add(write_svgs(race_figures(race, target), setup.folder));
+    if (png) add(write_pngs(race_figures(race, target), setup.folder));
+    for (const fs::path& path : written) std::puts(path.c_str());
 }
 
 int race_to_the_end(const cxxopts::ParseResult& args) {
     const bool png = args.count("png") > 0;
-    if (png && !program_exists("rsvg-convert"))
-        throw UserError("--png needs the program rsvg-convert (Debian package librsvg2-bin)");
+    if (png) require_png();
     const RaceSetup setup = setup_of(args);
     const RacePlan plan = plan_of(args, setup);
     std::error_code error;
@@ -150,12 +140,8 @@ int race_to_the_end(const cxxopts::ParseResult& args) {
 
 int bench_optimizers(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::puts(options.help().c_str());
-        return 0;
-    }
-    return race_to_the_end(args);
+    const auto args = parse_verb(options, argc, argv, {});
+    return args ? race_to_the_end(*args) : 0;
 }
 
 }  // namespace speedrun

@@ -136,11 +136,9 @@ int bench_orthogonalize(int argc, char** argv) {
     add("threads", "0: the cores this process may use", cxxopts::value<int64_t>()->default_value("0"));
     add("json", "one JSON object a line instead of a table");
     add("help", "this text");
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
+    const auto parsed = parse_verb(specification, argc, argv, {});
+    if (!parsed) return 0;
+    const auto& options = *parsed;
     const auto dtype = options["dtype"].as<std::string>();
     if (dtype != "bf16" && dtype != "fp32")
         throw UserError("bench orthogonalize: --dtype \"" + dtype + "\"; allowed: bf16, fp32");

@@ -76,53 +76,69 @@ StepShares shares_of(const StepTimes& times, const Config& config, int64_t token
     return shares;
 }
 
+struct Found {
+    int64_t tokens = 0, threads = 0;
+    StepTimes times;
+    StepShares shares;
+    double peak_mb = 0;        // of resident memory
+    double gemm_peak = 0;      // FLOP/s
+    double gemm_floor_ms = 0;  // of forward and backward
+    std::string gemm_backend;
+};
+
+void print_json(const Found& found) {
+    nlohmann::json json{{"forward_backward_ms", found.times.forward_backward_ms},
+                        {"optimizer_ms", found.times.optimizer_ms},
+                        {"peak_rss_mb", found.peak_mb},
+                        {"gemm_floor_ms", found.gemm_floor_ms},
+                        {"gemm_peak_gflops", found.gemm_peak / 1e9},
+                        {"tokens", found.tokens},
+                        {"threads", found.threads}};
+    json.update(shares_json(found.shares));
+    std::puts(json.dump().c_str());
+}
+
+void print_text(const Found& found) {
+    const double forward_backward = median(found.times.forward_backward_ms);
+    std::printf("GEMM backend        %s, %lld threads, peak %.0f GFLOP/s\n", found.gemm_backend.c_str(),
+                static_cast<long long>(found.threads), found.gemm_peak / 1e9);
+    std::printf("forward + backward  %8.1f ms  (%lld tokens; GEMM floor %.1f ms, %.0f %% of it reached)\n",
+                forward_backward, static_cast<long long>(found.tokens), found.gemm_floor_ms,
+                100 * found.gemm_floor_ms / forward_backward);
+    std::printf("optimizer           %8.1f ms  (median over steps with and without Adam)\n",
+                median(found.times.optimizer_ms));
+    std::printf("peak memory         %8.0f MB\n", found.peak_mb);
+    std::printf("of a step           %s\n", shares_text(found.shares).c_str());
+}
+
 int time_step(const cxxopts::ParseResult& options) {
     const auto tokens_option = options["tokens"].as<int64_t>();
     const auto steps = options["steps"].as<int64_t>(), document = options["document"].as<int64_t>();
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
-    const int64_t tokens = tokens_option > 0 ? tokens_option : config.data.micro_batch_tokens;
-    if (tokens < 1 || steps < 1 || document < 1)
+    Found found;
+    found.tokens = tokens_option > 0 ? tokens_option : config.data.micro_batch_tokens;
+    if (found.tokens < 1 || steps < 1 || document < 1)
         throw UserError("bench step: --tokens, --steps and --document must be positive");
-    const int64_t threads = set_threads(config.runtime);
+    found.threads = set_threads(config.runtime);
     const at::Device device = choose_device(config.runtime);
-    const auto model = make_model(config, std::nullopt, tokens, device);
+    const auto model = make_model(config, std::nullopt, found.tokens, device);
     const auto communicator = make_self_communicator();
     Optimizer optimizer(config, model->parameters(), *communicator);
-    const Batch batch = synthetic_batch(config, tokens, document);
+    const Batch batch = synthetic_batch(config, found.tokens, document);
     time_steps(*model, optimizer, config, batch, 2);  // workspaces and kernels
-    const StepTimes times = time_steps(*model, optimizer, config, batch, steps);
-    const double peak_mb = static_cast<double>(peak_resident_bytes()) / (1 << 20);
-    const double peak = measure_gemm_peak(activation_type(config), device);
-    const double flop = gemm_flop_per_token(config.model) * static_cast<double>(tokens);
-    const double floor_ms = flop / peak * 1000;
+    found.times = time_steps(*model, optimizer, config, batch, steps);
+    found.peak_mb = static_cast<double>(peak_resident_bytes()) / (1 << 20);
+    const at::ScalarType dtype = activation_type(config);
+    found.gemm_backend = ops::gemm_backend(dtype);
+    found.gemm_peak = measure_gemm_peak(dtype, device);
+    found.gemm_floor_ms =
+        1000 * gemm_flop_per_token(config.model) * static_cast<double>(found.tokens) / found.gemm_peak;
     Machine rates;
-    rates.bf16_flops = peak;
+    rates.bf16_flops = found.gemm_peak;
     rates.memory_bandwidth = measure_copy_bandwidth(device);
-    const StepShares shares = shares_of(times, config, tokens, document, rates);
-    if (options.count("json") > 0) {
-        nlohmann::json found{{"forward_backward_ms", times.forward_backward_ms},
-                             {"optimizer_ms", times.optimizer_ms},
-                             {"peak_rss_mb", peak_mb},
-                             {"gemm_floor_ms", floor_ms},
-                             {"gemm_peak_gflops", peak / 1e9},
-                             {"tokens", tokens},
-                             {"threads", threads}};
-        found.update(shares_json(shares));
-        std::puts(found.dump().c_str());
-        return 0;
-    }
-    const double forward_backward = median(times.forward_backward_ms);
-    std::printf("GEMM backend        %s, %lld threads, peak %.0f GFLOP/s\n",
-                ops::gemm_backend(activation_type(config)).c_str(), static_cast<long long>(threads),
-                peak / 1e9);
-    std::printf("forward + backward  %8.1f ms  (%lld tokens; GEMM floor %.1f ms, %.0f %% of it reached)\n",
-                forward_backward, static_cast<long long>(tokens), floor_ms,
-                100 * floor_ms / forward_backward);
-    std::printf("optimizer           %8.1f ms  (median over steps with and without Adam)\n",
-                median(times.optimizer_ms));
-    std::printf("peak memory         %8.0f MB\n", peak_mb);
-    std::printf("of a step           %s\n", shares_text(shares).c_str());
+    found.shares = shares_of(found.times, config, found.tokens, document, rates);
+    options.count("json") > 0 ? print_json(found) : print_text(found);
     return 0;
 }
 
@@ -140,14 +156,8 @@ int bench_step(int argc, char** argv) {
     add("steps", "timed steps, after two that are not", cxxopts::value<int64_t>()->default_value("10"));
     add("json", "one JSON object instead of a table");
     add("help", "this text");
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
-    if (options.count("config") == 0)
-        throw UserError("bench step: --config FILE is missing\n" + specification.help());
-    return time_step(options);
+    const auto options = parse_verb(specification, argc, argv, {"config"});
+    return options ? time_step(*options) : 0;
 }
 
 }  // namespace speedrun

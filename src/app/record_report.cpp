@@ -11,10 +11,10 @@
 #include "app/record_options.h"
 #include "app/record_verbs.h"
 #include "record/check_report.h"
+#include "record/figure_files.h"
 #include "record/report.h"
 #include "record/run_json.h"
 #include "util/atomic_file.h"
-#include "util/child_process.h"
 
 namespace speedrun {
 namespace {
@@ -54,46 +54,10 @@ Collection collect(const std::vector<fs::path>& paths) {
     return collect_runs(paths, options);
 }
 
-void write(const fs::path& path, const std::string& text, std::vector<std::string>& written) {
+void write_page(const fs::path& path, const std::string& html) {
     AtomicFile file(path);
-    file.write(text);
+    file.write(html);
     file.commit();
-    written.push_back(path.string());
-}
-
-void make_folder(const fs::path& folder) {
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) throw UserError(folder.string() + ": cannot create: " + error.message());
-}
-
-void write_svgs(const Report& report, const fs::path& folder, std::vector<std::string>& written) {
-    make_folder(folder);
-    for (const auto& [name, svg] : report_figures(report))
-        write(folder / (name + ".svg"), svg.alone(), written);
-}
-
-void require_rsvg() {
-    if (!program_exists("rsvg-convert"))
-        throw UserError(
-            "--png needs the program rsvg-convert (Debian package librsvg2-bin); --svg needs nothing");
-}
-
-// Twice the SVG's size, for screens of today.
-void write_pngs(const Report& report, const fs::path& folder, std::vector<std::string>& written) {
-    make_folder(folder);
-    for (const auto& [name, svg] : report_figures(report)) {
-        const fs::path source = folder / (name + ".svg"), target = folder / (name + ".png");
-        std::vector<std::string> temporary;
-        const bool keep = fs::exists(source);
-        if (!keep) write(source, svg.alone(), temporary);
-        const ChildEnd end = run_child({"rsvg-convert", "--zoom=2", "-o", target.string(), source.string()});
-        if (!keep) fs::remove(source);
-        if (end.exit_code != 0)
-            throw UserError(target.string() + ": rsvg-convert ended with exit code " +
-                            std::to_string(end.exit_code));
-        written.push_back(target.string());
-    }
 }
 
 }  // namespace
@@ -108,7 +72,7 @@ int run_record_report(int argc, char** argv) {
     if (args.count("paths") == 0) throw UserError("record report: which folders?\n" + options.help());
     std::vector<fs::path> paths;
     for (const auto& path : args["paths"].as<std::vector<std::string>>()) paths.emplace_back(path);
-    if (args.count("png") > 0) require_rsvg();
+    if (args.count("png") > 0) require_png();
     const Collection runs = collect(paths);
     std::optional<Collection> baseline;
     if (args.count("baseline") > 0) baseline = collect({args["baseline"].as<std::string>()});
@@ -118,10 +82,14 @@ int run_record_report(int argc, char** argv) {
                     {.title = value_or_empty<std::string>(args, "title"),
                      .made_by = "Made by speedrun " + build_version() + ", commit " + build_commit(),
                      .target = target_of(args)});
-    std::vector<std::string> written;
-    write(args["out"].as<std::string>(), report_html(report), written);
-    if (args.count("svg") > 0) write_svgs(report, args["svg"].as<std::string>(), written);
-    if (args.count("png") > 0) write_pngs(report, args["png"].as<std::string>(), written);
+    const fs::path page = args["out"].as<std::string>();
+    write_page(page, report_html(report));
+    std::vector<std::string> written{page.string()};
+    const auto add = [&](const std::vector<fs::path>& files) {
+        written.insert(written.end(), files.begin(), files.end());
+    };
+    if (args.count("svg") > 0) add(write_svgs(report_figures(report), args["svg"].as<std::string>()));
+    if (args.count("png") > 0) add(write_pngs(report_figures(report), args["png"].as<std::string>()));
     if (args.count("json") > 0) {
         std::cout << dump_json({{"written", written}}) << "\n";
     } else {

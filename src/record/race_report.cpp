@@ -141,7 +141,7 @@ TextTable sweep_table(const Race& race) {
     return table;
 }
 
-std::vector<std::pair<std::string, Svg>> race_figures(const Race& race, double target) {
+NamedFigures race_figures(const Race& race, double target) {
     std::vector<FigureGroup> groups;
     for (const Standing& standing : standings(race, target))
         groups.push_back(figure_group(race, standing.rule, target));

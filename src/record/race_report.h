@@ -1,7 +1,6 @@
 #pragma once
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "record/race.h"
@@ -38,7 +37,7 @@ TextTable standings_table(const std::vector<Standing>& standings, double target)
 TextTable sweep_table(const Race& race);
 
 // Losses of every run with its rule's best rate: "loss_over_steps", "loss_over_time".
-std::vector<std::pair<std::string, Svg>> race_figures(const Race& race, double target);
+NamedFigures race_figures(const Race& race, double target);
 
 std::string race_html(const Race& race, double target, const std::string& title, const std::string& made_by);
 

@@ -75,7 +75,7 @@ Report make_report(const Collection& runs, const std::optional<Collection>& base
     return report;
 }
 
-std::vector<std::pair<std::string, Svg>> report_figures(const Report& report) {
+NamedFigures report_figures(const Report& report) {
     std::vector<std::pair<std::string, Svg>> figures;
     figures.emplace_back("final_losses", final_loss_figure(report.groups));
     figures.emplace_back("loss_over_steps", loss_figure(report.groups, Over::steps));

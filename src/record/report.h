@@ -32,7 +32,7 @@ Report make_report(const Collection& runs, const std::optional<Collection>& base
                    const ReportOptions& options);
 
 // Name and picture, such as "loss_over_steps"; those for which the logs have no data are missing.
-std::vector<std::pair<std::string, Svg>> report_figures(const Report& report);
+NamedFigures report_figures(const Report& report);
 
 // One page that needs nothing else: for a screen, light or dark, and for paper.
 std::string report_html(const Report& report);

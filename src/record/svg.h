@@ -2,6 +2,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "record/axis.h"
@@ -49,6 +50,9 @@ class Svg {
     std::string description_, body_;
     int clips_ = 0;
 };
+
+// Pictures of a page, under the names that their files get.
+using NamedFigures = std::vector<std::pair<std::string, Svg>>;
 
 // Where values lie in a picture.
 struct Plot {
