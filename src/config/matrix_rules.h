@@ -81,6 +81,7 @@ inline constexpr auto matrix_rules = std::to_array<MatrixRule>({
      matrix_part::momentum | matrix_part::pipeline,
      [](MatrixConfig& c) {
          matrix_part::muon_variant(c);
+         c.lr = 1e-5;  // the update is as long as the gradient, which is that of a sum of losses
          c.orthogonalize.method = MatrixConfig::Orthogonalize::Method::preconditioner;
          c.orthogonalize.iters = 15;
          c.orthogonalize.dtype = Dtype::fp32;

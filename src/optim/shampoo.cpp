@@ -1,9 +1,9 @@
 // Shampoo, arXiv 1802.09568, Algorithm 1: L <- L + G G^T, R <- R + G^T G, p -= lr * L^(-1/4) G R^(-1/4),
 // where L and R begin with eps I. Beside it: averages instead of sums (preconditioner.beta < 1), roots made
 // anew every n steps, momentum of G (as in the paper's experiments), and sides longer than
-// preconditioner.max_size left alone, when the other side's root is the square root. A root that is kept is
-// first made when there is a gradient: one of eps I alone would blow up those that follow, and layers behind
-// one that begins with zeros have none in the first step.
+// preconditioner.max_size left alone, when the other side's root is the square root. In the first n steps
+// roots are made anew each time: behind layers that begin with zeros gradients grow from nothing by powers of
+// ten, and the root of one step would blow up the gradient of the next.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -31,15 +31,15 @@ class Shampoo final : public UpdateRule {
     void step(Parameter& part, const RuleStep& step) override {
         const Matrices all(part, row_);
         const at::Tensor momentum = momentum_.view(row_.matrix_view);
-        const bool due = (step.t - 1) % config_.preconditioner.every_n_steps == 0;
-        if (step.t == 1) roots_exist_ = false;
+        const int64_t every = config_.preconditioner.every_n_steps;
+        const bool anew = step.t <= every || (step.t - 1) % every == 0;
         all.for_each_group([&](const auto& of) {
             const at::Tensor g = of(all.grad).to(at::kFloat), u = at::empty_like(g);
             add(of(sums_[0]), g.matmul(g.mT()));
             if (sums_[1].defined()) add(of(sums_[1]), g.mT().matmul(g));
-            for (const size_t side : {0U, 1U})
-                if (sums_[side].defined() && (due || !roots_exist_))
-                    renew(of(roots_[side]), of(sums_[side]), due);
+            if (anew)
+                for (const size_t side : {0U, 1U})
+                    if (sums_[side].defined()) of(roots_[side]).copy_(root(of(sums_[side])));
             momentum_update(of(all.grad), of(momentum), u, step.momentum, config_.momentum);
             at::Tensor x = u;
             if (roots_[0].defined()) x = of(roots_[0]).matmul(x);
@@ -47,9 +47,6 @@ class Shampoo final : public UpdateRule {
             apply_matrix_update(x, {}, {}, of(all.value), of(all.copy),
                                 plain_step(config_, row_, step.lr_scale));
         });
-        roots_exist_ = roots_exist_ || std::ranges::all_of(roots_, [](const at::Tensor& roots) {
-                           return !roots.defined() || nonzero_matrices(roots).all().item<bool>();
-                       });
     }
 
     std::vector<StateTensor> state() const override {
@@ -86,14 +83,6 @@ class Shampoo final : public UpdateRule {
         beta == 1 ? sum.add_(outer) : sum.lerp_(outer, 1 - beta);
     }
 
-    // All of the roots [n, side, side] where it is due, else those that are missing.
-    void renew(const at::Tensor& roots, const at::Tensor& sums, bool due) const {
-        for (int64_t i = 0; i < roots.size(0); ++i) {
-            const bool wanted = due || !roots[i].any().item<bool>();
-            if (wanted && sums[i].any().item<bool>()) roots[i].copy_(root(sums[i]));
-        }
-    }
-
     // (sum + eps I)^(-1/4), or ^(-1/2) where it is the only one; in fp64, as the smallest eigenvalues count
     // most. Rounding may leave an eigenvalue of 0 below it.
     at::Tensor root(const at::Tensor& sum) const {
@@ -107,7 +96,6 @@ class Shampoo final : public UpdateRule {
     OptimParamConfig row_;
     at::Tensor momentum_;
     std::vector<at::Tensor> sums_, roots_;  // of rows [n, rows, rows] and columns [n, cols, cols], fp32
-    bool roots_exist_ = false;              // every matrix has them: known since this or an earlier step
 };
 
 }  // namespace

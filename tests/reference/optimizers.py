@@ -164,8 +164,8 @@ class AdamW:
 
 
 class Shampoo:
-    """arXiv 1802.09568, Algorithm 1; beta < 1: averages; every: roots kept for some steps, the first made when there is a
-    gradient; one side: its square root."""
+    """arXiv 1802.09568, Algorithm 1; beta < 1: averages; every: roots kept for some steps, but not in the first ones; one side:
+    its square root."""
 
     def __init__(self, decay: Decay, momentum: Momentum, beta: float = 1, eps: float = 1e-4, every: int = 1, max_size: int = 2048):
         self.decay, self.momentum, self.beta, self.eps, self.every, self.max_size = decay, momentum, beta, eps, every, max_size
@@ -176,13 +176,13 @@ class Shampoo:
         for i in sides:
             outer = g @ g.T if i == 0 else g.T @ g
             self.sums[i] = self.sums[i] + outer if self.beta == 1 else self.beta * self.sums[i] + (1 - self.beta) * outer
-            if (self.t % self.every == 0 or self.roots[i] is None) and self.sums[i].any():
+            if self.t < self.every or self.t % self.every == 0:
                 values, vectors = torch.linalg.eigh(self.sums[i] + self.eps * torch.eye(len(outer), dtype=F64))
                 self.roots[i] = vectors @ torch.diag(values ** (-1 / (2 * len(sides)))) @ vectors.T
         self.t += 1
         u = self.momentum(g)
-        u = u if self.roots[0] is None else self.roots[0] @ u
-        return self.decay(p, u if self.roots[1] is None else u @ self.roots[1], lr_scale)
+        u = self.roots[0] @ u if 0 in sides else u
+        return self.decay(p, u @ self.roots[1] if 1 in sides else u, lr_scale)
 
 
 class Soap:
@@ -268,10 +268,10 @@ def cases() -> list[dict]:
          "rule": lambda wide: AdaMuon(Decay(0.02), accumulate(), "none", **variant)},
         {"name": "adamuon, corrected", "matrix": {"rule": "adamuon", "bias_correction": True},
          "rule": lambda wide: AdaMuon(Decay(0.02), accumulate(), "none", correct=True, **variant)},
-        {"name": "mommuon", "matrix": {"rule": "mommuon"},
+        {"name": "mommuon", "matrix": {"rule": "mommuon", "lr": 0.02},
          "rule": lambda wide: MomMuon(Decay(0.02), accumulate(), iters=15)},
         {"name": "mommuon, normalised, every third step",
-         "matrix": {"rule": "mommuon", "preconditioner": {"every_n_steps": 3, "normalize_input": True}},
+         "matrix": {"rule": "mommuon", "lr": 0.02, "preconditioner": {"every_n_steps": 3, "normalize_input": True}},
          "rule": lambda wide: MomMuon(Decay(0.02), accumulate(), iters=15, every=3, normalized=True)},
         {"name": "ogsignmuon", "matrix": {"rule": "ogsignmuon"},
          "rule": lambda wide: OGSignMuon(Decay(0.02), accumulate(), **variant)},
