@@ -235,9 +235,8 @@ struct MatrixConfig {
     } scale_factor = ScaleFactor::none;
     // Of rules that multiply by a matrix made of gradients: see running_root.h, shampoo.cpp, soap.cpp.
     struct Preconditioner {
-        int64_t every_n_steps =
-            1;              // it is made anew in the 1st, (n+1)-th, ... step; Shampoo: and in the first n
-        double beta = 0.9;  // of its running average; 1 (Shampoo): a sum
+        int64_t every_n_steps = 1;  // it is made anew in the 1st, (n+1)-th, ... step
+        double beta = 0.9;          // of its running average; 1 (Shampoo): a sum
         double eps = 0;
         bool normalize_input = false;  // running root: multiplies u / ||u||, not u
         int64_t max_size = 0;          // sides longer than this are left as they are

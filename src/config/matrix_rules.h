@@ -81,7 +81,7 @@ inline constexpr auto matrix_rules = std::to_array<MatrixRule>({
      matrix_part::momentum | matrix_part::pipeline,
      [](MatrixConfig& c) {
          matrix_part::muon_variant(c);
-         c.lr = 1e-5;  // the update is as long as the gradient, which is that of a sum of losses
+         c.lr = 1e-6;  // the update is as long as the gradient, which is that of a sum of losses
          c.orthogonalize.method = MatrixConfig::Orthogonalize::Method::preconditioner;
          c.orthogonalize.iters = 15;
          c.orthogonalize.dtype = Dtype::fp32;
@@ -99,12 +99,11 @@ inline constexpr auto matrix_rules = std::to_array<MatrixRule>({
          c.beta1 = c.beta2 = 0.95;
          c.eps = 1e-8;
      }},
-    {"shampoo", "arXiv 1802.09568, Algorithm 1, with roots kept for ten steps",
-     matrix_part::momentum | matrix_part::preconditioner,
+    {"shampoo", "arXiv 1802.09568, Algorithm 1", matrix_part::momentum | matrix_part::preconditioner,
      [](MatrixConfig& c) {
          c.lr = 0.02;
          c.momentum.nesterov = false;
-         c.preconditioner = {.every_n_steps = 10, .beta = 1, .eps = 1e-4, .max_size = 2048};
+         c.preconditioner = {.every_n_steps = 1, .beta = 1, .eps = 1e-4, .max_size = 2048};
      }},
     {"soap", "arXiv 2409.11321, Algorithm 3", matrix_part::moments | matrix_part::preconditioner,
      [](MatrixConfig& c) {

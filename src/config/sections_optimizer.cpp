@@ -45,10 +45,8 @@ void visit_orthogonalize(Fields& f, MatrixConfig::Orthogonalize& ortho) {
 }
 
 void visit_preconditioner(Fields& f, MatrixConfig::Preconditioner& p) {
-    f.integer(
-        {"every_n_steps", "made anew in the 1st, (n+1)-th, ... step; by shampoo in each of the first n, too",
-         optional_key},
-        p.every_n_steps, {1, max_steps});
+    f.integer({"every_n_steps", "made anew in the 1st, (n+1)-th, ... step", optional_key}, p.every_n_steps,
+              {1, max_steps});
     f.number({"beta", "of its running average; 1: a sum (shampoo only)", optional_key}, p.beta, {0, 1});
     f.number({"eps", "shampoo: added to the diagonal", optional_key}, p.eps, not_negative);
     f.boolean({"normalize_input", "running root: multiplies u / ||u||, not u as published", optional_key},

@@ -1,9 +1,9 @@
 // Shampoo, arXiv 1802.09568, Algorithm 1: L <- L + G G^T, R <- R + G^T G, p -= lr * L^(-1/4) G R^(-1/4),
 // where L and R begin with eps I. Beside it: averages instead of sums (preconditioner.beta < 1), roots made
 // anew every n steps, momentum of G (as in the paper's experiments), and sides longer than
-// preconditioner.max_size left alone, when the other side's root is the square root. In the first n steps
-// roots are made anew each time: behind layers that begin with zeros gradients grow from nothing by powers of
-// ten, and the root of one step would blow up the gradient of the next.
+// preconditioner.max_size left alone, when the other side's root is the square root. A root that is kept
+// blows up what the gradient has in directions that were small when it was made: behind layers that begin
+// with zeros gradients grow by powers of ten, and ten steps are too many.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -31,8 +31,7 @@ class Shampoo final : public UpdateRule {
     void step(Parameter& part, const RuleStep& step) override {
         const Matrices all(part, row_);
         const at::Tensor momentum = momentum_.view(row_.matrix_view);
-        const int64_t every = config_.preconditioner.every_n_steps;
-        const bool anew = step.t <= every || (step.t - 1) % every == 0;
+        const bool anew = (step.t - 1) % config_.preconditioner.every_n_steps == 0;
         all.for_each_group([&](const auto& of) {
             const at::Tensor g = of(all.grad).to(at::kFloat), u = at::empty_like(g);
             add(of(sums_[0]), g.matmul(g.mT()));

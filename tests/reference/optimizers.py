@@ -164,8 +164,7 @@ class AdamW:
 
 
 class Shampoo:
-    """arXiv 1802.09568, Algorithm 1; beta < 1: averages; every: roots kept for some steps, but not in the first ones; one side:
-    its square root."""
+    """arXiv 1802.09568, Algorithm 1; beta < 1: averages; every: roots kept for some steps; one side: its square root."""
 
     def __init__(self, decay: Decay, momentum: Momentum, beta: float = 1, eps: float = 1e-4, every: int = 1, max_size: int = 2048):
         self.decay, self.momentum, self.beta, self.eps, self.every, self.max_size = decay, momentum, beta, eps, every, max_size
@@ -176,7 +175,7 @@ class Shampoo:
         for i in sides:
             outer = g @ g.T if i == 0 else g.T @ g
             self.sums[i] = self.sums[i] + outer if self.beta == 1 else self.beta * self.sums[i] + (1 - self.beta) * outer
-            if self.t < self.every or self.t % self.every == 0:
+            if self.t % self.every == 0:
                 values, vectors = torch.linalg.eigh(self.sums[i] + self.eps * torch.eye(len(outer), dtype=F64))
                 self.roots[i] = vectors @ torch.diag(values ** (-1 / (2 * len(sides)))) @ vectors.T
         self.t += 1
