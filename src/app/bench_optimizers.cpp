@@ -34,7 +34,8 @@ cxxopts::Options make_options() {
     add("config", "what is trained", cxxopts::value<std::string>()->default_value("configs/race.json"));
     add("set", "override a value for all runs", cxxopts::value<std::vector<std::string>>());
     add("out", "folder of the race", cxxopts::value<std::string>()->default_value("runs/race"));
-    add("rules", "one that races, once for each; all if not given", cxxopts::value<std::vector<std::string>>());
+    add("rules", "one that races, once for each; all if not given",
+        cxxopts::value<std::vector<std::string>>());
     add("neighbours", "learning rates tried on each side of the published one; 0: no sweep",
         cxxopts::value<int>()->default_value("1"));
     add("seeds", "runs at the best learning rate", cxxopts::value<int64_t>()->default_value("3"));

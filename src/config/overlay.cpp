@@ -30,7 +30,7 @@ fs::path parent_of(const Document& document) {
 [[noreturn]] void fail_cycle(const std::vector<Document>& chain, const fs::path& again) {
     std::string text = chain.back().file.string() + ": extends: a cycle: ";
     for (const auto& document : chain) text += document.file.string() + " -> ";
-    throw UserError(text + again.string());
+    throw UserError(text + printable(again.string()));
 }
 
 std::vector<Document> read_chain(const fs::path& file) {
@@ -40,13 +40,15 @@ std::vector<Document> read_chain(const fs::path& file) {
         std::error_code missing;
         const fs::path canonical = fs::canonical(next, missing);
         if (missing && !chain.empty())
-            throw UserError(chain.back().file.string() + ": extends: there is no file " + next.string());
+            throw UserError(chain.back().file.string() + ": extends: there is no file " +
+                            printable(next.string()));
         if (std::find(seen.begin(), seen.end(), canonical) != seen.end()) fail_cycle(chain, next);
         if (chain.size() == max_chain)
             throw UserError(file.string() + ": extends: a chain of more than " + std::to_string(max_chain) +
                             " files");
         if (!chain.empty() && !fs::is_regular_file(canonical))
-            throw UserError(chain.back().file.string() + ": extends: is no regular file: " + next.string());
+            throw UserError(chain.back().file.string() +
+                            ": extends: is no regular file: " + printable(next.string()));
         seen.push_back(canonical);
         chain.push_back({next, read_json_file(next)});
         if (!chain.back().json.is_object())

@@ -45,6 +45,8 @@ TEST(Extends, CyclesMissingParentsAndWrongTypes) {
     expect_user_error([&] { chain(a); }, {"b.json: extends: a cycle", "a.json -> ", "b.json -> "});
     const auto orphan = files.write("orphan.json", R"({"extends": "nowhere.json"})");
     expect_user_error([&] { chain(orphan); }, {"orphan.json: extends", "there is no file", "nowhere.json"});
+    const auto control = files.write("control.json", "{\"extends\": \"a\\u001b[2J\x7f.json\"}");
+    expect_user_error([&] { chain(control); }, {"there is no file", "a\\x1b[2J\\x7f.json"});
     const auto number = files.write("number.json", R"({"extends": 3})");
     expect_user_error([&] { chain(number); },
                       {"number.json: extends: wrong type", "found 3", "relative to this one"});
