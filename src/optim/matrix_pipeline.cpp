@@ -26,10 +26,6 @@ double rounded(double x, at::ScalarType dtype) {
                : x;
 }
 
-at::Tensor norms(const at::Tensor& x) {
-    return at::linalg_vector_norm(x, 2, at::IntArrayRef{-2, -1}, false, at::kFloat);
-}
-
 // https://kellerjordan.github.io/posts/muon; arXiv 2502.16982 (Moonlight).
 double scale_factor(ScaleFactor factor, double rows, double cols) {
     switch (factor) {
@@ -51,14 +47,14 @@ void take_signs(const at::Tensor& x, const at::Tensor& of) {
 
 at::Tensor gradient_norm_factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& moment,
                                  const MatrixStep& step) {
-    const at::Tensor n = norms(u), s = moment.view(-1);
+    const at::Tensor n = matrix_norms(u), s = moment.view(-1);
     s.lerp_(n.square(), 1 - step.beta2);
     const at::Tensor root = (s / step.correction).sqrt();
     const auto divided = [&](const at::Tensor& a, const at::Tensor& b) {
         return step.eps_form == MatrixConfig::EpsForm::add ? a / (b + step.eps)
                                                            : a / b.clamp_min(std::sqrt(step.eps));
     };
-    return divided(divided(n, norms(x)), root);
+    return divided(divided(n, matrix_norms(x)), root);
 }
 
 MatrixPipeline::MatrixPipeline(const MatrixRuleInput& input)
@@ -117,7 +113,7 @@ at::Tensor MatrixPipeline::factors(const at::Tensor& x, const at::Tensor& u, con
         found = gradient_norm_factors(x, u, second_moment, step);
     if (moments() || config_.scale == Scale::none) return found;
     if (config_.scale == Scale::restore_norm) return {};
-    return 0.2 * std::sqrt(static_cast<double>(x.size(1) * x.size(2))) / norms(x).clamp_min(1e-10);
+    return 0.2 * std::sqrt(static_cast<double>(x.size(1) * x.size(2))) / matrix_norms(x).clamp_min(1e-10);
 }
 
 void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
@@ -137,7 +133,7 @@ void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
                             moments() ? second_moment : at::Tensor(), of(all.value), of(all.copy), numbers);
     });
     if (preconditioner_.defined() && !roots_exist_)
-        roots_exist_ = nonzero_matrices(preconditioner_).all().item<bool>();
+        roots_exist_ = matrix_norms(preconditioner_).ne(0).all().item<bool>();
 }
 
 std::vector<StateTensor> MatrixPipeline::state() const {

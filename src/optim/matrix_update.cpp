@@ -126,8 +126,8 @@ MatrixStep plain_step(const MatrixConfig& config, const OptimParamConfig& row, d
             .decay_kind = config.decay};
 }
 
-at::Tensor nonzero_matrices(const at::Tensor& x) {
-    return x.ne(0).any(-1, /*keepdim=*/true).any(-2, /*keepdim=*/true);
+at::Tensor matrix_norms(const at::Tensor& x) {
+    return at::linalg_vector_norm(x, 2, at::IntArrayRef{-2, -1}, false, at::kFloat);
 }
 
 Matrices::Matrices(const Parameter& part, const OptimParamConfig& row)

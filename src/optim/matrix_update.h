@@ -60,8 +60,8 @@ void apply_matrix_update(const at::Tensor& update, const at::Tensor& factors, co
 // lr and decay of a step, and nothing else: what every rule of matrices has.
 MatrixStep plain_step(const MatrixConfig& config, const OptimParamConfig& row, double lr_scale);
 
-// Which matrices of x [n, rows, cols] have an element that is not zero: [n, 1, 1], bool.
-at::Tensor nonzero_matrices(const at::Tensor& x);
+// ||X||_F of each matrix of x [n, rows, cols]: [n], fp32.
+at::Tensor matrix_norms(const at::Tensor& x);
 
 // Matrices [rows, cols] to work on at a time: whole rounds of the threads, few enough that temporaries stay
 // small.

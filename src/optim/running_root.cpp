@@ -34,9 +34,9 @@ void update_running_root(const at::Tensor& u, const at::Tensor& root, const Matr
         ops::batched_gemm(half, z, next);
         std::swap(z, next);
     }
-    const at::Tensor renewed = due ? root.lerp(z, 1 - config.preconditioner.beta) : root;
-    const at::Tensor made = at::where(nonzero_matrices(root), renewed, z);
-    root.copy_(at::where(nonzero_matrices(u), made, root));
+    const double share = due ? 1 - config.preconditioner.beta : 0;
+    const at::Tensor weight = matrix_norms(u).ne(0) * at::where(matrix_norms(root).eq(0), 1.0, share);
+    root.lerp_(z, weight.view({-1, 1, 1}));
 }
 
 at::Tensor apply_running_root(const at::Tensor& u, const at::Tensor& root, const MatrixConfig& config) {
