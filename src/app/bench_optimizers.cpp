@@ -101,11 +101,10 @@ Race begin_or_continue(const RacePlan& plan, const fs::path& file) {
 
 void write_pictures(const Race& race, double target, const RaceSetup& setup, bool png) {
     const fs::path page = setup.folder / "race.html";
-    AtomicFile file(page);
-    file.write(race_html(
-        race, target, "Rules of matrices, " + std::to_string(race.plan.steps) + " steps",
-        "Made by speedrun " + build_version() + ", commit " + build_commit() + ", of " + setup.config));
-    file.commit();
+    write_atomically(
+        page, race_html(race, target, "Rules of matrices, " + std::to_string(race.plan.steps) + " steps",
+                        "Made by speedrun " + build_version() + ", commit " + build_commit() + ", of " +
+                            setup.config));
     std::vector<fs::path> written{page};
     const auto add = [&](const std::vector<fs::path>& files) {
         written.insert(written.end(), files.begin(), files.end());

@@ -128,17 +128,11 @@ fs::path folder_of(const AttemptPlan& plan) {
     return records / (plan.date + "_" + plan.name);
 }
 
-void write(const fs::path& path, const std::string& text) {
-    AtomicFile file(path);
-    file.write(text);
-    file.commit();
-}
-
 Attempt begin(const AttemptPlan& plan, const Configs& configs, const AttemptFolders& folders) {
     if (!fs::is_empty(folders.record))
         throw UserError(folders.record.string() + ": is not empty and holds no summary.json of an attempt");
-    write(folders.config(false), configs.attempt.resolved_json + "\n");
-    if (configs.baseline) write(folders.config(true), configs.baseline->resolved_json + "\n");
+    write_atomically(folders.config(false), configs.attempt.resolved_json + "\n");
+    if (configs.baseline) write_atomically(folders.config(true), configs.baseline->resolved_json + "\n");
     Attempt attempt = make_attempt(plan);
     write_attempt(attempt, folders.summary());
     return attempt;
@@ -159,8 +153,8 @@ void make_folder(const fs::path& folder) {
 
 void write_readme(const Attempt& attempt, const Configs& configs, const AttemptFolders& folders) {
     const std::string difference = configs.baseline ? config_diff(*configs.baseline, configs.attempt) : "";
-    write(folders.record / "README.md",
-          attempt_readme(attempt, read_attempt_logs(attempt, folders.record), difference));
+    write_atomically(folders.record / "README.md",
+                     attempt_readme(attempt, read_attempt_logs(attempt, folders.record), difference));
 }
 
 void print_result(const Attempt& attempt, const AttemptFolders& folders, bool json) {

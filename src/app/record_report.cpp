@@ -54,12 +54,6 @@ Collection collect(const std::vector<fs::path>& paths) {
     return collect_runs(paths, options);
 }
 
-void write_page(const fs::path& path, const std::string& html) {
-    AtomicFile file(path);
-    file.write(html);
-    file.commit();
-}
-
 }  // namespace
 
 int run_record_report(int argc, char** argv) {
@@ -83,7 +77,7 @@ int run_record_report(int argc, char** argv) {
                      .made_by = "Made by speedrun " + build_version() + ", commit " + build_commit(),
                      .target = target_of(args)});
     const fs::path page = args["out"].as<std::string>();
-    write_page(page, report_html(report));
+    write_atomically(page, report_html(report));
     std::vector<std::string> written{page.string()};
     const auto add = [&](const std::vector<fs::path>& files) {
         written.insert(written.end(), files.begin(), files.end());

@@ -74,12 +74,6 @@ int64_t weights_bytes(const ParameterTable& parameters) {
     return bytes;
 }
 
-void write_config(const RunDir& dir, const Config& config) {
-    AtomicFile file(dir.config());
-    file.write(config.resolved_json + "\n");
-    file.commit();
-}
-
 // Whether `checkpoint` was written by the run in `dir`, whose log can then go on.
 bool belongs_to(const Checkpoint& checkpoint, const RunDir& dir) {
     std::error_code error;
@@ -255,7 +249,7 @@ int train(const Rank& rank, Job& job) {
     std::optional<RunDir> dir;
     if (rank.leads()) {
         dir.emplace(open_run_dir(rank, *model, checkpoint.has_value(), notes));
-        write_config(*dir, config);
+        write_atomically(dir->config(), config.resolved_json + "\n");
     }
     Trainer trainer(config, *model, rank.communicator, shards.train, shards.val,
                     {.diagnostics_every = rank.options["diagnostics"].as<int64_t>(),

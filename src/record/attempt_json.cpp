@@ -149,9 +149,7 @@ Attempt read_attempt(const std::filesystem::path& summary) {
 }
 
 void write_attempt(const Attempt& attempt, const std::filesystem::path& summary) {
-    AtomicFile file(summary);
-    file.write(dump_json(attempt_json(attempt)) + "\n");
-    file.commit();
+    write_atomically(summary, dump_json(attempt_json(attempt)) + "\n");
 }
 
 }  // namespace speedrun

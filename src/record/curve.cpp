@@ -116,9 +116,7 @@ std::string curve_svg(const LossCurve& curve) {
 }
 
 void write_curve(const LossCurve& curve, const std::filesystem::path& path) {
-    AtomicFile file(path);
-    file.write(curve_svg(curve));
-    file.commit();
+    write_atomically(path, curve_svg(curve));
 }
 
 }  // namespace speedrun

@@ -15,12 +15,6 @@ void make_folder(const fs::path& folder) {
     if (error) throw UserError(folder.string() + ": cannot create: " + error.message());
 }
 
-void write(const fs::path& path, const std::string& text) {
-    AtomicFile file(path);
-    file.write(text);
-    file.commit();
-}
-
 }  // namespace
 
 std::vector<fs::path> write_svgs(const NamedFigures& figures, const fs::path& folder) {
@@ -28,7 +22,7 @@ std::vector<fs::path> write_svgs(const NamedFigures& figures, const fs::path& fo
     std::vector<fs::path> written;
     for (const auto& [name, svg] : figures) {
         written.push_back(folder / (name + ".svg"));
-        write(written.back(), svg.alone());
+        write_atomically(written.back(), svg.alone());
     }
     return written;
 }
@@ -39,7 +33,7 @@ std::vector<fs::path> write_pngs(const NamedFigures& figures, const fs::path& fo
     for (const auto& [name, svg] : figures) {
         const fs::path source = folder / ("." + name + ".png.svg");
         written.push_back(folder / (name + ".png"));
-        write(source, svg.alone());
+        write_atomically(source, svg.alone());
         const ChildEnd end =
             run_child({"rsvg-convert", "--zoom=2", "-o", written.back().string(), source.string()});
         fs::remove(source);

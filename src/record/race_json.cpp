@@ -76,11 +76,8 @@ Race race_of(const Json& json) {
 void write_race(const Race& race, const std::filesystem::path& path) {
     Json runs = Json::array();
     for (const RaceRun& run : race.runs) runs.push_back(run_json(run));
-    AtomicFile file(path);
-    file.write(
-        dump_json({{"plan", plan_json(race.plan)}, {"runs", runs}, {"costs", costs_json(race.costs)}}) +
-        "\n");
-    file.commit();
+    const Json json{{"plan", plan_json(race.plan)}, {"runs", runs}, {"costs", costs_json(race.costs)}};
+    write_atomically(path, dump_json(json) + "\n");
 }
 
 Race read_race(const std::filesystem::path& path) {

@@ -59,6 +59,12 @@ void AtomicFile::commit() {
     sync_folder(folder_of(path_));
 }
 
+void write_atomically(const std::filesystem::path& path, std::string_view text) {
+    AtomicFile file(path);
+    file.write(text);
+    file.commit();
+}
+
 void AtomicFile::fail(const char* doing, int error) const {
     std::string text = path_.string() + ": " + doing + ": " + std::strerror(error);
     if (written_ > 0) text += " (after " + std::to_string(written_) + " bytes)";

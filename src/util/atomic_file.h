@@ -30,4 +30,7 @@ class AtomicFile {
     size_t written_ = 0;
 };
 
+// All of a file at once.
+void write_atomically(const std::filesystem::path& path, std::string_view text);
+
 }  // namespace speedrun

@@ -153,13 +153,9 @@ void CheckpointWriter::commit(int64_t ranks) {
 
 void CheckpointWriter::publish() {
     const fs::path folder = temporary();
-    AtomicFile config(folder / "config.json");
-    config.write(options_.config_json);
-    config.commit();
+    write_atomically(folder / "config.json", options_.config_json);
     for (auto& [name, file] : manifest_.files) file = measure_file(folder / name);
-    AtomicFile manifest(folder / "checkpoint.json");
-    manifest.write(to_json(manifest_));
-    manifest.commit();
+    write_atomically(folder / "checkpoint.json", to_json(manifest_));
     sync_folder(folder);
     rename_over(folder, path_of(manifest_.step));
     sync_folder(options_.folder);
