@@ -21,9 +21,15 @@ if(SPEEDRUN_CUDA AND TARGET LibTorch::cuda)
     add_library(speedrun_cudnn OBJECT ${PROJECT_SOURCE_DIR}/src/ops/cuda/modules/no_cudnn.cpp)
     message(STATUS "cuDNN: its headers or its frontend not found; attention on GPUs will be ATen's flash attention")
   endif()
-  target_link_libraries(speedrun_cudnn PRIVATE speedrun_flags)
-  set_target_properties(speedrun_cudnn PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  add_library(speedrun_cuda MODULE ${sources} $<TARGET_OBJECTS:speedrun_cudnn>)
+  # Graphs, through ATen's.
+  add_library(speedrun_cuda_graphs OBJECT ${PROJECT_SOURCE_DIR}/src/ops/cuda/modules/graphs.cpp)
+  target_link_libraries(speedrun_cuda_graphs PRIVATE LibTorch::cuda)
+  target_include_directories(speedrun_cuda_graphs SYSTEM PRIVATE ${CUDA_RUNTIME_INCLUDE})
+  foreach(part speedrun_cudnn speedrun_cuda_graphs)
+    target_link_libraries(${part} PRIVATE speedrun_flags)
+    set_target_properties(${part} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  endforeach()
+  add_library(speedrun_cuda MODULE ${sources} $<TARGET_OBJECTS:speedrun_cudnn> $<TARGET_OBJECTS:speedrun_cuda_graphs>)
   target_include_directories(speedrun_cuda PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_options(speedrun_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:
     -O3 -lineinfo --Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror

@@ -91,8 +91,9 @@ int time_ops(const cxxopts::ParseResult& options) {
                              measure_copy_bandwidth(bench.device)};
     std::vector<TimedOp> timed;
     for (Op& op : ops) {
-        const double ms = time_call(op.prepare(), bench.device, budget_ms);
-        timed.push_back({std::move(op), ms});
+        const auto call = op.prepare();
+        const double ms = time_call(call, bench.device, budget_ms);
+        timed.push_back({std::move(op), ms, kernels_of(call, bench.device)});
     }
     print(bench, timed, rates, options.count("json") > 0);
     return 0;

@@ -3,15 +3,19 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
 #include "app/bench_timing.h"
 #include "app/bench_verbs.h"
+#include "app/counted_graphs.h"
 #include "app/session.h"
 #include "app/step_shares.h"
+#include "ops/cuda/fused.h"
 #include "ops/gemm.h"
 #include "optim/optimizer.h"
 #include "record/hardware.h"
@@ -33,27 +37,26 @@ void wait_for_device(GPT& model) {
     model.parameters().all().front().value.view(-1)[0].item();
 }
 
-// `step` counts from 0; the optimizer's cadence follows it.
+// `step` counts from 0; the optimizer's cadence follows it. `parts`: may be null.
 StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, const Batch& batch,
-                     int64_t steps) {
+                     int64_t steps, StepTimer* parts) {
     using Clock = std::chrono::steady_clock;
     const auto milliseconds = [](Clock::duration d) {
         return std::chrono::duration<double, std::milli>(d).count();
     };
     StepTimes times;
-    StepTimer parts(model.parameters().all().front().value.device());
     for (int64_t step = 0; step < steps; ++step) {
         StepSettings settings = settings_at(config, 0);
         settings.adam_steps = settings_at(config, step % config.schedule.total_steps()).adam_steps;
         const auto start = Clock::now();
-        model.forward_backward(batch, attention_settings(settings), 1, {}, &parts).item<double>();
+        model.forward_backward(batch, attention_settings(settings), 1, {}, parts).item<double>();
         const auto middle = Clock::now();
-        optimizer.step(settings, &parts);
+        optimizer.step(settings, parts);
         wait_for_device(model);
         const auto end = Clock::now();
         times.forward_backward_ms.push_back(milliseconds(middle - start));
         times.optimizer_ms.push_back(milliseconds(end - middle));
-        times.parts.push_back(parts.take());
+        if (parts) times.parts.push_back(parts->take());
         times.adam.push_back(settings.adam_steps);
     }
     return times;
@@ -76,9 +79,30 @@ StepShares shares_of(const StepTimes& times, const Config& config, int64_t token
     return shares;
 }
 
+// The same steps launched from CUDA graphs.
+struct RecordedTimes {
+    StepTimes times;
+    double launches = 0, kernels = 0;  // of a step, by graphs
+};
+
+RecordedTimes time_recorded_steps(GPT& model, Optimizer& optimizer, const Config& config, const Batch& batch,
+                                  int64_t steps) {
+    const auto graphs = std::make_shared<CountedGraphs>(ops::cuda::make_graphs());
+    model.record_with(graphs);
+    optimizer.record_with(graphs);
+    constexpr int64_t until_recorded = 8;  // two of each, with and without Adam, for either place of a batch
+    time_steps(model, optimizer, config, batch, until_recorded, nullptr);
+    const int64_t launches = graphs->launches(), kernels = graphs->kernels();
+    RecordedTimes found{time_steps(model, optimizer, config, batch, steps, nullptr)};
+    found.launches = static_cast<double>(graphs->launches() - launches) / static_cast<double>(steps);
+    found.kernels = static_cast<double>(graphs->kernels() - kernels) / static_cast<double>(steps);
+    return found;
+}
+
 struct Found {
     int64_t tokens = 0, threads = 0;
     StepTimes times;
+    std::optional<RecordedTimes> recorded;
     StepShares shares;
     double peak_mb = 0;        // of resident memory
     double gemm_peak = 0;      // FLOP/s
@@ -95,6 +119,11 @@ void print_json(const Found& found) {
                         {"tokens", found.tokens},
                         {"threads", found.threads}};
     json.update(shares_json(found.shares));
+    if (found.recorded)
+        json["cuda_graphs"] = {{"forward_backward_ms", found.recorded->times.forward_backward_ms},
+                               {"optimizer_ms", found.recorded->times.optimizer_ms},
+                               {"launches", found.recorded->launches},
+                               {"kernels", found.recorded->kernels}};
     std::puts(json.dump().c_str());
 }
 
@@ -107,6 +136,11 @@ void print_text(const Found& found) {
                 100 * found.gemm_floor_ms / forward_backward);
     std::printf("optimizer           %8.1f ms  (median over steps with and without Adam)\n",
                 median(found.times.optimizer_ms));
+    if (found.recorded)
+        std::printf(
+            "from CUDA graphs    %8.1f ms, optimizer %.1f ms  (%.0f launches of %.0f kernels a step)\n",
+            median(found.recorded->times.forward_backward_ms), median(found.recorded->times.optimizer_ms),
+            found.recorded->launches, found.recorded->kernels);
     std::printf("peak memory         %8.0f MB\n", found.peak_mb);
     std::printf("of a step           %s\n", shares_text(found.shares).c_str());
 }
@@ -126,8 +160,11 @@ int time_step(const cxxopts::ParseResult& options) {
     const auto communicator = make_self_communicator();
     Optimizer optimizer(config, model->parameters(), *communicator);
     const Batch batch = synthetic_batch(config, found.tokens, document);
-    time_steps(*model, optimizer, config, batch, 2);  // workspaces and kernels
-    found.times = time_steps(*model, optimizer, config, batch, steps);
+    StepTimer parts(device);
+    time_steps(*model, optimizer, config, batch, 2, &parts);  // workspaces and kernels
+    found.times = time_steps(*model, optimizer, config, batch, steps, &parts);
+    if (device.is_cuda() && config.runtime.cuda_graphs)
+        found.recorded = time_recorded_steps(*model, optimizer, config, batch, steps);
     found.peak_mb = static_cast<double>(peak_resident_bytes()) / (1 << 20);
     const at::ScalarType dtype = activation_type(config);
     found.gemm_backend = ops::gemm_backend(dtype);

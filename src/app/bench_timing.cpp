@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <random>
+
+#include "ops/cuda/fused.h"
 
 namespace speedrun {
 
@@ -43,6 +46,18 @@ double time_call(const std::function<void()>& call, at::Device device, double bu
     std::vector<double> each;
     for (int64_t i = 0; i < static_cast<int64_t>(batches); ++i) each.push_back(batch_ms(calls));
     return median(std::move(each));
+}
+
+std::optional<int64_t> kernels_of(const std::function<void()>& call, at::Device device) {
+    if (!device.is_cuda()) return 0;
+    const auto graphs = ops::cuda::make_graphs();
+    const auto graph = graphs->make();
+    try {
+        graph->record(call);
+    } catch (const std::exception&) {
+        return std::nullopt;
+    }
+    return graph->kernels();
 }
 
 Batch synthetic_batch(const Config& config, int64_t tokens, int64_t document) {

@@ -34,6 +34,9 @@ class Moment {
 // A GPU gets a batch at once. About `budget_ms` are spent on it, or six calls.
 double time_call(const std::function<void()>& call, at::Device device, double budget_ms);
 
+// How many kernels a call gives a GPU: recorded, not run. 0 on a CPU; nothing where it cannot be recorded.
+std::optional<int64_t> kernels_of(const std::function<void()>& call, at::Device device);
+
 // Random tokens in documents of `document` tokens: the shape of a micro-batch without a data set.
 Batch synthetic_batch(const Config& config, int64_t tokens, int64_t document);
 

@@ -23,13 +23,9 @@ constexpr std::array kFixed{"model.",
                             "optimizer.matrix.preconditioner.max_size",
                             "data.vocab_size"};
 // Where and how a run runs, but not what it computes.
-constexpr std::array kFree{"runtime.threads",
-                           "runtime.device",
-                           "runtime.attention",
-                           "runtime.checkpoint.",
-                           "runtime.collective_deadline_s",
-                           "runtime.memory_check",
-                           "optimizer.comm."};
+constexpr std::array kFree{"runtime.threads",      "runtime.device",      "runtime.attention",
+                           "runtime.cuda_graphs",  "runtime.checkpoint.", "runtime.collective_deadline_s",
+                           "runtime.memory_check", "optimizer.comm."};
 
 template <size_t n>
 bool among(const std::array<const char*, n>& prefixes, const std::string& path) {

@@ -52,7 +52,9 @@ at::Device choose_device(const RuntimeConfig& runtime, const LaunchEnvironment& 
             std::to_string(launch.local_rank) + " on its host (from 0), finds " + std::to_string(gpus) +
             " GPUs there; allowed here: " + (gpus == 0 ? "\"cpu\" or \"auto\"" : "at most a rank a GPU"));
     const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(launch.local_rank));
-    c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(device);
+    const c10::impl::VirtualGuardImpl gpu(at::kCUDA);
+    gpu.setDevice(device);
+    gpu.exchangeStream(gpu.getStreamFromGlobalPool(device));  // work of the default one cannot be recorded
     return device;
 }
 

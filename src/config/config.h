@@ -310,6 +310,9 @@ struct RuntimeConfig {
         stop,  // the run ends
         skip   // it goes on without that step's gradients
     } non_finite = NonFinite::stop;
+    // On a GPU: passes and updates are recorded in the warm-up and then launched by one call each. Results
+    // are the same.
+    bool cuda_graphs = true;
     bool memory_check = true;  // refuse to start a run that needs more memory than is free
     struct Checkpoint {
         int64_t every_steps = 0;   // 0: not by steps

@@ -116,6 +116,12 @@ void visit_runtime(Fields& f, RuntimeConfig& runtime) {
     f.choice({"non_finite", "after a loss or gradient that is not finite: end the run, or forget the step",
               optional_key},
              runtime.non_finite, std::array{"stop", "skip"});
+    f.boolean({"cuda_graphs",
+               "on a GPU: record passes and updates, four warm-up steps of each stage suffice, and launch "
+               "each by one call; "
+               "results are the same",
+               optional_key},
+              runtime.cuda_graphs);
     f.boolean({"memory_check", "refuse to start a run that needs more memory than is free", optional_key},
               runtime.memory_check);
     f.object({"checkpoint", "when the run's whole state is saved, besides at a signal", optional_key},

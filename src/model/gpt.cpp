@@ -123,11 +123,10 @@ ValueId GPT::compile_layer(BuildContext& build, const LayerConfig& layer, ValueI
 
 Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings) {
     rotary_.stretch(settings.yarn_window);
-    coefficients_.evaluate(parameters_);
     const DeviceBatch on_device = batches_.bring(batch);
     const at::Tensor& cu_seqlens = on_device.cu_seqlens;
     const auto tokens = static_cast<int64_t>(batch.inputs.size());
-    const int64_t longest = longest_document(batch);
+    const int64_t longest = settings.longest > 0 ? settings.longest : longest_document(batch);
     return Pass{.workspace = *workspace_,
                 .parameters = parameters_,
                 .coefficients = coefficients_,
@@ -136,10 +135,12 @@ Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings) {
                 .targets = on_device.targets,
                 .short_mask = {cu_seqlens, settings.window_short, longest, cudnn_.get()},
                 .long_mask = {cu_seqlens, settings.window_long, longest, cudnn_.get()},
-                .loss_per_token = at::empty({tokens}, at::TensorOptions().dtype(at::kFloat).device(device_))};
+                .loss_per_token = at::empty({tokens}, at::TensorOptions().dtype(at::kFloat).device(device_)),
+                .loss_sum = {}};
 }
 
-void GPT::run_forward(Pass& pass, bool training) const {
+void GPT::run_forward(Pass& pass, bool training) {
+    coefficients_.evaluate(parameters_);
     pass.workspace.begin(pass.inputs.size(0), training);
     for (size_t i = 0; i < layers_.size(); ++i) {
         enter(pass.probe, layers_[i]->part());
@@ -148,27 +149,74 @@ void GPT::run_forward(Pass& pass, bool training) const {
     }
 }
 
+void GPT::run_backward(Pass& pass, size_t begin, size_t end) {
+    for (size_t i = begin; i-- > end;) {
+        enter(pass.probe, layers_[i]->part());
+        layers_[i]->backward(pass);
+        enter(pass.probe, StepPart::rest);
+        for (const ValueId id : layers_[i]->outputs()) workspace_->release(id);
+    }
+}
+
+// A part ends where gradients are complete that somebody waits for; the last one ends the pass. What is given
+// to the device is kept by a recording, so that it refers to nothing of the caller's.
+std::vector<ops::WorkPart> GPT::parts_of(const std::shared_ptr<Pass>& pass, const GradReady& grad_ready) {
+    const auto report = [&grad_ready](const std::vector<BankEntry>& completed) {
+        return [&grad_ready, &completed] {
+            for (const BankEntry& entry : completed) grad_ready(entry.param, entry.index);
+        };
+    };
+    std::vector<ops::WorkPart> parts;
+    size_t begin = layers_.size();
+    const auto until = [&](size_t end) {
+        const bool first = parts.empty();
+        return [this, pass, first, begin, end] {
+            if (first) run_forward(*pass, /*training=*/true);
+            run_backward(*pass, begin, end);
+        };
+    };
+    for (size_t i = layers_.size(); grad_ready && i-- > 0;) {
+        if (completed_[i].empty()) continue;
+        parts.push_back({until(i), report(completed_[i])});
+        begin = i;
+    }
+    parts.push_back({[this, pass, rest = until(0)] {
+                         rest();
+                         coefficients_.backward(parameters_);
+                         pass->loss_sum = pass->loss_per_token.sum(at::kDouble);
+                     },
+                     grad_ready ? report(completed_.back()) : std::function<void()>()});
+    return parts;
+}
+
 at::Tensor GPT::forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale,
                                  const GradReady& grad_ready, StepProbe* probe) {
     enter(probe, StepPart::rest);
-    Pass pass = make_pass(batch, settings);
-    pass.grad_scale = grad_scale;
-    pass.probe = probe;
-    run_forward(pass, /*training=*/true);
-    const auto report = [&](const std::vector<BankEntry>& completed) {
-        if (!grad_ready) return;
-        for (const BankEntry& entry : completed) grad_ready(entry.param, entry.index);
-    };
-    for (size_t i = layers_.size(); i-- > 0;) {
-        enter(probe, layers_[i]->part());
-        layers_[i]->backward(pass);
-        enter(probe, StepPart::rest);
-        for (const ValueId id : layers_[i]->outputs()) workspace_->release(id);
-        report(completed_[i]);
+    auto pass = std::make_shared<Pass>(make_pass(batch, settings));
+    pass->grad_scale = grad_scale;
+    pass->probe = probe;
+    if (graphs_ && !probe) return run_recorded(std::move(pass), settings, grad_ready);
+    for (const ops::WorkPart& part : parts_of(pass, grad_ready)) {
+        part.device();
+        if (part.host) part.host();
     }
-    coefficients_.backward(parameters_);
-    report(completed_.back());
-    return pass.loss_per_token.sum(at::kDouble);
+    return pass->loss_sum;
+}
+
+at::Tensor GPT::run_recorded(std::shared_ptr<Pass> pass, const AttentionSettings& settings,
+                             const GradReady& grad_ready) {
+    const bool cut = static_cast<bool>(grad_ready);
+    const PassKind kind{settings,
+                        pass->inputs.const_data_ptr(),
+                        pass->inputs.size(0),
+                        pass->short_mask.cu_seqlens.size(0),
+                        pass->grad_scale,
+                        rotary_.attn_scale(),
+                        cut};
+    RecordedPass& recorded = recorded_[kind];
+    if (!recorded.pass) recorded.pass = std::move(pass);
+    recorded.recording.run(parts_of(recorded.pass, grad_ready), *graphs_);
+    return recorded.pass->loss_sum.clone();  // the next launch writes over it
 }
 
 at::Tensor GPT::evaluate(const Batch& batch, const AttentionSettings& settings) {
@@ -182,6 +230,7 @@ at::Tensor GPT::next_token_logits(const std::vector<int32_t>& tokens, int64_t po
     const auto length = static_cast<int32_t>(tokens.size());
     const Batch batch{tokens, std::vector<int64_t>(tokens.size(), 0), {0, length}};
     Pass pass = make_pass(batch, settings);
+    coefficients_.evaluate(parameters_);
     workspace_->begin(length, /*training=*/false);
     for (size_t i = 0; i + 1 < layers_.size(); ++i) {  // all but the loss
         layers_[i]->forward(pass);

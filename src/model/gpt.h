@@ -1,7 +1,9 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <compare>
 #include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "model/rotary.h"
 #include "model/workspace.h"
 #include "ops/cudnn_attention.h"
+#include "ops/recording.h"
 
 namespace speedrun {
 
@@ -20,6 +23,8 @@ namespace speedrun {
 struct AttentionSettings {
     int64_t window_short = 0, window_long = 0;  // tokens
     int64_t yarn_window = 0;                    // blocks
+    int64_t longest = 0;                        // tokens; no document of a batch has more; 0: the batch tells
+    auto operator<=>(const AttentionSettings&) const = default;
 };
 
 // Called when backward has completed the gradient of an entry of a parameter's dimension 0 (-1: of all of
@@ -35,9 +40,14 @@ class GPT {
     // runtime.attention cannot be had on the device.
     GPT(const Config& config, int64_t max_tokens, at::Device device);
 
+    at::Device device() const { return device_; }
     ParameterTable& parameters() { return parameters_; }
     const ParameterTable& parameters() const { return parameters_; }
     Rotary& rotary() { return rotary_; }
+
+    // From now on passes with backward are recorded where no probe asks for their parts: each kind of pass
+    // (settings, place of the batch) is launched from its third time on, cut where `grad_ready` is called.
+    void record_with(std::shared_ptr<cuda::Graphs> graphs) { graphs_ = std::move(graphs); }
 
     // Adds grad_scale * d(sum of the tokens' losses)/dp to every parameter's gradient; returns the sum of
     // losses (fp64, 0-dim, on the device). Backward reports each gradient to `grad_ready` when this pass will
@@ -61,7 +71,12 @@ class GPT {
     void compile(const ModelConfig& model, const NumericsConfig& numerics);
     ValueId compile_layer(BuildContext& build, const LayerConfig& layer, ValueId x);
     Pass make_pass(const Batch& batch, const AttentionSettings& settings);
-    void run_forward(Pass& pass, bool training) const;
+    void run_forward(Pass& pass, bool training);
+    // Of layers [end, begin), the last first.
+    void run_backward(Pass& pass, size_t begin, size_t end);
+    std::vector<ops::WorkPart> parts_of(const std::shared_ptr<Pass>& pass, const GradReady& grad_ready);
+    at::Tensor run_recorded(std::shared_ptr<Pass> pass, const AttentionSettings& settings,
+                            const GradReady& grad_ready);
 
     ModelConfig model_;
     at::Device device_;
@@ -76,6 +91,22 @@ class GPT {
     ValueId head_input_ = -1;
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<ops::cuda::CudnnAttention> cudnn_;  // where runtime.attention wants it
+
+    // What a recorded pass depends on beside the contents of its tensors.
+    struct PassKind {
+        AttentionSettings settings;
+        const void* inputs;  // of two sets of buffers
+        int64_t tokens, documents;
+        double grad_scale, attn_scale;
+        bool cut;
+        auto operator<=>(const PassKind&) const = default;
+    };
+    struct RecordedPass {
+        std::shared_ptr<Pass> pass;  // keeps what the recording reads and writes
+        ops::Recording recording;
+    };
+    std::shared_ptr<cuda::Graphs> graphs_;  // null: nothing is recorded
+    std::map<PassKind, RecordedPass> recorded_;
 };
 
 }  // namespace speedrun

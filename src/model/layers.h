@@ -29,6 +29,7 @@ struct Pass {
     ops::AttentionMask short_mask, long_mask;
     double grad_scale = 1;      // the gradient is grad_scale * d(sum of losses)
     at::Tensor loss_per_token;  // fp32 [T], written by the head
+    at::Tensor loss_sum;        // fp64, 0-dim, of a pass with backward
     StepProbe* probe = nullptr;
 };
 

@@ -31,8 +31,8 @@ struct Numbers {
           rest1(static_cast<float>(1 - step.beta1)),
           rest2(static_cast<float>(1 - step.beta2)),
           eps(static_cast<float>(step.eps)),
-          step_size(static_cast<float>(step.step_size)),
-          keep(static_cast<float>(step.keep)) {}
+          step_size(static_cast<float>(step.step_size.now())),
+          keep(static_cast<float>(step.keep.now())) {}
     float beta1, beta2, rest1, rest2, eps, step_size, keep;
 
     // Whether an element without gradient and state stays as it is: no decay, no 0 / 0.
@@ -91,8 +91,8 @@ cuda::Adam of_kernel(const AdamStep& step) {
     numbers.beta1 = static_cast<float>(step.beta1);
     numbers.beta2 = static_cast<float>(step.beta2);
     numbers.eps = static_cast<float>(step.eps);
-    numbers.step_size = static_cast<float>(step.step_size);
-    numbers.keep = static_cast<float>(step.keep);
+    numbers.step_size = step.step_size.number();
+    numbers.keep = step.keep.number();
     return numbers;
 }
 
@@ -106,7 +106,7 @@ void reference::adam_update(const at::Tensor& value, const at::Tensor& grad, con
     const at::Tensor g = wide(grad);
     const at::Tensor m = step.beta1 * wide(exp_avg) + (1 - step.beta1) * g;
     const at::Tensor v = step.beta2 * wide(exp_avg_sq) + (1 - step.beta2) * g.square();
-    value.copy_(step.keep * wide(value) - step.step_size * (m / (v.sqrt() + step.eps)));
+    value.copy_(step.keep.now() * wide(value) - step.step_size.now() * (m / (v.sqrt() + step.eps)));
     exp_avg.copy_(m);
     exp_avg_sq.copy_(v);
     grad.zero_();
@@ -141,17 +141,23 @@ Adam::Adam(const AdamConfig& config, const OptimParamConfig& row, const Paramete
     exp_avg_sq_ = at::zeros(part.value.sizes(), options);
 }
 
-void Adam::step(Parameter& part, const RuleStep& step) {
+// step_size and keep of an AdamStep.
+std::vector<double> Adam::step_numbers(const RuleStep& step) const {
     check(step.t >= 1, "Adam counts its steps from 1");
     const double lr = config_.lr * row_.lr_mul * step.lr_scale, count = static_cast<double>(step.t);
     const double correction1 = 1 - std::pow(config_.beta1, count),
                  correction2 = 1 - std::pow(config_.beta2, count);
+    return {lr * std::sqrt(correction2) / correction1, 1 - lr * config_.weight_decay * row_.wd_mul};
+}
+
+void Adam::step(Parameter& part, const RuleStep& step) {
+    const std::vector<double> numbers = step_numbers(step);
     adam_update(part.value, part.grad, exp_avg_, exp_avg_sq_,
                 {.beta1 = config_.beta1,
                  .beta2 = config_.beta2,
                  .eps = config_.eps,
-                 .step_size = lr * std::sqrt(correction2) / correction1,
-                 .keep = 1 - lr * config_.weight_decay * row_.wd_mul});
+                 .step_size = step.number(numbers, 0),
+                 .keep = step.number(numbers, 1)});
     if (!part.used.is_same(part.value)) part.used.copy_(part.value);
 }
 

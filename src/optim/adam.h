@@ -3,14 +3,15 @@
 
 #include "config/config.h"
 #include "optim/rule.h"
+#include "optim/step_numbers.h"
 
 namespace speedrun {
 
 // Numbers of one Adam step.
 struct AdamStep {
     double beta1 = 0, beta2 = 0, eps = 0;
-    double step_size = 0;  // lr * sqrt(1 - beta2^t) / (1 - beta1^t)
-    double keep = 1;       // 1 - lr * weight_decay, multiplies the value first
+    StepNumber step_size = 0;  // lr * sqrt(1 - beta2^t) / (1 - beta1^t)
+    StepNumber keep = 1;       // 1 - lr * weight_decay, multiplies the value first
 };
 
 // m <- beta1 m + (1 - beta1) g; v <- beta2 v + (1 - beta2) g^2; p <- keep p - step_size * m / (sqrt(v) +
@@ -32,6 +33,7 @@ class Adam final : public UpdateRule {
     Adam(const AdamConfig& config, const OptimParamConfig& row, const Parameter& part);
 
     void step(Parameter& part, const RuleStep& step) override;
+    std::vector<double> step_numbers(const RuleStep& step) const override;
     // "exp_avg", "exp_avg_sq": the parameter's shape, config.state_dtype (fp32 for parameters of fewer than 2
     // dimensions).
     std::vector<StateTensor> state() const override;

@@ -88,6 +88,9 @@ class Application {
     Application(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
                 const at::Tensor& value, const MatrixStep& step)
         : step_(step),
+          lr_(static_cast<float>(step.lr.now())),
+          correction_(static_cast<float>(step.correction.now())),
+          decay_(step.decay.now()),
           count_(value.size(0)),
           rows_(value.size(1)),
           cols_(value.size(2)),
@@ -160,7 +163,7 @@ class Application {
     // 1 / the root of a second moment.
     float divisor(float moment) const {
         const auto eps = static_cast<float>(step_.eps);
-        const float v = step_.correction == 1 ? moment : moment / static_cast<float>(step_.correction);
+        const float v = correction_ == 1 ? moment : moment / correction_;
         if (step_.eps_form == MatrixConfig::EpsForm::add) return 1 / (std::sqrt(v) + eps);
         return 1 / std::sqrt(v < eps ? eps : v);  // written so that a NaN stays one
     }
@@ -201,9 +204,9 @@ class Application {
         const T* x = update_ + at;
         P* p = value_ + at;
         const int64_t cols = cols_;
-        const float row_scale = row_scales_[matrix * rows_ + row], lr = static_cast<float>(step_.lr);
-        const float cautious = step_.decay_kind == Decay::cautious ? static_cast<float>(step_.decay) : 0.0F;
-        const float keep = step_.decay_kind == Decay::decoupled ? static_cast<float>(1 - step_.decay) : 1.0F;
+        const float row_scale = row_scales_[matrix * rows_ + row], lr = lr_;
+        const float cautious = step_.decay_kind == Decay::cautious ? static_cast<float>(decay_) : 0.0F;
+        const float keep = step_.decay_kind == Decay::decoupled ? static_cast<float>(1 - decay_) : 1.0F;
 #pragma omp simd
         for (int64_t i = 0; i < cols; ++i) {
             const float value = load(p[i]);
@@ -217,6 +220,8 @@ class Application {
     }
 
     MatrixStep step_;
+    float lr_, correction_;
+    double decay_;
     int64_t count_, rows_, cols_, blocks_;
     bool over_rows_;
     const T* update_ = nullptr;

@@ -49,7 +49,7 @@ at::Tensor gradient_norm_factors(const at::Tensor& x, const at::Tensor& u, const
                                  const MatrixStep& step) {
     const at::Tensor n = matrix_norms(u), s = moment.view(-1);
     s.lerp_(n.square(), 1 - step.beta2);
-    const at::Tensor root = (s / step.correction).sqrt();
+    const at::Tensor root = (s / step.correction.now()).sqrt();
     const auto divided = [&](const at::Tensor& a, const at::Tensor& b) {
         return step.eps_form == MatrixConfig::EpsForm::add ? a / (b + step.eps)
                                                            : a / b.clamp_min(std::sqrt(step.eps));
@@ -58,7 +58,10 @@ at::Tensor gradient_norm_factors(const at::Tensor& x, const at::Tensor& u, const
 }
 
 MatrixPipeline::MatrixPipeline(const MatrixRuleInput& input)
-    : config_(input.config), row_(input.row), momentum_(at::zeros_like(input.part.grad)) {
+    : config_(input.config),
+      row_(input.row),
+      dtype_(input.part.value.scalar_type()),
+      momentum_(at::zeros_like(input.part.grad)) {
     const auto& [matrices, rows, cols] = row_.matrix_view;
     check(row_.var_reduce_dim == -1 || row_.var_reduce_dim == -2,
           row_.param + ": var_reduce_dim is neither -1 nor -2");
@@ -77,11 +80,11 @@ bool MatrixPipeline::moments() const {
     return config_.second_moment != SecondMoment::none && config_.second_moment != SecondMoment::matrix;
 }
 
-MatrixStep MatrixPipeline::numbers(at::ScalarType dtype, const RuleStep& step) const {
+MatrixStep MatrixPipeline::numbers(const RuleStep& step) const {
     const auto& [matrices, rows, cols] = row_.matrix_view;
     MatrixStep numbers = plain_step(config_, row_, step.lr_scale);
-    numbers.lr = rounded(numbers.lr, dtype);
-    numbers.decay = rounded(numbers.decay, dtype);
+    numbers.lr = rounded(numbers.lr.value, dtype_);
+    numbers.decay = rounded(numbers.decay.value, dtype_);
     numbers.moments = moments();
     numbers.beta2 = config_.beta2;
     numbers.eps = config_.eps;
@@ -116,8 +119,22 @@ at::Tensor MatrixPipeline::factors(const at::Tensor& x, const at::Tensor& u, con
     return 0.2 * std::sqrt(static_cast<double>(x.size(1) * x.size(2))) / matrix_norms(x).clamp_min(1e-10);
 }
 
+// momentum, then lr, decay and correction of a MatrixStep.
+std::vector<double> MatrixPipeline::step_numbers(const RuleStep& step) const {
+    if (preconditioner_.defined() || config_.second_moment == SecondMoment::matrix) return {};
+    const MatrixStep numbers = this->numbers(step);
+    return {step.momentum, numbers.lr.value, numbers.decay.value, numbers.correction.value};
+}
+
 void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
-    const MatrixStep numbers = this->numbers(part.value.scalar_type(), step);
+    MatrixStep numbers = this->numbers(step);
+    StepNumber momentum_now = step.momentum;
+    if (const std::vector<double> varying = step_numbers(step); !varying.empty()) {
+        momentum_now = step.number(varying, 0);
+        numbers.lr = step.number(varying, 1);
+        numbers.decay = step.number(varying, 2);
+        numbers.correction = step.number(varying, 3);
+    }
     const Matrices all(part, row_);
     const at::Tensor momentum = momentum_.view(row_.matrix_view);
     const auto dtype = scalar_type(config_.orthogonalize.dtype);
@@ -125,7 +142,7 @@ void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
     all.for_each_group([&](const auto& of) {
         const at::Tensor u = at::empty(of(all.value).sizes(), all.value.options().dtype(dtype));
         const at::Tensor signs = config_.signs == Signs::gradient ? of(all.grad).to(dtype, false, true) : u;
-        momentum_update(of(all.grad), of(momentum), u, step.momentum, config_.momentum);
+        momentum_update(of(all.grad), of(momentum), u, momentum_now, config_.momentum);
         const at::Tensor x = orthogonal(u, of(preconditioner_), step.t);
         if (config_.signs != Signs::keep) take_signs(x, signs);
         const at::Tensor second_moment = of(second_moment_);

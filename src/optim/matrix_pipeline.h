@@ -14,13 +14,15 @@ class MatrixPipeline final : public UpdateRule {
     // lr = config.lr * step.lr_scale. For bf16 parameters lr and decay are rounded to bf16, as the reference
     // holds them in tensors of the parameter's dtype.
     void step(Parameter& part, const RuleStep& step) override;
+    // None where the preconditioner is renewed on some steps, or matrices have a second moment each.
+    std::vector<double> step_numbers(const RuleStep& step) const override;
     // "momentum": the parameter's shape, the gradient's dtype; "second_moment": [n, 1, cols] or [n, rows, 1],
     // the parameter's dtype, or [n, 1, 1], fp32; "preconditioner": [n, k, k], k = min(rows, cols), fp32.
     std::vector<StateTensor> state() const override;
     RuleCost cost(bool fused) const override;
 
-    // What a step hands to apply_matrix_update, for parameters of this dtype.
-    MatrixStep numbers(at::ScalarType dtype, const RuleStep& step) const;
+    // What a step hands to apply_matrix_update.
+    MatrixStep numbers(const RuleStep& step) const;
 
   private:
     bool moments() const;  // a second moment of rows or columns
@@ -30,6 +32,7 @@ class MatrixPipeline final : public UpdateRule {
 
     MatrixConfig config_;
     OptimParamConfig row_;
+    at::ScalarType dtype_;
     at::Tensor momentum_, second_moment_, preconditioner_;
     bool roots_exist_ = false;  // every matrix has one: known since this or an earlier step
 };

@@ -53,7 +53,7 @@ void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& 
     if (step.moments) {
         const at::Tensor mean = x.square().mean(step.var_reduce_dim, /*keepdim=*/true);
         second_moment.copy_(second_moment.to(x.scalar_type()).lerp(mean, 1 - step.beta2));
-        const at::Tensor v = second_moment.to(x.scalar_type()) / step.correction;
+        const at::Tensor v = second_moment.to(x.scalar_type()) / step.correction.now();
         u = step.eps_form == MatrixConfig::EpsForm::clamp ? x * v.clamp_min(step.eps).rsqrt()
                                                           : x / (v.sqrt() + step.eps);
         const double size = std::sqrt(static_cast<double>(x.size(-2) * x.size(-1)));
@@ -63,9 +63,9 @@ void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& 
     if (step.factor != 1) u = u * step.factor;
     if (factors.defined()) u = u * factors.view({-1, 1, 1});
     at::Tensor p = value.to(x.scalar_type());
-    if (step.decay_kind == MatrixConfig::Decay::cautious) u = u + step.decay * p * (u * p).ge(0);
-    if (step.decay_kind == MatrixConfig::Decay::decoupled) p = p * (1 - step.decay);
-    value.copy_(p - step.lr * u);
+    if (step.decay_kind == MatrixConfig::Decay::cautious) u = u + step.decay.now() * p * (u * p).ge(0);
+    if (step.decay_kind == MatrixConfig::Decay::decoupled) p = p * (1 - step.decay.now());
+    value.copy_(p - step.lr.now() * u);
     if (copy.defined()) copy.copy_(value);
 }
 
@@ -77,11 +77,11 @@ cuda::MatrixUpdate of_kernel(const MatrixStep& step) {
     using Decay = MatrixConfig::Decay;
     Raw numbers;
     numbers.of_rows = step.var_reduce_dim == -1;
-    numbers.lr = static_cast<float>(step.lr);
-    numbers.decay = static_cast<float>(step.decay);
+    numbers.lr = step.lr.number();
+    numbers.decay = step.decay.number();
     numbers.beta2 = static_cast<float>(step.beta2);
     numbers.eps = static_cast<float>(step.eps);
-    numbers.correction = static_cast<float>(step.correction);
+    numbers.correction = step.correction.number();
     numbers.factor = static_cast<float>(step.factor);
     numbers.eps_added = step.eps_form == MatrixConfig::EpsForm::add;
     numbers.scale = step.scale == Scale::restore_norm ? Raw::Scale::restore_norm
@@ -95,14 +95,14 @@ cuda::MatrixUpdate of_kernel(const MatrixStep& step) {
 
 }  // namespace
 
-void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update, double mu,
-                     const MatrixConfig::Momentum& config) {
+void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
+                     const StepNumber& mu, const MatrixConfig::Momentum& config) {
     if (ops::cuda::fused(grad) && ops::cuda::fused(update))
-        return ops::cuda::on_device_of(grad).momentum_update(grad, momentum, update, mu,
+        return ops::cuda::on_device_of(grad).momentum_update(grad, momentum, update, mu.number(),
                                                              config.form == Form::lerp, config.nesterov);
     const bool fused = ops::cpu::fused(grad) && ops::cpu::fused(update);
-    return fused ? kernels::momentum_update(grad, momentum, update, mu, config)
-                 : reference::momentum_update(grad, momentum, update, mu, config);
+    return fused ? kernels::momentum_update(grad, momentum, update, mu.now(), config)
+                 : reference::momentum_update(grad, momentum, update, mu.now(), config);
 }
 
 void apply_matrix_update(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,

@@ -5,6 +5,7 @@
 
 #include "config/config.h"
 #include "model/parameters.h"
+#include "optim/step_numbers.h"
 
 namespace speedrun {
 
@@ -17,17 +18,17 @@ namespace speedrun {
 // accumulate (MuonVariants; torch.optim.SGD): m <- mu m + g; update <- g + mu m with Nesterov, else m
 // grad and momentum share a dtype, which both results are rounded to; update has the same number of elements,
 // any dtype.
-void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update, double mu,
-                     const MatrixConfig::Momentum& config);
+void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
+                     const StepNumber& mu, const MatrixConfig::Momentum& config);
 
 // Numbers of one application of an update. Those of MatrixConfig have its names.
 struct MatrixStep {
-    double lr = 0;         // p -= lr * u
-    double decay = 0;      // c of the weight decay, of either kind
+    StepNumber lr = 0;     // p -= lr * u
+    StepNumber decay = 0;  // c of the weight decay, of either kind
     bool moments = false;  // a second moment of rows or columns
     double beta2 = 0, eps = 1e-10;
     MatrixConfig::EpsForm eps_form = MatrixConfig::EpsForm::clamp;
-    double correction = 1;                                  // the second moment counts divided by it
+    StepNumber correction = 1;                              // the second moment counts divided by it
     int64_t var_reduce_dim = -2;                            // and averages squares over this dimension
     MatrixConfig::Scale scale = MatrixConfig::Scale::none;  // after the second moment
     double factor = 1;                                      // of u, last

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "util/error.h"
 
@@ -76,7 +77,8 @@ Optimizer::Optimizer(const Config& config, ParameterTable& table, Communicator& 
     : config_(config.optimizer),
       table_(table),
       communicator_(communicator),
-      on_grad_ready_(config.optimizer.comm.launch == CommConfig::Launch::on_grad_ready),
+      on_grad_ready_(config.optimizer.comm.launch == CommConfig::Launch::on_grad_ready &&
+                     communicator.world_size() > 1),
       scale_(gradient_scale(config.objective, communicator.world_size())),
       matrix_step_(at::zeros({1}, at::kLong)),
       adam_step_(at::zeros({1}, at::kLong)) {
@@ -98,12 +100,14 @@ Optimizer::BucketState Optimizer::make_bucket(const Config& config, const Bucket
                       {},
                       0,
                       {},
+                      {},
+                      false,
                       {}};
     for (const Piece& piece : bucket.owned_by(communicator_.rank())) {
         const Parameter& parameter = table_[piece.param];
         const Parameter part = part_of(parameter, piece, bucket.rule);
         const OptimParamConfig row = row_of_part(config, parameter.config, piece);
-        state.shards.push_back({piece, part, make_rule(config.optimizer, row, part)});
+        state.shards.push_back({piece, part, make_rule(config.optimizer, row, part), 0, 0});
     }
     return state;
 }
@@ -138,11 +142,41 @@ void Optimizer::grad_ready(const std::string& param, int64_t index) {
     }
 }
 
-at::Tensor Optimizer::gradient_sum() const {
+at::Tensor Optimizer::sum_of_gradients() const {
     at::Tensor sum = started_sum_;
     for (const BucketState& bucket : buckets_)
         if (!bucket.reduction) add_sum(sum, bucket.grad);
     return sum;
+}
+
+at::Tensor Optimizer::gradient_sum() {
+    if (!graphs_ || started_sum_.defined()) return sum_of_gradients();
+    sum_recording_.run([this] { recorded_sum_ = sum_of_gradients(); }, *graphs_);
+    return recorded_sum_;
+}
+
+void Optimizer::record_with(std::shared_ptr<cuda::Graphs> graphs) {
+    graphs_ = std::move(graphs);
+    if (!graphs_) return;
+    numbers_.emplace(buckets_.front().value.device());
+    for (BucketState& bucket : buckets_) {
+        bucket.recordable = !bucket.shards.empty();
+        for (Shard& shard : bucket.shards) {
+            shard.number_count = std::ssize(shard.rule->step_numbers({}));
+            shard.numbers_at = numbers_->add(shard.number_count);
+            bucket.recordable = bucket.recordable && shard.number_count > 0;
+        }
+    }
+}
+
+// All of them, also of rules that do not step now.
+void Optimizer::bring_numbers(const StepSettings& settings) {
+    if (!numbers_) return;
+    std::vector<double> all;
+    for (const BucketState& bucket : buckets_)
+        for (const Shard& shard : bucket.shards)
+            std::ranges::copy(shard.rule->step_numbers(rule_step(bucket, settings)), std::back_inserter(all));
+    numbers_->bring(all);
 }
 
 void Optimizer::skip() {
@@ -164,6 +198,7 @@ void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
     launching_ = false;
     matrix_step_.add_(1);
     if (settings.adam_steps) adam_step_.add_(1);
+    bring_numbers(settings);
     for (BucketState& bucket : buckets_)
         if (steps(bucket, settings) && !bucket.reduction) reduce(bucket);
     for (const size_t index : work_order_) {
@@ -185,11 +220,23 @@ void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
     }
 }
 
-void Optimizer::update(BucketState& bucket, const StepSettings& settings) {
+RuleStep Optimizer::rule_step(const BucketState& bucket, const StepSettings& settings) const {
     const at::Tensor& steps = bucket.bucket.rule == Rule::adam ? adam_step_ : matrix_step_;
-    const RuleStep step{settings.lr_scale, settings.muon_momentum, steps.item<int64_t>()};
+    return {settings.lr_scale, settings.muon_momentum, std::max<int64_t>(1, steps.item<int64_t>()), {}};
+}
+
+void Optimizer::update(BucketState& bucket, const StepSettings& settings) {
+    const RuleStep step = rule_step(bucket, settings);
+    if (graphs_ && bucket.recordable)
+        bucket.recording.run([this, &bucket, step] { update(bucket, step); }, *graphs_);
+    else
+        update(bucket, step);
+}
+
+void Optimizer::update(BucketState& bucket, RuleStep step) {
     for (Shard& shard : bucket.shards) {
         if (scale_ != 1) shard.part.grad.mul_(scale_);
+        if (bucket.recordable) step.on_device = numbers_->part(shard.numbers_at, shard.number_count);
         shard.rule->step(shard.part, step);
     }
 }

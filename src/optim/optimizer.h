@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,9 +10,11 @@
 #include "dist/communicator.h"
 #include "model/parameters.h"
 #include "model/step_probe.h"
+#include "ops/recording.h"
 #include "optim/ownership.h"
 #include "optim/rule.h"
 #include "optim/schedule.h"
+#include "optim/step_numbers.h"
 
 namespace speedrun {
 
@@ -40,6 +43,12 @@ class Optimizer {
   public:
     Optimizer(const Config& config, ParameterTable& table, Communicator& communicator);
 
+    // From now on updates that allow it (UpdateRule::step_numbers) are recorded, and launched from their
+    // third time on. Collectives are not: a watchdog looks for the end of each.
+    void record_with(std::shared_ptr<cuda::Graphs> graphs);
+
+    // Whether grad_ready() starts anything: the config says on_grad_ready, and there is another rank.
+    bool reduces_early() const { return on_grad_ready_; }
     // Before the backward that completes a step's gradients. From then until step(), grad_ready() may start
     // reductions.
     void begin(const StepSettings& settings);
@@ -50,7 +59,7 @@ class Optimizer {
     // NaN or infinite where a gradient of this rank is, those whose reduction has started included: fp64,
     // 0-dim, on the device, so that asking does not wait for it. Between the last backward and step() or
     // skip().
-    at::Tensor gradient_sum() const;
+    at::Tensor gradient_sum();
     // Instead of step(), after gradients that are not finite on some rank: forgets them, Adam's sums too. All
     // ranks call it.
     void skip();
@@ -82,6 +91,8 @@ class Optimizer {
         Piece piece;
         Parameter part;
         std::unique_ptr<UpdateRule> rule;
+        int64_t numbers_at = 0,
+                number_count = 0;  // its step_numbers() among numbers_, where steps are recorded
     };
     struct BucketState {
         Bucket bucket;
@@ -90,12 +101,18 @@ class Optimizer {
         std::vector<Shard> shards;
         int64_t units_missing = 0;  // whose gradients are not complete yet
         Handle reduction, gathering;
+        bool recordable = false;
+        ops::Recording recording;  // of its shards' updates
     };
 
     BucketState make_bucket(const Config& config, const Bucket& bucket);
     bool steps(const BucketState& bucket, const StepSettings& settings) const;
     void reduce(BucketState& bucket);
+    RuleStep rule_step(const BucketState& bucket, const StepSettings& settings) const;
+    void bring_numbers(const StepSettings& settings);
     void update(BucketState& bucket, const StepSettings& settings);
+    void update(BucketState& bucket, RuleStep step);
+    at::Tensor sum_of_gradients() const;
 
     OptimizerConfig config_;
     ParameterTable& table_;
@@ -107,6 +124,10 @@ class Optimizer {
     at::Tensor matrix_step_, adam_step_;
     bool launching_ = false, adam_launching_ = false;  // between begin() and step()
     at::Tensor started_sum_;  // of the gradients whose reduction has started; undefined: of none
+    std::shared_ptr<cuda::Graphs> graphs_;  // null: nothing is recorded
+    std::optional<StepNumbers> numbers_;
+    ops::Recording sum_recording_;
+    at::Tensor recorded_sum_;
 };
 
 }  // namespace speedrun

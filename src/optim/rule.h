@@ -10,6 +10,7 @@
 
 #include "config/config.h"
 #include "model/parameters.h"
+#include "optim/step_numbers.h"
 
 namespace speedrun {
 
@@ -18,6 +19,13 @@ struct RuleStep {
     double lr_scale = 1;  // multiplies the rule's lr
     double momentum = 0;  // of rules that have one
     int64_t t = 1;        // steps of this kind of rule so far, this one included
+    // The rule's step_numbers() where they are read when the step runs, fp64; undefined: nowhere.
+    at::Tensor on_device = {};
+
+    // Element `index` of a rule's step_numbers().
+    StepNumber number(const std::vector<double>& numbers, size_t index) const {
+        return {numbers[index], on_device.defined() ? on_device[static_cast<int64_t>(index)] : at::Tensor()};
+    }
 };
 
 struct StateTensor {
@@ -37,6 +45,10 @@ class UpdateRule {
 
     // One step; the gradient is zero and the compute copy up to date afterwards.
     virtual void step(Parameter& part, const RuleStep& step) = 0;
+
+    // All by which this step differs from others. Of a rule that has them a step can be recorded, and run
+    // again with others; empty: of this one it cannot.
+    virtual std::vector<double> step_numbers(const RuleStep&) const { return {}; }
 
     // Everything that the next step depends on, sharing memory. Dimension 0 is divided like the parameter's:
     // the state of a part is a part of the whole parameter's.

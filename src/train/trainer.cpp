@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +10,7 @@
 #include <numeric>
 #include <optional>
 
+#include "ops/cuda/fused.h"
 #include "optim/diagnostics.h"
 #include "record/hardware.h"
 #include "train/traffic.h"
@@ -17,7 +19,7 @@
 namespace speedrun {
 
 AttentionSettings attention_settings(const StepSettings& settings) {
-    return {settings.window_short, settings.window_long, settings.yarn_window};
+    return {settings.window_short, settings.window_long, settings.yarn_window, 0};
 }
 
 namespace {
@@ -28,10 +30,18 @@ void sum_over_ranks(std::vector<double>& values, Communicator& communicator, std
     communicator.all_reduce(tensor, ReduceOp::sum, label)->wait();
 }
 
-// Waits for the device once, after all of the work has been given to it.
+// Waits for the device once, after all of the work has been given to it; gives it copies to do, no kernels.
 std::vector<double> on_host(const std::vector<at::Tensor>& numbers) {
     if (numbers.empty()) return {};
-    const at::Tensor all = at::stack(numbers).to(at::kCPU);
+    const at::Device device = numbers.front().device();
+    const at::Tensor all = at::empty({std::ssize(numbers)},
+                                     at::TensorOptions().dtype(at::kDouble).pinned_memory(device.is_cuda()));
+    for (size_t i = 0; i < numbers.size(); ++i)
+        all[static_cast<int64_t>(i)].copy_(numbers[i], /*non_blocking=*/true);
+    if (device.is_cuda()) {
+        const c10::impl::VirtualGuardImpl gpu(device.type());
+        gpu.synchronizeStream(gpu.getStream(device));
+    }
     const double* first = all.const_data_ptr<double>();
     return {first, first + all.numel()};
 }
@@ -108,11 +118,12 @@ std::vector<at::Tensor> accumulate_gradients(GPT& model, const Config& config,
                                              const GradReady& grad_ready) {
     const bool divided = config.objective.accumulation == ObjectiveConfig::Accumulation::divide_then_sum;
     const double grad_scale = divided ? 1 / config.objective.grad_divisor : 1;
+    AttentionSettings attention = attention_settings(settings);
+    attention.longest = settings.max_seq_len;  // where documents are cut
     std::vector<at::Tensor> sums;
     for (const Batch& batch : batches) {
         const bool last = &batch == &batches.back();
-        sums.push_back(model.forward_backward(batch, attention_settings(settings), grad_scale,
-                                              last ? grad_ready : GradReady{}));
+        sums.push_back(model.forward_backward(batch, attention, grad_scale, last ? grad_ready : GradReady{}));
     }
     return sums;
 }
@@ -128,6 +139,10 @@ Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
       val_loader_(val_shards, val_layout(config.data), config.data.val_tokens),
       options_(std::move(options)) {
     grad_accum_steps(config, communicator.world_size());
+    const auto graphs =
+        config.runtime.cuda_graphs && model.device().is_cuda() ? ops::cuda::make_graphs() : nullptr;
+    model_.record_with(graphs);
+    optimizer_.record_with(graphs);
     for (const Parameter& parameter : model_.parameters().all())
         communicator_.broadcast(parameter.value, 0, parameter.config.name)->wait();
     model_.parameters().refresh();
@@ -172,8 +187,9 @@ void Trainer::warm_up() {
         StepSettings settings =
             settings_at(config_, std::min(stages[stage].start, config_.schedule.total_steps() - 1));
         settings.adam_steps = true;
-        const StepShape shape{settings.batch_tokens, settings.max_seq_len};
-        accumulate_gradients(model_, config_, loader.next_step(shape), settings);
+        const std::vector<Batch> batches = loader.next_step({settings.batch_tokens, settings.max_seq_len});
+        gradients(batches, settings);
+        optimizer_.gradient_sum();
         optimizer_.step(settings);
     }
     size_t next = 0;
@@ -299,12 +315,17 @@ Trainer::Agreed Trainer::agree(const std::vector<at::Tensor>& losses, const Step
             .finite = std::isfinite(sum) && all[rows + 4] == 0};
 }
 
+std::vector<at::Tensor> Trainer::gradients(const std::vector<Batch>& batches, const StepSettings& settings) {
+    optimizer_.begin(settings);
+    GradReady grad_ready;
+    if (optimizer_.reduces_early())
+        grad_ready = [&](const std::string& param, int64_t index) { optimizer_.grad_ready(param, index); };
+    return accumulate_gradients(model_, config_, batches, settings, grad_ready);
+}
+
 bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt) {
     const std::vector<Batch> batches = loader_->next_step();
-    optimizer_.begin(settings);
-    const auto losses = accumulate_gradients(
-        model_, config_, batches, settings,
-        [&](const std::string& param, int64_t index) { optimizer_.grad_ready(param, index); });
+    const std::vector<at::Tensor> losses = gradients(batches, settings);
     if (options_.spoil) options_.spoil(settings.step, model_.parameters());
     const Agreed agreed = agree(losses, settings, interrupt);
     std::map<std::string, double> diagnostics;

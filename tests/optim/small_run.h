@@ -69,7 +69,7 @@ struct SmallRun {
     Optimizer optimizer;
 };
 
-inline bool gradients_are_finite(const Optimizer& optimizer) {
+inline bool gradients_are_finite(Optimizer& optimizer) {
     return std::isfinite(optimizer.gradient_sum().item<double>());
 }
 

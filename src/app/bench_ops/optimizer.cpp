@@ -143,7 +143,7 @@ void add_parts(const Update& u, double per_step, std::vector<Op>& ops) {
         u, per_step, ".update", u.update_bytes() + 2 * u.value_bytes() + u.copy_bytes(), 0, [=]() -> Calls {
             const auto [part, all] = groups();
             const MatrixPipeline pipeline({u.config.optimizer.matrix, u.row, *part});
-            const MatrixStep step = pipeline.numbers(u.dtype, {u.lr_scale, u.momentum, 1});
+            const MatrixStep step = pipeline.numbers({u.lr_scale, u.momentum, 1, {}});
             const auto state = pipeline.state();
             const at::Tensor second_moment = step.moments ? state[1].tensor : at::Tensor();
             const at::Tensor update = all.grad.to(u.update_dtype());

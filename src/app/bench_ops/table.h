@@ -1,7 +1,9 @@
 #pragma once
 // The ops of a training step, one row each: how often, how long, and how long they must at least take.
+#include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,11 +34,13 @@ double floor_ms(const Op& op, const MachineRates& rates);
 
 struct TimedOp {
     Op op;
-    double ms = 0;  // of a call
+    double ms = 0;                       // of a call
+    std::optional<int64_t> kernels = 0;  // of a call on a GPU; nothing: they cannot be counted
 };
 
 struct StepSum {
     double ms = 0, floor_ms = 0;
+    double kernels = 0;  // of those that can be counted
 };
 // Of all calls of a step.
 StepSum sum_of_step(std::span<const TimedOp> ops, const MachineRates& rates);

@@ -56,6 +56,13 @@ __device__ __forceinline__ float sigmoid(float x) {
     return 1.0F / (1.0F + expf(-x));
 }
 
+__device__ __forceinline__ double now(const Number& number) {
+    return number.place ? *number.place : number.value;
+}
+__device__ __forceinline__ float rounded(const Number& number) {
+    return static_cast<float>(now(number));
+}
+
 // This thread's warp among all warps of the launch, and how many there are.
 __device__ __forceinline__ int64_t warp_index() {
     return static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;

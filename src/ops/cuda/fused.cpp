@@ -307,14 +307,13 @@ void Fused::adam_update(const at::Tensor& value, const at::Tensor& grad, const a
 }
 
 void Fused::momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
-                            double mu, bool lerp, bool nesterov) const {
+                            const raw::Number& mu, bool lerp, bool nesterov) const {
     const int64_t count = grad.numel();
     check(grad.scalar_type() == momentum.scalar_type(),
           "momentum_update: gradient and momentum of one dtype");
     kernels_.momentum(flat(grad, count, "momentum_update: grad"),
                       flat(momentum, count, "momentum_update: momentum"),
-                      flat(update, count, "momentum_update: update"), static_cast<float>(mu), lerp, nesterov,
-                      count, stream_);
+                      flat(update, count, "momentum_update: update"), mu, lerp, nesterov, count, stream_);
 }
 
 void Fused::matrix_update(const at::Tensor& update, const at::Tensor& factors,
@@ -343,6 +342,16 @@ bool fused(const at::Tensor& x) {
 Fused on_device_of(const at::Tensor& x) {
     static const raw::Kernels& kernels = load_kernels();
     return {kernels, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(x.device()).native_handle()};
+}
+
+const raw::GraphTable& graph_table() {
+    const auto find = reinterpret_cast<decltype(&speedrun_cuda_graphs)>(
+        module_symbol(kModule, "speedrun_cuda_graphs", kNeeds));
+    return *find();
+}
+
+std::shared_ptr<raw::Graphs> make_graphs() {
+    return graph_table().make();
 }
 
 const raw::CudnnAttention& cudnn_attention() {

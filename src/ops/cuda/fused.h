@@ -2,9 +2,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "ops/cuda/attention_graphs.h"
+#include "ops/cuda/graph.h"
 #include "ops/cuda/table.h"
 #include "ops/head_loss.h"
 
@@ -78,7 +80,7 @@ class Fused {
                      const at::Tensor& exp_avg_sq, const at::Tensor& copy,
                      const speedrun::cuda::Adam& numbers) const;
     void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
-                         double mu, bool lerp, bool nesterov) const;
+                         const speedrun::cuda::Number& mu, bool lerp, bool nesterov) const;
     // Tensors as apply_matrix_update takes them; `numbers` but for its addresses.
     void matrix_update(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
                        const at::Tensor& value, const at::Tensor& copy,
@@ -95,6 +97,10 @@ bool fused(const at::Tensor& x);
 // The kernels of libspeedrun_cuda.so on the current stream of `x`'s device. UserError where the module is
 // missing.
 Fused on_device_of(const at::Tensor& x);
+
+// What records work of a GPU. UserError where the module is missing.
+const speedrun::cuda::GraphTable& graph_table();
+std::shared_ptr<speedrun::cuda::Graphs> make_graphs();
 
 // cuDNN's attention. UserError where the module is missing or was built without it.
 const speedrun::cuda::CudnnAttention& cudnn_attention();

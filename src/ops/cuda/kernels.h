@@ -30,6 +30,14 @@ struct Shape {
     int64_t rows = 0, cols = 0;
 };
 
+// A number that may be another one each time a recorded launch (graph.h) runs: that at `place`, in memory of
+// the device, or where there is none `value`.
+struct Number {
+    Number(double number = 0, const double* where = nullptr) : value(number), place(where) {}
+    double value;
+    const double* place;
+};
+
 // Sums over rows are formed by this many warps at most, each over rows of its own; callers of functions that
 // take `partials` give them room for this many sets of fp32 numbers.
 inline constexpr int64_t kPartialSets = 1024;
@@ -148,12 +156,13 @@ struct Adam {
     Flat value, grad;          // of one type
     Flat exp_avg, exp_avg_sq;  // of one type
     Flat copy;                 // the compute copy, written too where its data is not null
-    float beta1 = 0, beta2 = 0, eps = 0, step_size = 0, keep = 1;
+    float beta1 = 0, beta2 = 0, eps = 0;
+    Number step_size = 0, keep = 1;
 };
 void adam(const Adam& adam, int64_t count, Stream stream);
 
 // momentum_update of optim/matrix_update.h on `count` elements; `lerp` or accumulating.
-void momentum(Flat grad, Flat momentum, Flat update, float mu, bool lerp, bool nesterov, int64_t count,
+void momentum(Flat grad, Flat momentum, Flat update, Number mu, bool lerp, bool nesterov, int64_t count,
               Stream stream);
 
 // apply_matrix_update of optim/matrix_update.h on `count` matrices [rows, cols], one after the other; what
@@ -166,7 +175,8 @@ struct MatrixUpdate {
     const float* factors = nullptr;  // [count], or null
     float* sums = nullptr;           // room for a number for each row, or column, that has a second moment
     bool of_rows = false;            // a second moment a row (var_reduce_dim -1), else one a column
-    float lr = 0, decay = 0, beta2 = 0, eps = 0, correction = 1, factor = 1;
+    Number lr = 0, decay = 0, correction = 1;
+    float beta2 = 0, eps = 0, factor = 1;
     bool eps_added = false;  // to the root; otherwise what is below eps counts as eps
     Scale scale = Scale::none;
     Decay decay_kind = Decay::none;

@@ -65,11 +65,12 @@ __global__ void second_moment_kernel(float* sums, V* second_moment, MatrixUpdate
                                      int64_t across) {
     float* const own = sums + blockIdx.x * length;
     V* const v = second_moment + blockIdx.x * length;
+    const float correction = rounded(numbers.correction);
     float before = 0, after = 0;
     for (int64_t i = threadIdx.x; i < length; i += kThreads) {
         const float squares = own[i], moment = load(v[i]);
         store(v[i], moment + (1 - numbers.beta2) * (squares / static_cast<float>(across) - moment));
-        const float corrected = load(v[i]) / numbers.correction;
+        const float corrected = load(v[i]) / correction;
         const float factor =
             numbers.eps_added ? 1 / (sqrtf(corrected) + numbers.eps) : rsqrtf(fmaxf(corrected, numbers.eps));
         own[i] = factor;
@@ -97,9 +98,9 @@ __global__ void apply_kernel(const U* update, P* value, C* copy, const float* di
         u *= numbers.of_rows ? divisors[i / dims.cols] : divisors[matrix * dims.cols + i % dims.cols];
     if (numbers.factors) u *= numbers.factors[matrix];
     float p = load(value[i]);
-    if (numbers.decay_kind == MatrixUpdate::Decay::cautious && u * p >= 0) u += numbers.decay * p;
-    if (numbers.decay_kind == MatrixUpdate::Decay::decoupled) p *= 1 - numbers.decay;
-    store(value[i], p - numbers.lr * u);
+    if (numbers.decay_kind == MatrixUpdate::Decay::cautious && u * p >= 0) u += rounded(numbers.decay) * p;
+    if (numbers.decay_kind == MatrixUpdate::Decay::decoupled) p *= static_cast<float>(1 - now(numbers.decay));
+    store(value[i], p - rounded(numbers.lr) * u);
     if (copy) store(copy[i], load(value[i]));
 }
 

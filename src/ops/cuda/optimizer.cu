@@ -18,6 +18,7 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
     Pack<P, N> p = load_pack<N>(value + i), g = load_pack<N>(grad + i);
     Pack<S, N> m = load_pack<N>(exp_avg + i), v = load_pack<N>(exp_avg_sq + i);
     Pack<C, N> c;
+    const float step_size = rounded(numbers.step_size), keep = rounded(numbers.keep);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         const float gradient = load(g.at[k]);
@@ -25,8 +26,7 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
         const float second = numbers.beta2 * load(v.at[k]) + (1 - numbers.beta2) * (gradient * gradient);
         store(m.at[k], first);
         store(v.at[k], second);
-        store(p.at[k],
-              numbers.keep * load(p.at[k]) - numbers.step_size * (first / (sqrtf(second) + numbers.eps)));
+        store(p.at[k], keep * load(p.at[k]) - step_size * (first / (sqrtf(second) + numbers.eps)));
         store(c.at[k], load(p.at[k]));
         store(g.at[k], 0);
     }
@@ -38,16 +38,17 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
 }
 
 template <class T, class U, int N>
-__global__ void momentum_kernel(T* grad, T* momentum, U* update, float mu, bool lerp, bool nesterov,
+__global__ void momentum_kernel(T* grad, T* momentum, U* update, Number number, bool lerp, bool nesterov,
                                 int64_t count) {
     const int64_t i = thread_index() * N;
     if (i >= count) return;
+    const float mu = rounded(number), rest = static_cast<float>(1 - now(number));
     Pack<T, N> g = load_pack<N>(grad + i), m = load_pack<N>(momentum + i);
     Pack<U, N> u;
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         const float gradient = load(g.at[k]), before = load(m.at[k]);
-        store(m.at[k], lerp ? before + (1 - mu) * (gradient - before) : mu * before + gradient);
+        store(m.at[k], lerp ? before + rest * (gradient - before) : mu * before + gradient);
         Pack<T, 1> rounded;  // the reference's lerp has the gradient's dtype
         const float after = load(m.at[k]);
         const float ahead = lerp ? gradient + mu * (after - gradient) : gradient + mu * after;
@@ -84,7 +85,7 @@ void adam(const Adam& adam, int64_t count, Stream stream) {
     });
 }
 
-void momentum(Flat grad, Flat momentum, Flat update, float mu, bool lerp, bool nesterov, int64_t count,
+void momentum(Flat grad, Flat momentum, Flat update, Number mu, bool lerp, bool nesterov, int64_t count,
               Stream stream) {
     const bool four = fours(count, {grad, momentum, update});
     const int64_t blocks = blocks_for(count, kThreads * (four ? 4 : 1));
