@@ -17,14 +17,21 @@ class PositionedFile {
     PositionedFile(const PositionedFile&) = delete;
     PositionedFile& operator=(const PositionedFile&) = delete;
 
+    // Whole blocks in memory that begins within a block where `offset` does go to the disk as they are, where
+    // the file system allows it; the rest goes through the page cache. A copy of everything there costs a
+    // core for longer than the disk takes, and the system memory that a run may want.
     void write(std::span<const std::byte> bytes, uint64_t offset);
     void sync();
 
+    static constexpr size_t block = 4096;  // of all disks, or a multiple of theirs
+
   private:
+    void write_to(int fd, std::span<const std::byte> bytes, uint64_t offset);
     [[noreturn]] void fail(const char* doing, int error) const;
 
     std::filesystem::path path_;
     int fd_ = -1;
+    int direct_ = -1;  // past the page cache; -1 where that cannot be
 };
 
 // Makes what has been created, renamed or removed in `folder` survive a crash. UserError where it cannot.

@@ -133,5 +133,23 @@ TEST_F(Manifests, TheNewestHasTheMostSteps) {
     EXPECT_EQ(found[3].filename(), "step_00000002");
 }
 
+// Past the page cache the same bytes are read, whatever the file's end.
+TEST(MeasureFile, FromTheDiskToo) {
+    const TemporaryFolder folder;
+    for (const size_t size : {0, 1, 4095, 4096, 4097, 3'000'017}) {
+        const fs::path path = folder / "file";
+        std::string text(size, '\0');
+        for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>(i * 31 + i / 251);
+        std::ofstream(path, std::ios::binary) << text;
+        XxHash64 hash;
+        hash.update(text);
+        for (const bool from_disk : {false, true}) {
+            const CheckpointManifest::File file = measure_file(path, from_disk);
+            EXPECT_EQ(file.bytes, size) << from_disk;
+            EXPECT_EQ(file.xxh64, hex64(hash.digest())) << size << " " << from_disk;
+        }
+    }
+}
+
 }  // namespace
 }  // namespace speedrun

@@ -6,8 +6,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <string>
 
 #include "util/error.h"
+#include "util/positioned_file.h"
 #include "util/xxhash64.h"
 
 namespace speedrun {
@@ -43,24 +46,59 @@ void require_files(const Checkpoint& checkpoint) {
 
 }  // namespace
 
-CheckpointManifest::File measure_file(const fs::path& path) {
-    // O_NONBLOCK: a pipe of that name is not waited for.
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) throw UserError(path.string() + ": cannot be read: " + std::strerror(errno));
-    XxHash64 hash;
-    CheckpointManifest::File file;
-    std::string buffer(size_t{1} << 20, '\0');
-    ssize_t got = 0;
-    while ((got = ::read(fd, buffer.data(), buffer.size())) > 0 || (got < 0 && errno == EINTR)) {
-        if (got < 0) continue;
-        hash.update(std::string_view(buffer).substr(0, static_cast<size_t>(got)));
-        file.bytes += static_cast<uint64_t>(got);
+namespace {
+
+// The next bytes of an open file; none at its end. One that is read past the page cache and has come to where
+// its file system refuses that, such as an end within a block, goes on through the cache.
+std::span<char> read_some(int fd, std::span<char> buffer, const fs::path& path) {
+    while (true) {
+        const ssize_t got = ::read(fd, buffer.data(), buffer.size());
+        if (got >= 0) return buffer.first(static_cast<size_t>(got));
+        const int error = errno, flags = ::fcntl(fd, F_GETFL);
+        if (error == EINVAL && (flags & O_DIRECT) != 0 && ::fcntl(fd, F_SETFL, flags & ~O_DIRECT) == 0)
+            continue;
+        if (error != EINTR) throw UserError(path.string() + ": cannot be read: " + std::strerror(error));
     }
-    const int error = got < 0 ? errno : 0;
-    ::close(fd);
-    if (error != 0) throw UserError(path.string() + ": cannot be read: " + std::strerror(error));
-    file.xxh64 = hex64(hash.digest());
-    return file;
+}
+
+class OpenFile {
+  public:
+    explicit OpenFile(int fd) : fd_(fd) {}
+    ~OpenFile() { ::close(fd_); }
+    OpenFile(const OpenFile&) = delete;
+    OpenFile& operator=(const OpenFile&) = delete;
+    int fd() const { return fd_; }
+
+  private:
+    int fd_;
+};
+
+// Room that begins with a block.
+std::span<char> align(std::string& room) {
+    constexpr size_t block = PositionedFile::block;
+    const size_t before = (block - reinterpret_cast<uintptr_t>(room.data()) % block) % block;
+    return std::span(room).subspan(before, room.size() - block);
+}
+
+}  // namespace
+
+CheckpointManifest::File measure_file(const fs::path& path, bool from_disk) {
+    // O_NONBLOCK: a pipe of that name is not waited for.
+    constexpr int how = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+    int opened = from_disk ? ::open(path.c_str(), how | O_DIRECT) : -1;
+    if (opened < 0) opened = ::open(path.c_str(), how);
+    if (opened < 0) throw UserError(path.string() + ": cannot be read: " + std::strerror(errno));
+    const OpenFile file(opened);
+    std::string room((size_t{1} << 21) + PositionedFile::block, '\0');
+    const std::span<char> buffer = align(room);
+    XxHash64 hash;
+    CheckpointManifest::File measured;
+    for (std::span<char> bytes; !(bytes = read_some(file.fd(), buffer, path)).empty();) {
+        hash.update({bytes.data(), bytes.size()});
+        measured.bytes += bytes.size();
+    }
+    measured.xxh64 = hex64(hash.digest());
+    return measured;
 }
 
 std::optional<CheckpointManifest> try_read_manifest(const fs::path& folder) {

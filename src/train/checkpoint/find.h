@@ -17,8 +17,9 @@ struct Checkpoint {
 // them.
 std::vector<std::filesystem::path> checkpoint_folders(const std::filesystem::path& folder);
 
-// Size and hash of a file's bytes. UserError if it cannot be read.
-CheckpointManifest::File measure_file(const std::filesystem::path& path);
+// Size and hash of a file's bytes. from_disk: past the page cache, where the file system allows it: what the
+// disk has, and memory is left alone. UserError if it cannot be read.
+CheckpointManifest::File measure_file(const std::filesystem::path& path, bool from_disk = false);
 
 // Nothing where there is no manifest that can be believed.
 std::optional<CheckpointManifest> try_read_manifest(const std::filesystem::path& folder);

@@ -84,13 +84,21 @@ void CheckpointWriter::begin(const CheckpointLayout& layout, CheckpointManifest 
     check(!busy(), "one checkpoint at a time");
     layout_ = layout;
     manifest_ = std::move(manifest);
-    snapshot_.resize(static_cast<size_t>(layout_.extent_bytes()));
+    take_snapshot();
+    run(&CheckpointWriter::write_part);
+}
+
+void CheckpointWriter::take_snapshot() {
+    constexpr size_t block = PositionedFile::block;
+    snapshot_.resize(static_cast<size_t>(layout_.extent_bytes()) + block * layout_.extents.size());
+    copies_.clear();
     std::byte* to = snapshot_.data();
     for (const CheckpointExtent& extent : layout_.extents) {
+        to += (extent.offset - reinterpret_cast<uintptr_t>(to)) % block;
         at::from_blob(to, extent.tensor.sizes(), extent.tensor.scalar_type()).copy_(extent.tensor);
+        copies_.emplace_back(to, extent.tensor.nbytes());
         to += extent.tensor.nbytes();
     }
-    run(&CheckpointWriter::write_part);
 }
 
 void CheckpointWriter::run(void (CheckpointWriter::*work)()) {
@@ -132,11 +140,8 @@ void CheckpointWriter::write_part() {
         if (options_.rank == 0 || name == gradients_file(options_.rank))
             files.back().write(std::as_bytes(std::span(layout.head())), 0);
     }
-    std::span<const std::byte> rest(snapshot_);
-    for (const CheckpointExtent& extent : layout_.extents) {
-        files[extent.file].write(rest.first(extent.tensor.nbytes()), extent.offset);
-        rest = rest.subspan(extent.tensor.nbytes());
-    }
+    for (size_t i = 0; i < copies_.size(); ++i)
+        files[layout_.extents[i].file].write(copies_[i], layout_.extents[i].offset);
     for (PositionedFile& file : files) file.sync();
 }
 
@@ -154,7 +159,7 @@ void CheckpointWriter::commit(int64_t ranks) {
 void CheckpointWriter::publish() {
     const fs::path folder = temporary();
     write_atomically(folder / "config.json", options_.config_json);
-    for (auto& [name, file] : manifest_.files) file = measure_file(folder / name);
+    for (auto& [name, file] : manifest_.files) file = measure_file(folder / name, /*from_disk=*/true);
     write_atomically(folder / "checkpoint.json", to_json(manifest_));
     sync_folder(folder);
     rename_over(folder, path_of(manifest_.step));

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <filesystem>
 #include <future>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,7 @@ class CheckpointWriter {
     std::filesystem::path path_of(int64_t step) const;
 
   private:
+    void take_snapshot();
     void run(void (CheckpointWriter::*work)());
     void write_part();
     void publish();
@@ -54,7 +56,8 @@ class CheckpointWriter {
     Options options_;
     CheckpointLayout layout_;
     CheckpointManifest manifest_;
-    std::vector<std::byte> snapshot_;  // of the extents, one after the other
+    std::vector<std::byte> snapshot_;  // of the extents, each as far into a block as in its file
+    std::vector<std::span<const std::byte>> copies_;  // where in it each is
     std::future<void> work_;
     std::string error_;
 };
