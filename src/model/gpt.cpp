@@ -203,6 +203,11 @@ at::Tensor GPT::forward_backward(const Batch& batch, const AttentionSettings& se
     return pass->loss_sum;
 }
 
+void GPT::record_with(std::shared_ptr<cuda::Graphs> graphs) {
+    recorded_.clear();
+    graphs_ = std::move(graphs);
+}
+
 at::Tensor GPT::run_recorded(std::shared_ptr<Pass> pass, const AttentionSettings& settings,
                              const GradReady& grad_ready) {
     const bool cut = static_cast<bool>(grad_ready);

@@ -45,9 +45,10 @@ class GPT {
     const ParameterTable& parameters() const { return parameters_; }
     Rotary& rotary() { return rotary_; }
 
-    // From now on passes with backward are recorded where no probe asks for their parts: each kind of pass
-    // (settings, place of the batch) is launched from its third time on, cut where `grad_ready` is called.
-    void record_with(std::shared_ptr<cuda::Graphs> graphs) { graphs_ = std::move(graphs); }
+    // What was recorded before is forgotten; from now on passes with backward are recorded where no probe
+    // asks for their parts: each kind of pass (settings, place of the batch) is launched from its third time
+    // on, cut where `grad_ready` is called. Null: nothing is.
+    void record_with(std::shared_ptr<cuda::Graphs> graphs);
 
     // Adds grad_scale * d(sum of the tokens' losses)/dp to every parameter's gradient; returns the sum of
     // losses (fp64, 0-dim, on the device). Backward reports each gradient to `grad_ready` when this pass will

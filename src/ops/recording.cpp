@@ -13,6 +13,8 @@ std::unique_ptr<speedrun::cuda::Graph> record(const std::function<void()>& work,
     auto graph = graphs.make();
     try {
         graph->record(work);
+    } catch (const InternalError&) {
+        throw;  // of the work, not of its recording
     } catch (const std::exception& error) {
         throw UserError(std::string("a part of a step cannot be recorded as a CUDA graph: ") + error.what() +
                         "; runtime.cuda_graphs=false does without");

@@ -157,10 +157,13 @@ at::Tensor Optimizer::gradient_sum() {
 
 void Optimizer::record_with(std::shared_ptr<cuda::Graphs> graphs) {
     graphs_ = std::move(graphs);
-    if (!graphs_) return;
-    numbers_.emplace(buckets_.front().value.device());
+    numbers_.reset();
+    if (graphs_) numbers_.emplace(buckets_.front().value.device());
+    sum_recording_ = {};
     for (BucketState& bucket : buckets_) {
-        bucket.recordable = !bucket.shards.empty();
+        bucket.recording = {};
+        bucket.recordable = graphs_ && !bucket.shards.empty();
+        if (!graphs_) continue;
         for (Shard& shard : bucket.shards) {
             shard.number_count = std::ssize(shard.rule->step_numbers({}));
             shard.numbers_at = numbers_->add(shard.number_count);

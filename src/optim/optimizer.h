@@ -43,8 +43,9 @@ class Optimizer {
   public:
     Optimizer(const Config& config, ParameterTable& table, Communicator& communicator);
 
-    // From now on updates that allow it (UpdateRule::step_numbers) are recorded, and launched from their
-    // third time on. Collectives are not: a watchdog looks for the end of each.
+    // What was recorded before is forgotten; from now on updates that allow it (UpdateRule::step_numbers) are
+    // recorded, and launched from their third time on. Null: nothing is. Collectives never are: a watchdog
+    // looks for the end of each.
     void record_with(std::shared_ptr<cuda::Graphs> graphs);
 
     // Whether grad_ready() starts anything: the config says on_grad_ready, and there is another rank.

@@ -7,6 +7,8 @@
 
 #include "app/bench_ops/rows.h"
 #include "app/bench_timing.h"
+#include "app/counted_graphs.h"
+#include "support/function_graphs.h"
 #include "support/mpirun.h"
 #include "train/throughput.h"
 
@@ -50,6 +52,37 @@ TEST(OpTable, SaysAllOfItInTextAndJson) {
     EXPECT_EQ(json["ops"][0]["floor_ms"], 4.0);
     EXPECT_FALSE(json["ops"][0].contains("within"));
     EXPECT_EQ(json["step"], (Json{{"ms", 10.0}, {"floor_ms", 8.0}}));
+}
+
+// On a GPU; what cannot be recorded cannot be counted.
+TEST(OpTable, HasAColumnOfKernels) {
+    const std::vector<TimedOp> ops{{op("whole", 2, 4e6, 0), 5, 3},
+                                   {op("part", 2, 4e6, 0, "whole"), 5, 2},
+                                   {op("rule", 1, 4e6, 0), 5, {}}};
+    EXPECT_EQ(ops_text(ops, kRates),
+              "op             shape  a step    ms  floor, ms  of the floor  ms a step  kernels\n"
+              "whole            2x3       2  5.00       4.00          80 %      10.00        3\n"
+              "part             2x3     (2)  5.00       4.00          80 %                   2\n"
+              "rule             2x3       1  5.00       4.00          80 %       5.00        ?\n"
+              "all of a step                           12.00          80 %      15.00        6\n");
+    const Json json = Json(ops_json(ops, kRates));
+    EXPECT_EQ(json["ops"][0]["kernels"], 3);
+    EXPECT_FALSE(json["ops"][2].contains("kernels"));
+    EXPECT_EQ(json["step"]["kernels"], 6.0);
+}
+
+TEST(CountedGraphs, CountWhatLaunchesStart) {
+    const auto functions = std::make_shared<FunctionGraphs>();  // of one kernel each
+    CountedGraphs counted(functions);
+    const auto a = counted.make(), b = counted.make();
+    int64_t calls = 0;
+    for (const auto& graph : {&a, &b}) (*graph)->record([&] { ++calls; });
+    EXPECT_EQ(counted.launches(), 0);
+    for (int i = 0; i < 3; ++i) a->launch();
+    b->launch();
+    EXPECT_EQ(calls, 4);
+    EXPECT_EQ(counted.launches(), 4);
+    EXPECT_EQ(counted.kernels(), 4);
 }
 
 TEST(VisiblePairs, AreThoseThatTheMaskLetsThrough) {

@@ -251,5 +251,45 @@ TEST(MatrixUpdateKernel, IsTheFormula) {
     });
 }
 
+// Numbers that lie in memory are those that count: the value beside them is that of another step.
+TEST(StepNumbers, AreReadWhereTheyLie) {
+    using speedrun::cuda::MatrixUpdate;
+    using speedrun::cuda::Number;
+    at::manual_seed(13);
+    const cuda::Fused fused(*speedrun_cuda_kernels(), nullptr);
+    const std::vector<at::Tensor> initial{at::randn({2, 6, 10}), at::randn({2, 6, 10}), at::rand({2, 6, 10}),
+                                          at::rand({2, 6, 10}), at::rand({2, 1, 10})};
+    const auto run = [&](const auto& number) {
+        std::vector<at::Tensor> x;
+        for (const at::Tensor& tensor : initial) x.push_back(tensor.clone());
+        speedrun::cuda::Adam adam;
+        adam.beta1 = adam.beta2 = 0.9F;
+        adam.eps = 1e-8F;
+        adam.step_size = number(0);
+        adam.keep = number(1);
+        fused.adam_update(x[0], x[1], x[2], x[3], {}, adam);
+        x[1].copy_(initial[1]);
+        fused.momentum_update(x[1], x[2], x[3], number(2), /*lerp=*/true, /*nesterov=*/true);
+        for (const auto decay : {MatrixUpdate::Decay::cautious, MatrixUpdate::Decay::decoupled}) {
+            MatrixUpdate update;
+            update.lr = number(3);
+            update.decay = number(4);
+            update.correction = number(5);
+            update.beta2 = 0.9F;
+            update.eps = 1e-8F;
+            update.decay_kind = decay;
+            fused.matrix_update(x[3], {}, x[4], x[0], {}, update);
+        }
+        return x;
+    };
+    const std::array<double, 6> numbers{0.02, 0.99, 0.95, 0.03, 0.4, 0.75};
+    const auto by_value = run([&](size_t i) { return Number(numbers[i]); });
+    const auto by_place = run([&](size_t i) { return Number(-7, &numbers[i]); });
+    for (size_t i = 0; i < initial.size(); ++i) {
+        EXPECT_TRUE(by_value[i].equal(by_place[i])) << "tensor " << i;
+        EXPECT_FALSE(by_value[i].equal(initial[i])) << "tensor " << i;
+    }
+}
+
 }  // namespace
 }  // namespace speedrun::ops

@@ -37,29 +37,37 @@ TEST(Recording, KeepsTheDevicesWorkAndCallsTheHostsOfNow) {
     EXPECT_EQ(graphs.recorded, 2);
 }
 
-class Refusing final : public speedrun::cuda::Graphs {
-    class Refuses final : public speedrun::cuda::Graph {
-        void record(const std::function<void()>&) override { throw std::runtime_error("it waits"); }
+// Calls the work where a GPU would record it.
+class Calling final : public speedrun::cuda::Graphs {
+    class Calls final : public speedrun::cuda::Graph {
+        void record(const std::function<void()>& work) override { work(); }
         void launch() override {}
         int64_t kernels() const override { return 0; }
     };
 
   public:
-    std::unique_ptr<speedrun::cuda::Graph> make() override { return std::make_unique<Refuses>(); }
+    std::unique_ptr<speedrun::cuda::Graph> make() override { return std::make_unique<Calls>(); }
 };
 
-TEST(Recording, WhatCannotBeRecordedSaysHowToDoWithout) {
-    Refusing graphs;
+TEST(Recording, WorkThatRefusesItSaysHowToDoWithout) {
+    Calling graphs;
     Recording recording;
     recording.run([] {}, graphs);
     try {
-        recording.run([] {}, graphs);
+        recording.run([] { throw std::runtime_error("it waits"); }, graphs);
         ADD_FAILURE() << "recorded";
     } catch (const UserError& error) {
         const std::string what = error.what();
         EXPECT_NE(what.find("it waits"), std::string::npos) << what;
         EXPECT_NE(what.find("runtime.cuda_graphs=false"), std::string::npos) << what;
     }
+}
+
+TEST(Recording, ABrokenInvariantOfTheWorkStaysOne) {
+    Calling graphs;
+    Recording recording;
+    recording.run([] {}, graphs);
+    EXPECT_THROW(recording.run([] { throw InternalError("of the work"); }, graphs), InternalError);
 }
 
 }  // namespace

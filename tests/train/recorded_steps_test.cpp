@@ -38,6 +38,7 @@ class RecordedSteps : public ::testing::Test {
         bool report = false;  // somebody waits for gradients
         std::string rule = "normuon";
         at::Device device = at::kCPU;
+        int64_t until = -1;  // from this step on nothing is recorded
         std::function<void(int64_t)> before_step = {}, after_step = {};
     };
 
@@ -71,6 +72,10 @@ class RecordedSteps : public ::testing::Test {
                 loader.next_step({settings.batch_tokens, settings.max_seq_len});
             std::vector<at::Tensor> numbers;
             if (how.before_step) how.before_step(step);
+            if (step == how.until) {
+                model.record_with(nullptr);
+                optimizer.record_with(nullptr);
+            }
             for (size_t i = 0; i < batches.size(); ++i) {
                 places[i % 2] = batches[i];
                 numbers.push_back(
@@ -110,6 +115,13 @@ TEST_F(RecordedSteps, TellWhenGradientsAreComplete) {
     const How report{.report = true};
     expect_same(run(graphs, report), run(nullptr, report));
     EXPECT_GT(graphs->launched, 5 * graphs->recorded);
+}
+
+TEST_F(RecordedSteps, MayEnd) {
+    const auto graphs = std::make_shared<FunctionGraphs>();
+    const How how{.until = 8};
+    expect_same(run(graphs, how), run(nullptr, how));
+    EXPECT_GT(graphs->launched, graphs->recorded);
 }
 
 // Rules whose steps differ in more than numbers are left as they are, and the rest is recorded.
