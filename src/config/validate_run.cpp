@@ -123,6 +123,11 @@ void validate_schedule(const Config& config, const Report& report) {
 // Whether the device is a GPU is known only where it runs.
 void validate_runtime(const Config& config, const Report& report) {
     const RuntimeConfig& runtime = config.runtime;
+    const int64_t tokens = config.data.micro_batch_tokens;
+    if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8 &&
+        runtime.device != RuntimeConfig::Device::cpu && tokens % 16 != 0)
+        report.fail("data.micro_batch_tokens", "numerics.lm_head.format fp8 takes 16 tokens at a time",
+                    {std::to_string(tokens), "a multiple of 16", ""});
     if (runtime.attention != RuntimeConfig::Attention::cudnn) return;
     const std::string path = "runtime.attention";
     if (runtime.device == RuntimeConfig::Device::cpu)

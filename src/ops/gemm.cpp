@@ -9,6 +9,7 @@
 #include "ops/cpu/bf16.h"
 #include "ops/cpu/brgemm.h"
 #include "ops/cpu/workspace.h"
+#include "ops/cuda/fused.h"
 #include "util/error.h"
 
 namespace speedrun::ops {
@@ -318,10 +319,14 @@ void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c,
     batched_any(a, b, c, alpha, beta, addend, /*symmetric=*/false);
 }
 
-void batched_symmetric_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha,
-                            double beta, const at::Tensor& addend) {
-    check(c.size(-1) == c.size(-2), "batched_symmetric_gemm: the output is not square");
-    batched_any(a, b, c, alpha, beta, addend, /*symmetric=*/true);
+void batched_gram(const at::Tensor& x, const at::Tensor& c, double alpha, double beta,
+                  const at::Tensor& addend) {
+    check(x.dim() == 3, "batched_gram: x is not [n, rows, cols]");
+    if (x.is_cuda() && cuda::takes_gram(x) && c.numel() > 0) {
+        cuda::on_device_of(x).gram(x, c, alpha, beta, addend);
+    } else {
+        batched_any(x, x.mT(), c, alpha, beta, addend, /*symmetric=*/true);
+    }
 }
 
 GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item) {

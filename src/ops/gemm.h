@@ -20,10 +20,12 @@ void gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool ac
 void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha = 1,
                   double beta = 0, const at::Tensor& addend = {});
 
-// The same where a[i] b[i] and addend[i] are symmetric, as x x^T and, of a symmetric a, a a: on a CPU tiles
-// below the diagonal are copied from above it instead of computed, with the bits of batched_gemm.
-void batched_symmetric_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, double alpha = 1,
-                            double beta = 0, const at::Tensor& addend = {});
+// c[i] = alpha x[i] x[i]^T + beta addend[i], the addend symmetric: X X^T and, of a symmetric A, b A + c A A.
+// x [B, M, K], addend and c [B, M, M], c apart from both. About half the work of batched_gemm, as tiles below
+// the diagonal are copied from above it: on a CPU, with its bits, and on a GPU for contiguous bf16 with M and
+// K multiples of 8; otherwise on a GPU the whole product.
+void batched_gram(const at::Tensor& x, const at::Tensor& c, double alpha = 1, double beta = 0,
+                  const at::Tensor& addend = {});
 
 // Bytes of packed operands that a product [rows, depth] [depth, cols] of `item`-byte elements leaves with the
 // calling thread on a CPU, for the next one: of a where it is packed, and of b.

@@ -99,67 +99,75 @@ void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, c
 // micro-batch on 8 GPUs.
 constexpr int64_t gpu_chunk = 32768;
 
-// The products of the head in one dtype: what x and w are in.
-class PlainProducts {
+// Some tokens of a micro-batch; dx undefined: the loss only.
+struct HeadPart {
+    at::Tensor x, logits, targets, loss, dx;
+};
+
+// The head in one dtype, that of x and w: the gradient of the logits takes their place.
+class PlainHead {
   public:
-    explicit PlainProducts(at::Tensor w) : w_(std::move(w)) {}
-    void logits(const at::Tensor& x, const at::Tensor& z) {
-        x_ = x;
-        gemm(x, w_.t(), z);
-    }
-    void gradients(const at::Tensor& dz, const at::Tensor& dx, const at::Tensor& dw) const {
-        gemm(dz, w_, dx);
-        gemm(dz.t(), x_, dw, /*accumulate=*/true);
+    PlainHead(const cuda::Fused& fused, at::Tensor w) : fused_(fused), w_(std::move(w)) {}
+
+    void pass(const HeadPart& part, const Softcap& cap, double grad_scale, const at::Tensor& dw) const {
+        const at::Tensor& z = part.logits;
+        gemm(part.x, w_.t(), z);
+        fused_.softcap_loss(z, part.targets, cap, grad_scale, part.loss,
+                            part.dx.defined() ? z : at::Tensor());
+        if (!part.dx.defined()) return;
+        gemm(z, w_, part.dx);
+        gemm(z.t(), part.x, dw, /*accumulate=*/true);
     }
 
   private:
-    at::Tensor x_, w_;
+    const cuda::Fused& fused_;
+    at::Tensor w_;
 };
 
 // In 8-bit floats. cuBLASLt multiplies those where the inner dimension is contiguous in both operands: hence
 // the transposes. The products of the gradient add up in fp32, as train_gpt.py's do (use_fast_accum=False).
-class Fp8Products {
+class Fp8Head {
   public:
-    Fp8Products(const cuda::Fused& fused, const at::Tensor& w, const Fp8Scales& scales)
-        : fused_(fused), scales_(scales), w_(fused.quantize(w, scales.w, at::kFloat8_e4m3fn, true)) {}
+    Fp8Head(const cuda::Fused& fused, const at::Tensor& w, const Fp8Scales& scales)
+        : fused_(fused),
+          scales_(scales),
+          x_scale_(at::full({}, scales.x, w.options().dtype(at::kFloat))),
+          w_scale_(at::full({}, scales.w, x_scale_.options())),
+          grad_scale_(at::full({}, scales.grad, x_scale_.options())),
+          w_(fused.quantize(w, scales.w, at::kFloat8_e4m3fn)) {}
 
-    void logits(const at::Tensor& x, const at::Tensor& z) {
-        x_ = fused_.quantize(x, scales_.x, at::kFloat8_e4m3fn, true);
-        z.copy_(product(x_.whole, w_.whole.t(), scales_.x, scales_.w, at::kBFloat16, /*fast=*/true));
-    }
-    void gradients(const at::Tensor& dz, const at::Tensor& dx, const at::Tensor& dw) const {
-        const auto g = fused_.quantize(dz, scales_.grad, at::kFloat8_e5m2, true);
-        dx.copy_(product(g.whole, w_.transposed.t(), scales_.grad, scales_.w, at::kBFloat16, /*fast=*/false));
-        dw.add_(product(x_.transposed, g.transposed.t(), scales_.x, scales_.grad, at::kFloat, /*fast=*/false)
-                    .t());
+    void pass(const HeadPart& part, const Softcap& cap, double grad_scale, const at::Tensor& dw) const {
+        const auto x = fused_.quantize(part.x, scales_.x, at::kFloat8_e4m3fn);
+        at::Tensor z = part.logits, dx = part.dx;
+        at::_scaled_mm_out(z, x.whole, w_.whole.t(), x_scale_, w_scale_, {}, {}, at::kBFloat16,
+                           /*use_fast_accum=*/true);
+        const auto g = fused_.softcap_loss_fp8(z, part.targets, cap, grad_scale, part.loss, scales_.grad);
+        at::_scaled_mm_out(dx, g.whole, w_.transposed.t(), grad_scale_, w_scale_, {}, {}, at::kBFloat16,
+                           /*use_fast_accum=*/false);
+        at::Tensor(dw).add_(at::_scaled_mm(g.transposed, x.transposed.t(), grad_scale_, x_scale_, {}, {},
+                                           at::kFloat, /*use_fast_accum=*/false));
     }
 
   private:
-    static at::Tensor product(const at::Tensor& a, const at::Tensor& b, double a_scale, double b_scale,
-                              at::ScalarType dtype, bool fast) {
-        const auto scale = [&](double value) { return at::full({}, value, a.options().dtype(at::kFloat)); };
-        return at::_scaled_mm(a, b, scale(a_scale), scale(b_scale), {}, {}, dtype, fast);
-    }
-
     const cuda::Fused& fused_;
     Fp8Scales scales_;
-    cuda::Fused::Quantized w_, x_;
+    at::Tensor x_scale_, w_scale_, grad_scale_;
+    cuda::Fused::Quantized w_;
 };
 
-// GEMMs and, between them, one pass over the logits, which leaves their gradient in their place. Logits are
-// rounded to x's dtype, as train_gpt.py's are.
-void on_gpu(const cuda::Fused& fused, auto&& products, const at::Tensor& x, const at::Tensor& w,
-            const at::Tensor& targets, const Softcap& softcap, double grad_scale, const at::Tensor& loss,
-            const at::Tensor& dx, const at::Tensor& dw) {
+// Logits are rounded to x's dtype, as train_gpt.py's are.
+void on_gpu(const auto& head, const at::Tensor& x, int64_t vocab, const at::Tensor& targets,
+            const Softcap& softcap, double grad_scale, const at::Tensor& loss, const at::Tensor& dx,
+            const at::Tensor& dw) {
     const int64_t rows = std::min(gpu_chunk, x.size(0));
-    const at::Tensor buffer = at::empty({rows, w.size(0)}, x.options());
+    const at::Tensor buffer = at::empty({rows, vocab}, x.options());
     for (int64_t begin = 0; begin < x.size(0); begin += rows) {
         const int64_t count = std::min(rows, x.size(0) - begin);
-        const at::Tensor logits = buffer.narrow(0, 0, count);
-        products.logits(x.narrow(0, begin, count), logits);
-        fused.softcap_loss(logits, targets.narrow(0, begin, count), softcap, grad_scale,
-                           loss.narrow(0, begin, count), dx.defined() ? logits : at::Tensor());
-        if (dx.defined()) products.gradients(logits, dx.narrow(0, begin, count), dw);
+        const auto part = [&](const at::Tensor& all) {
+            return all.defined() ? all.narrow(0, begin, count) : all;
+        };
+        head.pass({part(x), buffer.narrow(0, 0, count), part(targets), part(loss), part(dx)}, softcap,
+                  grad_scale, dw);
     }
 }
 
@@ -225,7 +233,8 @@ void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targe
     if (has_fast_path(x, softcap)) {
         fast(x, w, targets, softcap, 0, loss_per_token, {}, {});
     } else if (has_kernel(x, w, softcap)) {
-        on_gpu(cuda::on_device_of(x), PlainProducts(w), x, w, targets, softcap, 0, loss_per_token, {}, {});
+        const cuda::Fused fused = cuda::on_device_of(x);
+        on_gpu(PlainHead(fused, w), x, w.size(0), targets, softcap, 0, loss_per_token, {}, {});
     } else {
         reference(x, w, targets, softcap, 0, loss_per_token, {}, {});
     }
@@ -241,11 +250,13 @@ void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tens
         fast(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
     } else if (has_kernel(x, w, softcap)) {
         const cuda::Fused fused = cuda::on_device_of(x);
+        const auto run = [&](const auto& head) {
+            on_gpu(head, x, w.size(0), targets, softcap, grad_scale, loss_per_token, dx, dw);
+        };
         if (fp8 && x.scalar_type() == at::kBFloat16 && fused.has_fp8())
-            on_gpu(fused, Fp8Products(fused, w, *fp8), x, w, targets, softcap, grad_scale, loss_per_token, dx,
-                   dw);
+            run(Fp8Head(fused, w, *fp8));
         else
-            on_gpu(fused, PlainProducts(w), x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
+            run(PlainHead(fused, w));
     } else {
         reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
     }

@@ -21,8 +21,8 @@ at::Tensor matrices_of_condition(int64_t n, int64_t rows, int64_t cols, double c
 // Any method but none, as the first step of a rule would have it; the preconditioner in its normalised form.
 at::Tensor orthogonalized(const at::Tensor& g, const MatrixConfig& config);
 
-// FLOP of one matrix, of its products alone, symmetric ones counted whole though a CPU computes little more
-// than half of them; of the preconditioner where it is made anew.
+// FLOP of one matrix, of its products alone, symmetric ones counted whole though little more than half of
+// them is computed; of the preconditioner where it is made anew.
 double orthogonalize_flop(int64_t rows, int64_t cols, const MatrixConfig::Orthogonalize& config);
 
 }  // namespace speedrun

@@ -49,8 +49,8 @@ at::Tensor orthogonalize(const at::Tensor& g, const MatrixConfig::Orthogonalize&
     const at::Tensor polynomial = at::empty_like(gram);
     at::Tensor next = at::empty_like(x);
     for (const auto& [a, b, c] : orthogonalize_steps(config.method, config.iters)) {
-        ops::batched_symmetric_gemm(x, x.mT(), gram);
-        ops::batched_symmetric_gemm(gram, gram, polynomial, c, b, gram);
+        ops::batched_gram(x, gram);
+        ops::batched_gram(gram, polynomial, c, b, gram);
         ops::batched_gemm(polynomial, x, next, 1, a, x);
         std::swap(x, next);
     }

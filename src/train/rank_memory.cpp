@@ -83,8 +83,8 @@ int64_t packed_operands(const Config& config, int64_t tokens, int64_t item) {
 // On a GPU the head keeps the logits of so many tokens (ops/head_loss.h).
 constexpr int64_t kGpuHeadRows = 32768;
 
-// In FP8 beside them their gradient in 8 bits and the same transposed, as large as their product in bf16
-// before; weights and inputs both ways; and the weights' gradient in fp32 before it is added.
+// In FP8 beside them their gradient in 8 bits and the same transposed; weights and inputs both ways; and the
+// weights' gradient in fp32 before it is added.
 int64_t gpu_head_bytes(const Config& config, int64_t rows, int64_t vocab, int64_t item) {
     const int64_t logits = rows * vocab, weights = vocab * config.model.d_model;
     if (config.numerics.lm_head.format != NumericsConfig::Head::Format::fp8) return logits * item;

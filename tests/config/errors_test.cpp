@@ -205,6 +205,9 @@ TEST(Errors, ImpossibleValues) {
          {"runtime.attention: cuDNN needs numerics.activations bf16"}},
         {R"("model": {"d_model": 768, "n_head": 8, "head_dim": 96}, "runtime": {"attention": "cudnn"})",
          {"runtime.attention: cuDNN needs model.head_dim 64 or 128, it is 96"}},
+        {R"("numerics": {"lm_head": {"format": "fp8"}}, "data": {"micro_batch_tokens": 8})",
+         {"data.micro_batch_tokens: numerics.lm_head.format fp8 takes 16 tokens at a time; found 8; "
+          "allowed: a multiple of 16"}},
     });
 }
 

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "cuda_runtime.h"
+
 enum __nv_fp8_interpretation_t { __NV_E4M3, __NV_E5M2 };
 enum __nv_saturation_t { __NV_SATFINITE };
 
@@ -21,4 +23,11 @@ inline uint8_t __nv_cvt_float_to_fp8(float value, __nv_saturation_t, __nv_fp8_in
     const float steps = std::nearbyint(std::ldexp(size, mantissa - least));  // in units of its last digit
     const auto whole = static_cast<int>(steps) + ((least + bias - 1) << mantissa);
     return static_cast<uint8_t>(sign | std::min(whole, format == __NV_E4M3 ? 0x7e : 0x7b));
+}
+
+using __nv_fp8x2_storage_t = uint16_t;
+inline __nv_fp8x2_storage_t __nv_cvt_float2_to_fp8x2(float2 value, __nv_saturation_t saturation,
+                                                     __nv_fp8_interpretation_t format) {
+    return static_cast<uint16_t>(__nv_cvt_float_to_fp8(value.x, saturation, format) |
+                                 __nv_cvt_float_to_fp8(value.y, saturation, format) << 8);
 }

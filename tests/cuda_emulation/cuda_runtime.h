@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <stdexcept>
 #include <utility>
 
 #define __global__
@@ -17,7 +18,8 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static  // one block at a time, and all its threads are one thread
+#define __shared__ thread_local  // one block at a time, and all its threads are one thread
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 struct dim3 {
     unsigned x, y, z;
@@ -28,6 +30,13 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 struct alignas(8) float2 {
     float x, y;
+};
+
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
 };
 
 using cudaStream_t = struct CudaStream*;
@@ -41,6 +50,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
     *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
     return cudaSuccess;
 }
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 inline const char* cudaGetErrorString(cudaError_t error) {
     return error == cudaSuccess ? "no error" : "invalid configuration";
 }
@@ -55,6 +65,16 @@ void block_barrier();
 void exchange(void* value, size_t bytes, int source_lane);
 int lane();
 
+// Of the thread that calls: a copy of its current group, whose last `zeros` bytes are zeros; the group's end;
+// all groups but the last few.
+void copy_later(void* to, const void* from, size_t bytes, size_t zeros);
+void commit_copies();
+void finish_copies(size_t unfinished_groups);
+
+// Of a kernel: what cudaFuncSetAttribute allowed it, and 48 KB before.
+void allow_shared(const void* kernel, size_t bytes);
+size_t allowed_shared(const void* kernel);
+
 template <class... P, size_t... I>
 void run_with(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments, std::index_sequence<I...>) {
     run(grid, block, [&] { kernel(*static_cast<std::remove_reference_t<P>*>(arguments[I])...); });
@@ -63,9 +83,17 @@ void run_with(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments, std
 }  // namespace cuda_emulation
 
 template <class... P>
-cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments, size_t,
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int bytes) {
+    if (bytes > 227 << 10) return cudaErrorInvalidConfiguration;
+    cuda_emulation::allow_shared(reinterpret_cast<const void*>(kernel), static_cast<size_t>(bytes));
+    return cudaSuccess;
+}
+
+template <class... P>
+cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments, size_t shared,
                              cudaStream_t) {
-    if (grid.x == 0 || block.x * block.y * block.z > 1024 || grid.y > 65535)
+    if (grid.x == 0 || block.x * block.y * block.z > 1024 || grid.y > 65535 ||
+        shared > cuda_emulation::allowed_shared(reinterpret_cast<const void*>(kernel)))
         return cudaErrorInvalidConfiguration;
     cuda_emulation::run_with(kernel, grid, block, arguments, std::index_sequence_for<P...>{});
     return cudaSuccess;

@@ -2,6 +2,8 @@
 #include <csetjmp>
 
 #include <array>
+#include <deque>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -11,8 +13,18 @@
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
+namespace speedrun::cuda {
+thread_local unsigned char dynamic_shared[227 << 10] __align__(128);
+}
+
 namespace cuda_emulation {
 namespace {
+
+struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes, zeros;
+};
 
 constexpr size_t kStack = 1 << 16;
 constexpr int kWarp = 32;
@@ -27,7 +39,8 @@ struct Fiber {
     dim3 index;
     int number = 0;  // linear
     bool done = false;
-    const void* waits_for = nullptr;  // a barrier; nullptr: runs
+    const void* waits_for = nullptr;          // a barrier; nullptr: runs
+    std::deque<std::vector<Copy>> copies{1};  // of the groups that are not finished; the last is not complete
 };
 
 // Of the threads of a block or a warp that have not ended.
@@ -98,6 +111,7 @@ void live() {
 void start(Block& block, Fiber& fiber) {
     fiber.done = fiber.begun = false;
     fiber.waits_for = nullptr;
+    fiber.copies.assign(1, {});
     ::getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = kStack;
@@ -154,6 +168,38 @@ void block_barrier() {
 
 int lane() {
     return running->current->number % kWarp;
+}
+
+void copy_later(void* to, const void* from, size_t bytes, size_t zeros) {
+    if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0)
+        throw std::logic_error("an asynchronous copy that is not aligned");
+    running->current->copies.back().push_back({to, from, bytes, zeros});
+}
+
+void commit_copies() {
+    running->current->copies.emplace_back();
+}
+
+void finish_copies(size_t unfinished_groups) {
+    auto& groups = running->current->copies;
+    for (; groups.size() > unfinished_groups + 1; groups.pop_front())
+        for (const Copy& copy : groups.front()) {
+            std::memcpy(copy.to, copy.from, copy.bytes - copy.zeros);
+            std::memset(static_cast<char*>(copy.to) + copy.bytes - copy.zeros, 0, copy.zeros);
+        }
+}
+
+namespace {
+std::map<const void*, size_t> allowances;
+}
+
+void allow_shared(const void* kernel, size_t bytes) {
+    allowances[kernel] = bytes;
+}
+
+size_t allowed_shared(const void* kernel) {
+    const auto found = allowances.find(kernel);
+    return found == allowances.end() ? 48 << 10 : found->second;
 }
 
 void exchange(void* value, size_t bytes, int source_lane) {

@@ -10,7 +10,7 @@ using namespace testing;
 
 constexpr int64_t heads = 3, n = 7;
 const std::vector<std::pair<int64_t, int64_t>> head_shapes = {
-    {1, heads * 4}, {7, heads * 12}, {33, heads * 44}, {2100, heads * 4}};
+    {1, heads * 4}, {7, heads * 12}, {33, heads * 44}, {9, heads * 128}, {2100, heads * 4}};
 
 at::Tensor as_heads(const at::Tensor& x) {
     return x.unflatten(1, {heads, x.size(1) / heads});

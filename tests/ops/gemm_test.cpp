@@ -143,7 +143,7 @@ TEST(BatchedGemm, ServesAMatrixTimesItsTranspose) {
 
 // X X^T and b A + c A A, of Polar Express: the bits of the whole product, at sizes on and off the tiles'
 // edges and larger than a panel's rows.
-TEST(BatchedGemm, SymmetricIsTheWholeProduct) {
+TEST(BatchedGram, IsTheWholeProduct) {
     at::manual_seed(3);
     const int threads = at::get_num_threads();
     for (const int count : {1, 2}) {
@@ -153,19 +153,19 @@ TEST(BatchedGemm, SymmetricIsTheWholeProduct) {
                      {1, 1, 3}, {3, 64, 65}, {2, 129, 40}, {1, 300, 513}, {5, 192, 64}, {1, 200, 70000}}) {
                 const at::Tensor x = at::randn({batch, n, k}).to(dtype);
                 const at::Tensor gram = at::full({batch, n, n}, NAN, dtype), whole = at::empty_like(gram);
-                batched_symmetric_gemm(x, x.transpose(1, 2), gram);
+                batched_gram(x, gram);
                 batched_gemm(x, x.transpose(1, 2), whole);
                 EXPECT_TRUE(gram.equal(whole)) << n << ' ' << k << ' ' << dtype;
                 EXPECT_TRUE(gram.equal(gram.transpose(1, 2)));
                 const at::Tensor polynomial = at::full_like(gram, NAN);
-                batched_symmetric_gemm(gram, gram, polynomial, 0.5, -2.25, gram);
+                batched_gram(gram, polynomial, 0.5, -2.25, gram);
                 batched_gemm(gram, gram, whole, 0.5, -2.25, gram);
                 EXPECT_TRUE(polynomial.equal(whole)) << n << ' ' << dtype;
             }
     }
     at::set_num_threads(threads);
-    EXPECT_THROW(batched_symmetric_gemm(at::ones({1, 4, 6}), at::ones({1, 6, 8}), at::ones({1, 4, 8})),
-                 InternalError);
+    EXPECT_THROW(batched_gram(at::ones({1, 4, 6}), at::ones({1, 4, 8})), InternalError);
+    EXPECT_THROW(batched_gram(at::ones({4, 6}), at::ones({4, 4})), InternalError);
 }
 
 TEST(GemmBackend, NamesTheArithmetic) {

@@ -6,6 +6,7 @@
 #include "implementations.h"
 #include "ops/head_loss.h"
 #include "row_op_testing.h"
+#include "util/error.h"
 
 namespace speedrun::ops {
 namespace {
@@ -77,15 +78,38 @@ TEST(QuantizeKernel, RoundsAsAtenAndTurns) {
     const cuda::Fused fused(*speedrun_cuda_kernels(), nullptr);
     for (const auto& [dtype, largest] : {std::pair{at::kFloat8_e4m3fn, 448.0}, {at::kFloat8_e5m2, 57344.0}})
         for (const auto from : {at::kFloat, at::kBFloat16})
-            for (const auto& [rows, cols] : {std::pair{1, 1}, {3, 200}, {130, 65}}) {
+            for (const auto& [rows, cols] : {std::pair{16, 16}, {48, 208}, {144, 64}, {272, 400}}) {
                 const at::Tensor exponents = at::randint(-20, 18, {rows, cols}, at::kFloat);
                 const at::Tensor x = (at::randn({rows, cols}) * at::exp2(exponents)).to(from);
-                const auto [whole, turned] = fused.quantize(x, 0.25, dtype, true);
+                const auto [whole, turned] = fused.quantize(x, 0.25, dtype);
                 const at::Tensor expected = (x.to(at::kFloat) * 4).clamp(-largest, largest).to(dtype);
                 EXPECT_TRUE(at::equal(whole.view(at::kByte), expected.view(at::kByte)));
                 EXPECT_TRUE(at::equal(turned.view(at::kByte), expected.view(at::kByte).t()));
-                EXPECT_FALSE(fused.quantize(x, 0.25, dtype, false).transposed.defined());
             }
+    EXPECT_THROW(fused.quantize(at::ones({16, 24}), 1, at::kFloat8_e5m2), InternalError);
+    // Rows whose bytes cannot be moved in packs.
+    const at::Tensor x = at::randn({16, 17}).narrow(1, 1, 16);
+    EXPECT_TRUE(at::equal(fused.quantize(x, 1, at::kFloat8_e5m2).whole.view(at::kByte),
+                          x.to(at::kFloat8_e5m2).view(at::kByte)));
+}
+
+// The bytes that quantizing the gradient in bf16 gives.
+TEST(SoftcapLoss, LeavesTheGradientInEightBits) {
+    at::manual_seed(15);
+    const cuda::Fused fused(*speedrun_cuda_kernels(), nullptr);
+    const Softcap cap{30, 0.5, 7.5};
+    const double scale = 0.25 / 448;
+    for (const int64_t vocab : {16, 1024, 57360}) {
+        const at::Tensor logits = (at::randn({16, vocab}) * 10).to(at::kBFloat16);
+        const at::Tensor targets = at::randint(vocab, {16}, at::kLong), loss = at::empty({16}),
+                         expected_loss = at::empty({16}), gradient = at::empty_like(logits);
+        fused.softcap_loss(logits, targets, cap, 0.25, expected_loss, gradient);
+        const auto expected = fused.quantize(gradient, scale, at::kFloat8_e5m2);
+        const auto found = fused.softcap_loss_fp8(logits, targets, cap, 0.25, loss, scale);
+        EXPECT_TRUE(loss.equal(expected_loss));
+        EXPECT_TRUE(found.whole.view(at::kByte).equal(expected.whole.view(at::kByte))) << vocab;
+        EXPECT_TRUE(found.transposed.view(at::kByte).equal(expected.transposed.view(at::kByte))) << vocab;
+    }
 }
 
 // On a GPU alone: both sides quantize alike, and differ in how products add up (fast accumulation keeps 14
@@ -110,6 +134,45 @@ TEST(Gpu, Fp8HeadIsTheReference) {
     for (size_t i = 0; i < 3; ++i)
         EXPECT_LT(((found[i] - expected[i]).norm() / expected[i].norm()).item<double>(), i == 0 ? 1e-3 : 2e-2)
             << i;
+}
+
+// Products of bf16 are exact in fp32; sums of K of them are off by K roundings, twice that where tensor cores
+// cut digits off.
+void expect_gram(const auto& kernel, int64_t count, int64_t rows, int64_t cols, double beta) {
+    const at::Tensor x = at::randn({count, rows, cols}).to(at::kBFloat16);
+    const at::Tensor half = at::randn({count, rows, rows});
+    const at::Tensor addend = (half + half.mT()).to(at::kBFloat16);
+    const at::Tensor c = at::full_like(addend, NAN);
+    kernel(x, c, -0.75, beta, beta == 0 ? at::Tensor() : addend);
+    const at::Tensor xd = wide(x), added = beta * wide(addend);
+    const at::Tensor expected = -0.75 * xd.bmm(xd.mT()) + added;
+    const at::Tensor sizes = 0.75 * xd.abs().bmm(xd.abs().mT()) + added.abs();
+    expect_within(c, expected,
+                  expected.abs() * store_unit(at::kBFloat16) +
+                      sizes * arithmetic_unit(at::kFloat) * (2 * static_cast<double>(cols) + 4),
+                  "c");
+    EXPECT_TRUE(c.equal(c.mT()));
+}
+
+// Sizes on and off the edges of tiles and stages; fewer stages than are in flight, and many.
+TEST(GramKernel, IsXXTAndAddend) {
+    at::manual_seed(14);
+    for_each_kernel<&cuda::Fused::gram>([](const auto& kernel) {
+        for (const auto& [count, rows, cols] : std::vector<std::array<int64_t, 3>>{
+                 {1, 8, 8}, {2, 128, 32}, {2, 136, 104}, {1, 264, 40}, {2, 24, 512}})
+            for (const double beta : {0.0, 2.5}) {
+                SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(cols));
+                expect_gram(kernel, count, rows, cols, beta);
+            }
+    });
+    const cuda::Fused fused(*speedrun_cuda_kernels(), nullptr);
+    const at::Tensor x = at::randn({1, 8, 16}).to(at::kBFloat16), c = at::empty({1, 8, 8}, x.options());
+    EXPECT_THROW(fused.gram(x.narrow(2, 0, 8), c, 1, 0, {}), InternalError);
+    EXPECT_THROW(fused.gram(x.to(at::kFloat), c.to(at::kFloat), 1, 0, {}), InternalError);
+    EXPECT_THROW(fused.gram(x, c.to(at::kFloat), 1, 0, {}), InternalError);
+    EXPECT_THROW(
+        fused.gram(at::empty({1, 12, 16}, x.options()), at::empty({1, 12, 12}, x.options()), 1, 0, {}),
+        InternalError);
 }
 
 TEST(AdamKernel, IsTheFormula) {
@@ -243,7 +306,8 @@ TEST(MatrixUpdateKernel, IsTheFormula) {
             {2, 33, 65, true, true, true, false, Scale::paper, Decay::none},
             {1, 1, 12, true, false, true, false, Scale::none, Decay::cautious},
             {4, 5, 6, false, false, false, true, Scale::none, Decay::decoupled},
-            {2, 12, 1, true, false, false, false, Scale::restore_norm, Decay::none}};
+            {2, 12, 1, true, false, false, false, Scale::restore_norm, Decay::none},
+            {2, 40, 132, true, false, false, true, Scale::restore_norm, Decay::cautious}};
         for (const MatrixCase& one : cases)
             for (const auto update_type : {at::kFloat, at::kBFloat16})
                 for (const auto value_type : {at::kFloat, at::kBFloat16})

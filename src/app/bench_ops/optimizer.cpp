@@ -8,6 +8,7 @@
 #include "app/bench_ops/rows.h"
 #include "config/matrix_rules.h"
 #include "model/parameters.h"
+#include "ops/gemm.h"
 #include "optim/matrix_pipeline.h"
 #include "optim/orthogonality.h"
 #include "optim/orthogonalize.h"
@@ -109,6 +110,26 @@ Op part_of_rule(const Update& u, double per_step, const std::string& what, doubl
             .prepare = std::move(prepare)};
 }
 
+// X X^T, the first product of each iteration: as it is computed, and whole. All matrices at once.
+void add_first_product(const Update& u, double per_step, std::vector<Op>& ops) {
+    const auto [count, rows, cols] = u.row.matrix_view;
+    const std::vector<int64_t> x_shape{count, std::min(rows, cols), std::max(rows, cols)},
+        c_shape{count, x_shape[1], x_shape[1]};
+    const double row_pairs = static_cast<double>(count * x_shape[1] * x_shape[1]),
+                 bytes =
+                     u.update_bytes() + row_pairs * static_cast<double>(c10::elementSize(u.update_dtype())),
+                 flop = 2 * row_pairs * static_cast<double>(x_shape[2]);
+    const double calls = per_step * static_cast<double>(u.config.optimizer.matrix.orthogonalize.iters);
+    for (const bool whole : {false, true})
+        ops.push_back(part_of_rule(
+            u, calls, whole ? ".xxt.whole" : ".xxt", bytes, whole ? flop : flop / 2, [=]() -> Calls {
+                const auto options = at::device(u.device).dtype(u.update_dtype());
+                const at::Tensor x = at::empty(x_shape, options).normal_(), c = at::empty(c_shape, options);
+                if (whole) return [=] { ops::batched_gemm(x, x.mT(), c); };
+                return [=] { ops::batched_gram(x, c); };
+            }));
+}
+
 // Group after group, as MatrixPipeline::step goes.
 void add_parts(const Update& u, double per_step, std::vector<Op>& ops) {
     const auto groups = [u] {
@@ -139,6 +160,7 @@ void add_parts(const Update& u, double per_step, std::vector<Op>& ops) {
                              all.for_each_group([&](const auto& of) { orthogonalize(of(update), ortho); });
                          };
                      }));
+    add_first_product(u, per_step, ops);
     ops.push_back(part_of_rule(
         u, per_step, ".update", u.update_bytes() + 2 * u.value_bytes() + u.copy_bytes(), 0, [=]() -> Calls {
             const auto [part, all] = groups();

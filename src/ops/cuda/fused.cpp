@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "util/error.h"
 #include "util/module.h"
@@ -93,6 +94,25 @@ raw::HeadGate gate_of(const at::Tensor& y, const at::Tensor& x, const at::Tensor
 raw::Smear smear_of(const at::Tensor& e, const at::Tensor& w, const at::Tensor& lambda) {
     check(e.dim() == 2 && w.numel() <= e.size(1), "smear: e is [T, d], w [n], n <= d");
     return {flat(w, w.numel(), "smear: w"), w.numel(), floats(lambda, 1, "smear: lambda")};
+}
+
+raw::SoftcapLoss softcap_loss_of(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
+                                 double grad_scale, const at::Tensor& loss_per_token) {
+    check(targets.scalar_type() == at::kLong && targets.numel() == logits.size(0) && targets.is_contiguous(),
+          "softcap_loss: targets are not int64 [T]");
+    raw::SoftcapLoss loss;
+    loss.logits = rows(logits, logits.sizes(), "softcap_loss: logits");
+    loss.targets = targets.const_data_ptr<int64_t>();
+    loss.a = static_cast<float>(softcap.a);
+    loss.b = static_cast<float>(softcap.b);
+    loss.c = static_cast<float>(softcap.c);
+    loss.loss = floats(loss_per_token, logits.size(0), "softcap_loss: loss_per_token");
+    loss.grad_scale = static_cast<float>(grad_scale);
+    return loss;
+}
+
+uint8_t* bytes_of(const at::Tensor& x) {
+    return static_cast<uint8_t*>(x.data_ptr());
 }
 
 constexpr const char* kModule = "libspeedrun_cuda.so";
@@ -263,32 +283,39 @@ Fused::AttentionLayout Fused::attention_layout(const at::Tensor& cu_seqlens,
 void Fused::softcap_loss(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
                          double grad_scale, const at::Tensor& loss_per_token,
                          const at::Tensor& gradient) const {
-    check(targets.scalar_type() == at::kLong && targets.numel() == logits.size(0) && targets.is_contiguous(),
-          "softcap_loss: targets are not int64 [T]");
-    const raw::SoftcapLoss loss{
-        .logits = rows(logits, logits.sizes(), "softcap_loss: logits"),
-        .targets = targets.const_data_ptr<int64_t>(),
-        .a = static_cast<float>(softcap.a),
-        .b = static_cast<float>(softcap.b),
-        .c = static_cast<float>(softcap.c),
-        .loss = floats(loss_per_token, logits.size(0), "softcap_loss: loss_per_token"),
-        .gradient = rows(gradient, logits.sizes(), "softcap_loss: gradient"),
-        .grad_scale = static_cast<float>(grad_scale)};
+    raw::SoftcapLoss loss = softcap_loss_of(logits, targets, softcap, grad_scale, loss_per_token);
+    loss.gradient = rows(gradient, logits.sizes(), "softcap_loss: gradient");
     kernels_.softcap_loss(loss, shape_of(logits), stream_);
 }
 
-Fused::Quantized Fused::quantize(const at::Tensor& x, double scale, at::ScalarType dtype,
-                                 bool transpose) const {
+Fused::Quantized Fused::softcap_loss_fp8(const at::Tensor& logits, const at::Tensor& targets,
+                                         const Softcap& softcap, double grad_scale,
+                                         const at::Tensor& loss_per_token, double fp8_scale) const {
+    const at::Tensor whole = at::empty(logits.sizes(), logits.options().dtype(at::kFloat8_e5m2));
+    raw::SoftcapLoss loss = softcap_loss_of(logits, targets, softcap, grad_scale, loss_per_token);
+    loss.gradient_fp8 = bytes_of(whole);
+    loss.fp8_scale = static_cast<float>(fp8_scale);
+    kernels_.softcap_loss(loss, shape_of(logits), stream_);
+    return with_transpose(whole);
+}
+
+Fused::Quantized Fused::quantize(const at::Tensor& x, double scale, at::ScalarType dtype) const {
     check(x.dim() == 2 && (dtype == at::kFloat8_e4m3fn || dtype == at::kFloat8_e5m2),
           "quantize: x is [T, d], dtype one of 8 bits");
-    Quantized result{at::empty(x.sizes(), x.options().dtype(dtype)), {}};
-    if (transpose) result.transposed = at::empty({x.size(1), x.size(0)}, x.options().dtype(dtype));
+    const at::Tensor whole = at::empty(x.sizes(), x.options().dtype(dtype));
     kernels_.quantize(rows(x, x.sizes(), "quantize: x"), static_cast<float>(scale),
-                      dtype == at::kFloat8_e4m3fn ? raw::Fp8::e4m3 : raw::Fp8::e5m2,
-                      static_cast<uint8_t*>(result.whole.data_ptr()),
-                      transpose ? static_cast<uint8_t*>(result.transposed.data_ptr()) : nullptr, shape_of(x),
-                      stream_);
-    return result;
+                      dtype == at::kFloat8_e4m3fn ? raw::Fp8::e4m3 : raw::Fp8::e5m2, bytes_of(whole),
+                      shape_of(x), stream_);
+    return with_transpose(whole);
+}
+
+Fused::Quantized Fused::with_transpose(at::Tensor whole) const {
+    check(whole.size(0) % 16 == 0 && whole.size(1) % 16 == 0,
+          "8-bit floats [" + std::to_string(whole.size(0)) + ", " + std::to_string(whole.size(1)) +
+              "]: cuBLASLt multiplies multiples of 16");
+    const at::Tensor transposed = at::empty({whole.size(1), whole.size(0)}, whole.options());
+    kernels_.transpose_bytes(bytes_of(whole), bytes_of(transposed), shape_of(whole), stream_);
+    return {std::move(whole), transposed};
 }
 
 void Fused::adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
@@ -304,6 +331,25 @@ void Fused::adam_update(const at::Tensor& value, const at::Tensor& grad, const a
     check(adam.value.type == adam.grad.type && adam.exp_avg.type == adam.exp_avg_sq.type,
           "adam_update: dtypes that do not agree");
     kernels_.adam(adam, count, stream_);
+}
+
+void Fused::gram(const at::Tensor& x, const at::Tensor& c, double alpha, double beta,
+                 const at::Tensor& addend) const {
+    check(x.dim() == 3 && takes_gram(x), "gram: x is not bf16 [n, rows, cols] of multiples of 8");
+    const int64_t count = x.size(0), rows = x.size(1), elements = count * rows * rows;
+    const auto address = [&](const at::Tensor& square, const char* what) {
+        const raw::Flat found = flat(square, elements, what);
+        check(found.type == raw::Scalar::bf16 && reinterpret_cast<uintptr_t>(found.data) % 16 == 0,
+              std::string(what) + ": not bf16, or not aligned");
+        return found.data;
+    };
+    raw::Gram gram;
+    gram.x = x.const_data_ptr();
+    gram.c = address(c, "gram: c");
+    if (beta != 0) gram.addend = address(addend, "gram: addend");
+    gram.alpha = static_cast<float>(alpha);
+    gram.beta = static_cast<float>(beta);
+    kernels_.gram(gram, count, {rows, x.size(2)}, stream_);
 }
 
 void Fused::momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
@@ -337,6 +383,11 @@ void Fused::matrix_update(const at::Tensor& update, const at::Tensor& factors,
 
 bool fused(const at::Tensor& x) {
     return x.is_cuda() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+bool takes_gram(const at::Tensor& x) {
+    return x.scalar_type() == at::kBFloat16 && x.is_contiguous() && x.size(-1) % 8 == 0 &&
+           x.size(-2) % 8 == 0 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
 }
 
 Fused on_device_of(const at::Tensor& x) {

@@ -64,16 +64,23 @@ class Fused {
     void softcap_loss(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
                       double grad_scale, const at::Tensor& loss_per_token, const at::Tensor& gradient) const;
 
-    // x [T, d] as 8-bit floats: x / scale in `dtype` (Float8_e4m3fn or Float8_e5m2), [T, d] and, where
-    // wanted, transposed, [d, T].
+    // x [T, d] as 8-bit floats, x / scale in `dtype` (Float8_e4m3fn or Float8_e5m2): as it is, [T, d], and
+    // transposed, [d, T]. T and d are multiples of 16.
     struct Quantized {
         at::Tensor whole, transposed;
     };
-    Quantized quantize(const at::Tensor& x, double scale, at::ScalarType dtype, bool transpose) const;
+    Quantized quantize(const at::Tensor& x, double scale, at::ScalarType dtype) const;
+    // What quantize() makes, as e5m2, of the gradient that softcap_loss would leave in bf16.
+    Quantized softcap_loss_fp8(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
+                               double grad_scale, const at::Tensor& loss_per_token, double fp8_scale) const;
     // Whether the GPU multiplies 8-bit floats.
     bool has_fp8() const { return compute_capability() >= 89; }
     int compute_capability() const { return kernels_.compute_capability(); }
     speedrun::cuda::Stream stream() const { return stream_; }
+
+    // ops::batched_gram of matrices that take_gram.
+    void gram(const at::Tensor& x, const at::Tensor& c, double alpha, double beta,
+              const at::Tensor& addend) const;
 
     // What step() of optim/adam.h and momentum_update of optim/matrix_update.h need; `copy` may be undefined.
     void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
@@ -87,12 +94,17 @@ class Fused {
                        const speedrun::cuda::MatrixUpdate& numbers) const;
 
   private:
+    Quantized with_transpose(at::Tensor whole) const;
+
     const speedrun::cuda::Kernels& kernels_;
     speedrun::cuda::Stream stream_;
 };
 
 // Whether a fused kernel takes this tensor: a CUDA tensor of fp32 or bf16.
 bool fused(const at::Tensor& x);
+
+// Whether Fused::gram takes x [n, rows, cols]: bf16, contiguous, rows and cols multiples of 8.
+bool takes_gram(const at::Tensor& x);
 
 // The kernels of libspeedrun_cuda.so on the current stream of `x`'s device. UserError where the module is
 // missing.

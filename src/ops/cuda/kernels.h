@@ -38,7 +38,7 @@ struct Number {
     const double* place;
 };
 
-// Sums over rows are formed by this many warps at most, each over rows of its own; callers of functions that
+// Sums over rows are formed by this many blocks at most, each over rows of its own; callers of functions that
 // take `partials` give them room for this many sets of fp32 numbers.
 inline constexpr int64_t kPartialSets = 1024;
 
@@ -138,18 +138,34 @@ struct SoftcapLoss {
     float* loss = nullptr;
     Rows gradient;
     float grad_scale = 1;
+    // Instead of `gradient`: what quantize() makes of it in bf16, [T, V] of e5m2 bytes.
+    uint8_t* gradient_fp8 = nullptr;
+    float fp8_scale = 1;
 };
 void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream);
 
 enum class Fp8 : int32_t { e4m3, e5m2 };
 
 // to[t][i] = from[t][i] / scale, rounded to nearest even, the format's largest number where it is larger;
-// `to` is a contiguous [T, d] of bytes, `transposed` its transpose [d, T], or null.
-void quantize(Rows from, float scale, Fp8 format, uint8_t* to, uint8_t* transposed, Shape shape,
-              Stream stream);
+// `to` is a contiguous [T, d] of bytes.
+void quantize(Rows from, float scale, Fp8 format, uint8_t* to, Shape shape, Stream stream);
+
+// The transpose [cols, rows] of a matrix of bytes; rows and cols are multiples of 16, addresses of 16 bytes.
+void transpose_bytes(const uint8_t* from, uint8_t* to, Shape shape, Stream stream);
 
 // Of the current device, such as 90. FP8 products need 89.
 int compute_capability();
+
+// ops::batched_gram of `count` bf16 matrices x [rows, cols], one after the other: tiles of c on and above the
+// diagonal are computed, and those below it written with them. rows and cols are multiples of 8, all
+// addresses of 16 bytes.
+struct Gram {
+    const void* x = nullptr;
+    const void* addend = nullptr;  // may be null
+    void* c = nullptr;             // neither of the two
+    float alpha = 1, beta = 0;
+};
+void gram(const Gram& gram, int64_t count, Shape shape, Stream stream);
 
 // adam_update of optim/adam.h on `count` elements.
 struct Adam {

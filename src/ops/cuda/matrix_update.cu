@@ -5,41 +5,45 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kColumns = 64;  // of a block's strip
-constexpr int kRowLanes = kThreads / kColumns;
 
 struct Dims {
     int64_t count, rows, cols;
 };
 
-// sums[matrix][col] = the sum of squares of a column; a block takes a strip of columns of one matrix.
-template <class U>
+// sums[matrix][col] = the sum of squares of a column; a block takes a strip of columns of one matrix, a
+// thread N of them.
+template <class U, int N>
 __global__ void column_squares_kernel(const U* update, float* sums, Dims dims, int64_t strips) {
-    __shared__ float parts[kRowLanes][kColumns];
-    const int64_t matrix = blockIdx.x / strips;
-    const int x = static_cast<int>(threadIdx.x) % kColumns, y = static_cast<int>(threadIdx.x) / kColumns;
-    const int64_t col = blockIdx.x % strips * kColumns + x;
-    float sum = 0;
-    if (col < dims.cols)
-        for (int64_t row = y; row < dims.rows; row += kRowLanes) {
-            const float value = load(update[(matrix * dims.rows + row) * dims.cols + col]);
-            sum += value * value;
+    constexpr int across = kColumns / N, row_lanes = kThreads / across;
+    __shared__ float parts[row_lanes][kColumns];
+    const int64_t matrix = blockIdx.x / strips, left = blockIdx.x % strips * kColumns;
+    const int thread = static_cast<int>(threadIdx.x), x = thread % across * N, y = thread / across;
+    float squares[N] = {};
+    if (left + x < dims.cols)
+        for (int64_t row = y; row < dims.rows; row += row_lanes) {
+            const Pack<U, N> pack = load_pack<N>(update + (matrix * dims.rows + row) * dims.cols + left + x);
+#pragma unroll
+            for (int k = 0; k < N; ++k) squares[k] += load(pack.at[k]) * load(pack.at[k]);
         }
-    parts[y][x] = sum;
+#pragma unroll
+    for (int k = 0; k < N; ++k) parts[y][x + k] = squares[k];
     __syncthreads();
-    if (y != 0 || col >= dims.cols) return;
-    for (int k = 1; k < kRowLanes; ++k) sum += parts[k][x];
-    sums[matrix * dims.cols + col] = sum;
+    if (thread >= kColumns || left + thread >= dims.cols) return;
+    float sum = 0;
+    for (int k = 0; k < row_lanes; ++k) sum += parts[k][thread];
+    sums[matrix * dims.cols + left + thread] = sum;
 }
 
 // sums[matrix][row] = the sum of squares of a row, by a warp.
-template <class U>
+template <class U, int N>
 __global__ void row_squares_kernel(const U* update, float* sums, Dims dims) {
     const int64_t row = warp_index();
     if (row >= dims.count * dims.rows) return;
     float sum = 0;
-    for (int64_t i = lane_index(); i < dims.cols; i += kWarp) {
-        const float value = load(update[row * dims.cols + i]);
-        sum += value * value;
+    for (int64_t i = lane_index() * N; i < dims.cols; i += kWarp * N) {
+        const Pack<U, N> pack = load_pack<N>(update + row * dims.cols + i);
+#pragma unroll
+        for (int k = 0; k < N; ++k) sum += load(pack.at[k]) * load(pack.at[k]);
     }
     sum = warp_sum(sum);
     if (lane_index() == 0) sums[row] = sum;
@@ -87,33 +91,43 @@ __global__ void second_moment_kernel(float* sums, V* second_moment, MatrixUpdate
     for (int64_t i = threadIdx.x; i < length; i += kThreads) own[i] *= scale;
 }
 
-template <class U, class P, class C>
+// N neighbours in a row a thread.
+template <class U, class P, class C, int N>
 __global__ void apply_kernel(const U* update, P* value, C* copy, const float* divisors, MatrixUpdate numbers,
                              Dims dims) {
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    const int64_t matrix = i / (dims.rows * dims.cols);
+    const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * N;
+    const int64_t matrix = i / (dims.rows * dims.cols), col = i % dims.cols;
     if (matrix >= dims.count) return;
-    float u = load(update[i]) * numbers.factor;
-    if (divisors)
-        u *= numbers.of_rows ? divisors[i / dims.cols] : divisors[matrix * dims.cols + i % dims.cols];
-    if (numbers.factors) u *= numbers.factors[matrix];
-    float p = load(value[i]);
-    if (numbers.decay_kind == MatrixUpdate::Decay::cautious && u * p >= 0) u += rounded(numbers.decay) * p;
-    if (numbers.decay_kind == MatrixUpdate::Decay::decoupled) p *= static_cast<float>(1 - now(numbers.decay));
-    store(value[i], p - rounded(numbers.lr) * u);
-    if (copy) store(copy[i], load(value[i]));
+    const float lr = rounded(numbers.lr), decay = rounded(numbers.decay),
+                keep = static_cast<float>(1 - now(numbers.decay));
+    const Pack<U, N> updates = load_pack<N>(update + i);
+    Pack<P, N> values = load_pack<N>(value + i);
+    Pack<C, N> copies;
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+        float u = load(updates.at[k]) * numbers.factor;
+        if (divisors) u *= divisors[numbers.of_rows ? i / dims.cols : matrix * dims.cols + col + k];
+        if (numbers.factors) u *= numbers.factors[matrix];
+        float p = load(values.at[k]);
+        if (numbers.decay_kind == MatrixUpdate::Decay::cautious && u * p >= 0) u += decay * p;
+        if (numbers.decay_kind == MatrixUpdate::Decay::decoupled) p *= keep;
+        store(values.at[k], p - lr * u);
+        store(copies.at[k], load(values.at[k]));
+    }
+    store_pack(value + i, values);
+    if (copy) store_pack(copy + i, copies);
 }
 
-template <class U>
+template <class U, int N>
 void second_moments(const MatrixUpdate& numbers, const U* update, Dims dims, Stream stream) {
     const int64_t length = numbers.of_rows ? dims.rows : dims.cols,
                   across = numbers.of_rows ? dims.cols : dims.rows;
     if (numbers.of_rows) {
-        launch(row_squares_kernel<U>, row_blocks(dims.count * dims.rows), kWarpsPerBlock * kWarp, stream,
+        launch(row_squares_kernel<U, N>, row_blocks(dims.count * dims.rows), kWarpsPerBlock * kWarp, stream,
                update, numbers.sums, dims);
     } else {
         const int64_t strips = blocks_for(dims.cols, kColumns);
-        launch(column_squares_kernel<U>, dims.count * strips, kThreads, stream, update, numbers.sums, dims,
+        launch(column_squares_kernel<U, N>, dims.count * strips, kThreads, stream, update, numbers.sums, dims,
                strips);
     }
     with_scalar(numbers.second_moment.type, [&]<class V>(V) {
@@ -122,21 +136,30 @@ void second_moments(const MatrixUpdate& numbers, const U* update, Dims dims, Str
     });
 }
 
-}  // namespace
-
-void matrix_update(const MatrixUpdate& numbers, int64_t count, int64_t rows, int64_t cols, Stream stream) {
-    const Dims dims{count, rows, cols};
+template <int N>
+void update_in_packs(const MatrixUpdate& numbers, Dims dims, Stream stream) {
     with_scalar(numbers.update.type, [&]<class U>(U) {
         const auto* update = static_cast<const U*>(numbers.update.data);
-        if (numbers.second_moment.data) second_moments(numbers, update, dims, stream);
+        if (numbers.second_moment.data) second_moments<U, N>(numbers, update, dims, stream);
         with_scalar(numbers.value.type, [&]<class P>(P) {
             with_scalar(numbers.copy.type, [&]<class C>(C) {
-                launch(apply_kernel<U, P, C>, blocks_for(count * rows * cols, kThreads), kThreads, stream,
-                       update, static_cast<P*>(numbers.value.data), static_cast<C*>(numbers.copy.data),
+                launch(apply_kernel<U, P, C, N>, blocks_for(dims.count * dims.rows * dims.cols, kThreads * N),
+                       kThreads, stream, update, static_cast<P*>(numbers.value.data),
+                       static_cast<C*>(numbers.copy.data),
                        numbers.second_moment.data ? numbers.sums : nullptr, numbers, dims);
             });
         });
     });
+}
+
+}  // namespace
+
+void matrix_update(const MatrixUpdate& numbers, int64_t count, int64_t rows, int64_t cols, Stream stream) {
+    const Dims dims{count, rows, cols};
+    if (fours(cols, {numbers.update, numbers.value, numbers.copy}))
+        update_in_packs<4>(numbers, dims, stream);
+    else
+        update_in_packs<1>(numbers, dims, stream);
 }
 
 }  // namespace speedrun::cuda

@@ -106,11 +106,13 @@ __global__ void mix_backward_kernel(Gradients<T> g, Shape shape) {
         for (int64_t i = lane_index() * N; i < shape.cols; i += kWarp * N)
             mix_backward_pack<N>(g, c, row, i, dc);
     if (!g.partials) return;
+    float sums[1] = {};
 #pragma unroll
     for (int j = 0; j < kMostSources; ++j) {
         const float sum = warp_sum(dc[j]);
-        if (j < g.count && lane_index() == 0) g.partials[warp_index() * g.count + j] = sum;
+        if (lane_index() == j) sums[0] = sum;
     }
+    store_block_sums(sums, g.count, g.partials + blockIdx.x * g.count);
 }
 
 }  // namespace
@@ -144,8 +146,7 @@ void mix_backward(const MixBackward& mix, Shape shape, Stream stream) {
         launch(mix_backward_kernel<T, N>, blocks, kWarpsPerBlock * kWarp, stream, g, shape);
     });
     if (wants_dc)
-        add_partials(mix.partials, blocks * kWarpsPerBlock, mix.count, {mix.dcoefficients, Scalar::f32},
-                     stream);
+        add_partials(mix.partials, blocks, mix.count, mix.count, {mix.dcoefficients, Scalar::f32}, stream);
 }
 
 }  // namespace speedrun::cuda

@@ -61,13 +61,6 @@ __global__ void momentum_kernel(T* grad, T* momentum, U* update, Number number, 
     store_pack(update + i, u);
 }
 
-bool fours(int64_t count, std::initializer_list<Flat> parts) {
-    bool yes = count % 4 == 0;
-    for (const Flat& part : parts)
-        yes = yes && reinterpret_cast<uintptr_t>(part.data) % (part.type == Scalar::f32 ? 16 : 8) == 0;
-    return yes;
-}
-
 }  // namespace
 
 void adam(const Adam& adam, int64_t count, Stream stream) {

@@ -1,9 +1,12 @@
+#include <algorithm>
+#include <initializer_list>
+
 #include "ops/cuda/device.cuh"
 
 namespace speedrun::cuda {
 namespace {
 
-// Which head of which token a warp works on, and its tables' rows.
+// Which head of which token a group of lanes works on, and its tables' rows.
 template <class Table>
 struct Heads {
     RowsOf<const Table> cos, sin;
@@ -13,24 +16,32 @@ struct Heads {
     __device__ int64_t offset(int64_t index) const { return index % heads * 2 * half; }
 };
 
-// N pairs at a time; pair i is elements i and half + i.
-template <class T, class Table, int N>
+// Of the groups of kLanes lanes of all warps, this thread's.
+template <int kLanes>
+__device__ __forceinline__ int64_t group_index() {
+    return warp_index() * (kWarp / kLanes) + lane_index() / kLanes;
+}
+
+// kLanes lanes a head, N pairs at a time; pair i is elements i and half + i.
+template <class T, class Table, int N, int kLanes>
 __global__ void qk_norm_rotary_kernel(RowsOf<const T> x, Heads<Table> heads, float eps, RowsOf<T> y,
                                       float* rstd, int64_t count) {
-    const int64_t index = warp_index();
-    if (index >= count) return;
+    const int lane = lane_index() % kLanes;
+    const int64_t own = group_index<kLanes>();
+    const int64_t index = own < count ? own : count - 1;  // all lanes take part in sums
     const int64_t t = heads.token(index), half = heads.half;
     const T* from = x[t] + heads.offset(index);
     T* to = y[t] + heads.offset(index);
     float squares = 0;
-    for (int64_t i = lane_index() * N; i < 2 * half; i += kWarp * N) {
+    for (int64_t i = lane * N; i < 2 * half; i += kLanes * N) {
         const Pack<T, N> pack = load_pack<N>(from + i);
 #pragma unroll
         for (int k = 0; k < N; ++k) squares += load(pack.at[k]) * load(pack.at[k]);
     }
-    const float scale = rsqrtf(warp_sum(squares) / static_cast<float>(2 * half) + eps);
-    if (lane_index() == 0) rstd[index] = scale;
-    for (int64_t i = lane_index() * N; i < half; i += kWarp * N) {
+    const float scale = rsqrtf(group_sum<kLanes>(squares) / static_cast<float>(2 * half) + eps);
+    if (own >= count) return;
+    if (lane == 0) rstd[index] = scale;
+    for (int64_t i = lane * N; i < half; i += kLanes * N) {
         Pack<T, N> first = load_pack<N>(from + i), second = load_pack<N>(from + half + i);
         const Pack<Table, N> cos = load_pack<N>(heads.cos[t] + i), sin = load_pack<N>(heads.sin[t] + i);
 #pragma unroll
@@ -49,16 +60,17 @@ __device__ __forceinline__ float2 rotated_back(float d1, float d2, float cos, fl
     return {d1 * cos - d2 * sin, d1 * sin + d2 * cos};
 }
 
-template <class T, class Table, int N>
+template <class T, class Table, int N, int kLanes>
 __global__ void qk_norm_rotary_backward_kernel(RowsOf<const T> dy, RowsOf<const T> x, Heads<Table> heads,
                                                const float* rstd, RowsOf<T> dx, int64_t count) {
-    const int64_t index = warp_index();
-    if (index >= count) return;
+    const int lane = lane_index() % kLanes;
+    const int64_t own = group_index<kLanes>();
+    const int64_t index = own < count ? own : count - 1;  // all lanes take part in sums
     const int64_t t = heads.token(index), half = heads.half;
     const T *above = dy[t] + heads.offset(index), *from = x[t] + heads.offset(index);
     T* to = dx[t] + heads.offset(index);
     float products = 0;
-    for (int64_t i = lane_index() * N; i < half; i += kWarp * N) {
+    for (int64_t i = lane * N; i < half; i += kLanes * N) {
         const Pack<T, N> d1 = load_pack<N>(above + i), d2 = load_pack<N>(above + half + i);
         const Pack<T, N> x1 = load_pack<N>(from + i), x2 = load_pack<N>(from + half + i);
         const Pack<Table, N> cos = load_pack<N>(heads.cos[t] + i), sin = load_pack<N>(heads.sin[t] + i);
@@ -69,8 +81,9 @@ __global__ void qk_norm_rotary_backward_kernel(RowsOf<const T> dy, RowsOf<const 
         }
     }
     const float scale = rstd[index];
-    const float slope = scale * scale * scale * warp_sum(products) / static_cast<float>(2 * half);
-    for (int64_t i = lane_index() * N; i < half; i += kWarp * N) {
+    const float slope = scale * scale * scale * group_sum<kLanes>(products) / static_cast<float>(2 * half);
+    if (own >= count) return;
+    for (int64_t i = lane * N; i < half; i += kLanes * N) {
         Pack<T, N> d1 = load_pack<N>(above + i), d2 = load_pack<N>(above + half + i);
         const Pack<T, N> x1 = load_pack<N>(from + i), x2 = load_pack<N>(from + half + i);
         const Pack<Table, N> cos = load_pack<N>(heads.cos[t] + i), sin = load_pack<N>(heads.sin[t] + i);
@@ -85,23 +98,22 @@ __global__ void qk_norm_rotary_backward_kernel(RowsOf<const T> dy, RowsOf<const 
     }
 }
 
-// Whether packs of two do: 64 pairs are then one pack for each lane.
-bool in_pairs(const Rows& rows, int64_t half) {
-    const int64_t size = rows.type == Scalar::f32 ? 4 : 2;
-    return half % 2 == 0 && rows.stride % 2 == 0 && reinterpret_cast<uintptr_t>(rows.data) % (2 * size) == 0;
-}
-
-// Calls body(T{}, Table{}, integral_constant N).
+// Calls body(T{}, Table{}, integral_constant N, integral_constant kLanes): in fours 16 lanes take 64 pairs.
 template <class Body>
-void with_types(Scalar type, Scalar table, bool pairs, const Body& body) {
+void with_types(Scalar type, Scalar table, bool fours, const Body& body) {
     with_scalar(type, [&]<class T>(T zero) {
         with_scalar(table, [&]<class Table>(Table table_zero) {
-            if (pairs)
-                body(zero, table_zero, std::integral_constant<int, 2>{});
+            if (fours)
+                body(zero, table_zero, std::integral_constant<int, 4>{}, std::integral_constant<int, 16>{});
             else
-                body(zero, table_zero, std::integral_constant<int, 1>{});
+                body(zero, table_zero, std::integral_constant<int, 1>{},
+                     std::integral_constant<int, kWarp>{});
         });
     });
+}
+
+bool in_fours(std::initializer_list<Rows> all, int64_t half) {
+    return std::ranges::all_of(all, [&](const Rows& rows) { return packs_of(4, rows, half); });
 }
 
 template <class Table>
@@ -115,11 +127,11 @@ Heads<Table> heads_of(const Rotary& rotary, Shape shape) {
 void qk_norm_rotary(Rows x, const Rotary& rotary, float eps, Rows y, float* rstd, Shape shape,
                     Stream stream) {
     const int64_t half = shape.cols / rotary.heads / 2, count = shape.rows * rotary.heads;
-    const bool pairs =
-        in_pairs(x, half) && in_pairs(y, half) && in_pairs(rotary.cos, half) && in_pairs(rotary.sin, half);
-    with_types(x.type, rotary.cos.type, pairs,
-               [&]<class T, class Table, int N>(T, Table, std::integral_constant<int, N>) {
-                   launch(qk_norm_rotary_kernel<T, Table, N>, row_blocks(count), kWarpsPerBlock * kWarp,
+    with_types(x.type, rotary.cos.type, in_fours({x, y, rotary.cos, rotary.sin}, half),
+               [&]<class T, class Table, int N, int kLanes>(T, Table, std::integral_constant<int, N>,
+                                                            std::integral_constant<int, kLanes>) {
+                   launch(qk_norm_rotary_kernel<T, Table, N, kLanes>,
+                          blocks_for(count, kWarpsPerBlock * (kWarp / kLanes)), kWarpsPerBlock * kWarp,
                           stream, rows_of<const T>(x), heads_of<Table>(rotary, shape), eps, rows_of<T>(y),
                           rstd, count);
                });
@@ -128,13 +140,13 @@ void qk_norm_rotary(Rows x, const Rotary& rotary, float eps, Rows y, float* rstd
 void qk_norm_rotary_backward(Rows dy, Rows x, const Rotary& rotary, const float* rstd, Rows dx, Shape shape,
                              Stream stream) {
     const int64_t half = shape.cols / rotary.heads / 2, count = shape.rows * rotary.heads;
-    const bool pairs = in_pairs(dy, half) && in_pairs(x, half) && in_pairs(dx, half) &&
-                       in_pairs(rotary.cos, half) && in_pairs(rotary.sin, half);
-    with_types(x.type, rotary.cos.type, pairs,
-               [&]<class T, class Table, int N>(T, Table, std::integral_constant<int, N>) {
-                   launch(qk_norm_rotary_backward_kernel<T, Table, N>, row_blocks(count),
-                          kWarpsPerBlock * kWarp, stream, rows_of<const T>(dy), rows_of<const T>(x),
-                          heads_of<Table>(rotary, shape), rstd, rows_of<T>(dx), count);
+    with_types(x.type, rotary.cos.type, in_fours({dy, x, dx, rotary.cos, rotary.sin}, half),
+               [&]<class T, class Table, int N, int kLanes>(T, Table, std::integral_constant<int, N>,
+                                                            std::integral_constant<int, kLanes>) {
+                   launch(qk_norm_rotary_backward_kernel<T, Table, N, kLanes>,
+                          blocks_for(count, kWarpsPerBlock * (kWarp / kLanes)), kWarpsPerBlock * kWarp,
+                          stream, rows_of<const T>(dy), rows_of<const T>(x), heads_of<Table>(rotary, shape),
+                          rstd, rows_of<T>(dx), count);
                });
 }
 

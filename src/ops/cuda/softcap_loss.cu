@@ -1,4 +1,6 @@
-#include "ops/cuda/device.cuh"
+#include <cmath>
+
+#include "ops/cuda/fp8.cuh"
 
 namespace speedrun::cuda {
 namespace {
@@ -16,80 +18,167 @@ __device__ __forceinline__ float block_sum(float x) {
     return warp_sum(sums[lane_index()]);
 }
 
+// In powers of two, which are one instruction each: special functions, 16 a cycle, are what this kernel waits
+// for.
 struct Cap {
-    float a, b, c;
-    // As a share of its height: sigmoid((z + b) / c).
-    __device__ float share(float z) const { return sigmoid((z + b) / c); }
+    float slope, shift;        // of a logit: -log2(e) / c, -b log2(e) / c
+    float height, abs_height;  // a log2(e), |a| log2(e)
+
+    // A capped logit as a share of its height: sigmoid((z + b) / c).
+    __device__ float share(float z) const { return reciprocal(1 + exp2_fast(slope * z + shift)); }
+    // exp(capped - |a|) of share * scale
+    __device__ float exponential(float share, float scale = 1) const {
+        return exp2_fast(height * scale * share - abs_height);
+    }
 };
 
+constexpr float kSteps = 65535, kWhole = 8388608;  // of 16 bits; 2^23
+
+// What a thread keeps of N logits between the sum and the gradient: their shares, in units of unit().
+template <class T, int N>
+struct Kept {
+    __device__ static float unit() { return 1; }
+    float shares[N];
+    __device__ void keep(const float (&given)[N]) {
+#pragma unroll
+        for (int k = 0; k < N; ++k) shares[k] = given[k];
+    }
+    __device__ float share(int k) const {
+        return shares[k];
+    }
+};
+// Those of bf16 logits in 16 bits each: with a cap of 30 that is off by 1/4000 of a probability at most, an
+// eighth of what its rounding to bf16 is. A number added to 2^23 has its nearest integer in its last bits.
+template <int N>
+struct Kept<__nv_bfloat16, N> {
+    static_assert(N % 2 == 0);
+    __device__ static float unit() { return 1 / kSteps; }
+    uint32_t pairs[N / 2];
+    __device__ void keep(const float (&given)[N]) {
+#pragma unroll
+        for (int k = 0; k < N; k += 2)
+            pairs[k / 2] = (bits_of(given[k] * kSteps + kWhole) & 0xffffU) |
+                           (bits_of(given[k + 1] * kSteps + kWhole) << 16);
+    }
+    __device__ float share(int k) const {
+        const uint32_t pair = pairs[k / 2];
+        return float_of((k % 2 == 0 ? pair & 0xffffU : pair >> 16) | 0x4b000000U) - kWhole;
+    }
+};
+
+// Gradients as they are stored; in 8 bits after they were rounded to bf16, times `inverse_scale`.
+template <class G, int N>
+__device__ __forceinline__ Pack<G, N> stored(const float (&gradients)[N], float inverse_scale) {
+    if constexpr (std::is_same_v<G, uint8_t>) {
+        float scaled[N];
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            __nv_bfloat16 rounded;
+            store(rounded, gradients[k]);
+            scaled[k] = load(rounded) * inverse_scale;
+        }
+        return to_fp8(scaled, __NV_E5M2);
+    } else {
+        Pack<G, N> pack;
+#pragma unroll
+        for (int k = 0; k < N; ++k) store(pack.at[k], gradients[k]);
+        return pack;
+    }
+}
+
 // A block a row. A capped logit is at most |a| away from 0, so exp(capped - |a|) neither overflows nor, for
-// |a| <= 40, vanishes: no pass for the largest one. What a thread has read it keeps (kHeld packs), so that a
-// row is read once and written once.
+// |a| <= 40, vanishes: no pass for the largest one. kHeld packs a thread are kept, so that a row is read once
+// and written once; what is beyond them is read twice.
 template <class T, class G, int N, int kHeld>
 __global__ void __launch_bounds__(kThreads)
-    softcap_loss_kernel(RowsOf<const T> logits, const int64_t* targets, Cap cap, float* loss,
-                        RowsOf<G> gradient, float grad_scale, Shape shape) {
-    const int64_t t = blockIdx.x, first = static_cast<int64_t>(threadIdx.x) * N;
+    softcap_loss_kernel(RowsOf<const T> logits, const int64_t* targets, Cap cap, float a, float* loss,
+                        RowsOf<G> gradient, float slope, float inverse_scale, Shape shape) {
+    constexpr int stride = kThreads * N;
+    const int64_t t = blockIdx.x;
+    const int first = static_cast<int>(threadIdx.x) * N, cols = static_cast<int>(shape.cols);
     const T* from = logits[t];
-    const float height = fabsf(cap.a);
-    Pack<T, N> held[kHeld];
     float sum = 0;
-#pragma unroll
-    for (int h = 0; h < kHeld; ++h) {
-        const int64_t i = first + static_cast<int64_t>(h) * kThreads * N;
-        if (i >= shape.cols) break;
-        held[h] = load_pack<N>(from + i);
-#pragma unroll
-        for (int k = 0; k < N; ++k) sum += expf(cap.a * cap.share(load(held[h].at[k])) - height);
-    }
-    for (int64_t i = first + static_cast<int64_t>(kHeld) * kThreads * N; i < shape.cols; i += kThreads * N) {
+    const auto shares_at = [&](int i, float(&shares)[N]) {
         const Pack<T, N> pack = load_pack<N>(from + i);
 #pragma unroll
-        for (int k = 0; k < N; ++k) sum += expf(cap.a * cap.share(load(pack.at[k])) - height);
+        for (int k = 0; k < N; ++k) shares[k] = cap.share(load(pack.at[k]));
+    };
+    const auto add = [&](const float(&shares)[N]) {
+#pragma unroll
+        for (int k = 0; k < N; ++k) sum += cap.exponential(shares[k]);
+    };
+    float shares[N];
+    Kept<std::conditional_t<kHeld == 0, float, T>, N> held[kHeld == 0 ? 1 : kHeld];
+    if constexpr (kHeld > 0) {
+#pragma unroll
+        for (int h = 0; h < kHeld; ++h) {
+            if (first + h * stride >= cols) break;
+            shares_at(first + h * stride, shares);
+            add(shares);
+            held[h].keep(shares);
+        }
+    }
+#pragma unroll 1
+    for (int i = first + kHeld * stride; i < cols; i += stride) {
+        shares_at(i, shares);
+        add(shares);
     }
     const int64_t target = targets[t];
     const float at_target =
-        cap.a * cap.share(load(from[target]));  // before the sum's barrier: a gradient may be written over it
+        cap.share(load(from[target]));  // before the sum's barrier: a gradient may be written over it
     sum = block_sum(sum);
-    if (threadIdx.x == 0) loss[t] = logf(sum) + height - at_target;
+    if (threadIdx.x == 0) loss[t] = logf(sum) + fabsf(a) - a * at_target;
     if (!gradient.data) return;
-    const float slope = grad_scale * cap.a / cap.c, share_of_sum = 1 / sum;
-    const auto write = [&](const Pack<T, N>& pack, int64_t i) {
-        Pack<G, N> out;
+
+    // slope s (1 - s) p, of all as if none were the target.
+    const auto write = [&](int i, float unit, const auto& share) {
+        const float scale = slope * unit * unit / sum, one = 1 / unit;
+        float gradients[N];
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-            const float s = cap.share(load(pack.at[k]));
-            const float probability = expf(cap.a * s - height) * share_of_sum;
-            store(out.at[k], slope * s * (1 - s) * (probability - (i + k == target ? 1.0F : 0.0F)));
+            const float s = share(k);
+            gradients[k] = scale * (s * (one - s)) * cap.exponential(s, unit);
         }
-        store_pack(gradient[t] + i, out);
+        store_pack(gradient[t] + i, stored<G>(gradients, inverse_scale));
     };
+    if constexpr (kHeld > 0) {
 #pragma unroll
-    for (int h = 0; h < kHeld; ++h) {
-        const int64_t i = first + static_cast<int64_t>(h) * kThreads * N;
-        if (i >= shape.cols) break;
-        write(held[h], i);
+        for (int h = 0; h < kHeld; ++h) {
+            if (first + h * stride >= cols) break;
+            write(first + h * stride, held[h].unit(), [&](int k) { return held[h].share(k); });
+        }
     }
-    for (int64_t i = first + static_cast<int64_t>(kHeld) * kThreads * N; i < shape.cols; i += kThreads * N)
-        write(load_pack<N>(from + i), i);
+#pragma unroll 1
+    for (int i = first + kHeld * stride; i < cols; i += stride) {
+        shares_at(i, shares);
+        write(i, 1, [&](int k) { return shares[k]; });
+    }
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    const float one[1] = {slope * at_target * (1 - at_target) * (cap.exponential(at_target) / sum - 1)};
+    store_pack(gradient[t] + target, stored<G>(one, inverse_scale));
 }
 
 }  // namespace
 
 void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream) {
+    constexpr float log2_e = 1.44269504F;
+    const Cap cap{-log2_e / loss.c, -loss.b * log2_e / loss.c, loss.a * log2_e, std::fabs(loss.a) * log2_e};
     const bool packed = packs(loss.logits, shape.cols) && packs(loss.gradient, shape.cols) &&
                         (!loss.gradient.data || loss.gradient.type == loss.logits.type);
     with_packs(loss.logits.type, packed, [&]<class T, int N>(T, std::integral_constant<int, N>) {
-        const auto run = [&]<class G>(G) {
-            constexpr int kHeld = N == 1 ? 1 : 7;  // 7 packs of 8 for each of 1,024 threads: 57,344 logits
+        const auto run = [&]<class G>(RowsOf<G> gradient) {
+            constexpr int kHeld = N == 1 ? 0 : 7;  // 7 packs of 8 for each of 1,024 threads: 57,344 logits
             launch(softcap_loss_kernel<T, G, N, kHeld>, shape.rows, kThreads, stream,
-                   rows_of<const T>(loss.logits), loss.targets, Cap{loss.a, loss.b, loss.c}, loss.loss,
-                   rows_of<G>(loss.gradient), loss.grad_scale, shape);
+                   rows_of<const T>(loss.logits), loss.targets, cap, loss.a, loss.loss, gradient,
+                   loss.grad_scale * loss.a / loss.c, 1 / loss.fp8_scale, shape);
         };
-        if constexpr (N == 1)
-            with_scalar(loss.gradient.type, run);
+        if (loss.gradient_fp8)
+            run(RowsOf<uint8_t>{loss.gradient_fp8, shape.cols});
+        else if constexpr (N == 1)
+            with_scalar(loss.gradient.type, [&]<class G>(G) { run(rows_of<G>(loss.gradient)); });
         else
-            run(T{});
+            run(rows_of<T>(loss.gradient));
     });
 }
 

@@ -22,7 +22,9 @@ struct Kernels {
     decltype(&cuda::attention_layout) attention_layout;
     decltype(&cuda::softcap_loss) softcap_loss;
     decltype(&cuda::quantize) quantize;
+    decltype(&cuda::transpose_bytes) transpose_bytes;
     decltype(&cuda::compute_capability) compute_capability;
+    decltype(&cuda::gram) gram;
     decltype(&cuda::adam) adam;
     decltype(&cuda::momentum) momentum;
     decltype(&cuda::matrix_update) matrix_update;
