@@ -27,13 +27,6 @@ void batched_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c,
 void batched_gram(const at::Tensor& x, const at::Tensor& c, double alpha = 1, double beta = 0,
                   const at::Tensor& addend = {});
 
-// Bytes of packed operands that a product [rows, depth] [depth, cols] of `item`-byte elements leaves with the
-// calling thread on a CPU, for the next one: of a where it is packed, and of b.
-struct GemmScratch {
-    int64_t a = 0, b = 0;
-};
-GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item);
-
 // Which arithmetic `gemm` uses for CPU tensors of this dtype here, in words, e.g. "oneDNN brgemm
 // (AVX512-BF16)".
 std::string gemm_backend(at::ScalarType dtype);

@@ -11,8 +11,8 @@
 
 #include "dist/exchange.h"
 #include "model/gpt.h"
+#include "ops/cpu/gemm.h"
 #include "ops/cpu/head_loss.h"
-#include "ops/gemm.h"
 #include "optim/rule.h"
 #include "util/error.h"
 
@@ -66,9 +66,9 @@ int64_t optimizer_work(const Config& config, const Ownership& ownership, int64_t
 // The largest operands that products of the model pack, in forward and in the gradients of inputs and of
 // weights.
 int64_t packed_operands(const Config& config, int64_t tokens, int64_t item) {
-    ops::GemmScratch most;
+    ops::cpu::GemmScratch most;
     const auto product = [&](int64_t rows, int64_t depth, int64_t cols) {
-        const ops::GemmScratch one = ops::gemm_scratch(rows, depth, cols, item);
+        const ops::cpu::GemmScratch one = ops::cpu::gemm_scratch(rows, depth, cols, item);
         most = {std::max(most.a, one.a), std::max(most.b, one.b)};
     };
     const int64_t d = config.model.d_model;

@@ -17,6 +17,7 @@
 #include "train/checkpoint/checkpointer.h"
 #include "train/checkpoint/load.h"
 #include "train/clock.h"
+#include "train/grad_accum.h"
 #include "train/interrupt.h"
 #include "train/rank_costs.h"
 #include "train/reporter.h"
@@ -40,25 +41,9 @@ class NonFiniteLoss : public UserError {
     using UserError::UserError;
 };
 
-// Windows and YaRN state of a step, as the model wants them.
-AttentionSettings attention_settings(const StepSettings& settings);
-
-// Shapes of every training step of a run, for the loaders.
-std::vector<StepShape> step_shapes(const Config& config);
-
-// Micro-batches of each rank in every step of the largest stage: batch tokens / (ranks * micro-batch tokens).
-// Throws UserError, with the nearest counts that would do, unless each stage's batch divides over the ranks.
-int64_t grad_accum_steps(const Config& config, int64_t world_size);
-
 // Mean validation loss over data.val_tokens, the ranks sharing the work. The same bits whatever their number.
 double validate(GPT& model, const ValLoader& loader, const AttentionSettings& settings,
                 Communicator& communicator);
-
-// Adds the gradients of this rank's micro-batches; where objective.accumulation says so, divided. Returns
-// each one's sum of losses (fp64, 0-dim, on the device). The last reports complete gradients to `grad_ready`.
-std::vector<at::Tensor> accumulate_gradients(GPT& model, const Config& config,
-                                             const std::vector<Batch>& batches, const StepSettings& settings,
-                                             const GradReady& grad_ready = {});
 
 // One run from its initial weights to its last validation, on every rank of the communicator at once. Rank
 // 0's `model` holds the initial weights; the others receive them.

@@ -1,56 +1,15 @@
 #include "ops/cuda/fused.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <string>
-#include <utility>
 
+#include "ops/cuda/addresses.h"
 #include "util/error.h"
-#include "util/module.h"
 
 namespace speedrun::ops::cuda {
 namespace {
-
-namespace raw = speedrun::cuda;
-
-raw::Scalar scalar(const at::Tensor& x, const char* what) {
-    check(x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16,
-          std::string(what) + ": neither fp32 nor bf16");
-    return x.scalar_type() == at::kFloat ? raw::Scalar::f32 : raw::Scalar::bf16;
-}
-
-// [T, ...] as rows; an undefined tensor as none.
-raw::Rows rows(const at::Tensor& x, at::IntArrayRef sizes, const char* what) {
-    if (!x.defined()) return {};
-    check(x.sizes() == sizes, std::string(what) + ": another shape than expected");
-    int64_t expected = 1;
-    for (int64_t dim = x.dim() - 1; dim >= 1; --dim) {
-        check(x.size(dim) == 1 || x.stride(dim) == expected,
-              std::string(what) + ": rows that are not contiguous");
-        expected *= x.size(dim);
-    }
-    return {x.data_ptr(), x.stride(0), scalar(x, what)};
-}
-
-raw::Shape shape_of(const at::Tensor& x) {
-    return {x.size(0), x.size(0) == 0 ? 0 : x.numel() / x.size(0)};
-}
-
-raw::Flat flat(const at::Tensor& x, int64_t count, const char* what) {
-    if (!x.defined()) return {};
-    check(x.numel() == count && x.is_contiguous(),
-          std::string(what) + ": not contiguous, or of another size");
-    return {x.data_ptr(), scalar(x, what)};
-}
-
-float* floats(const at::Tensor& x, int64_t count, const char* what) {
-    if (!x.defined()) return nullptr;
-    check(x.scalar_type() == at::kFloat, std::string(what) + ": not fp32");
-    return static_cast<float*>(flat(x, count, what).data);
-}
 
 const int32_t* token_ids(const at::Tensor& ids, int64_t tokens) {
     check(ids.scalar_type() == at::kInt && ids.numel() == tokens && ids.is_contiguous(),
@@ -94,34 +53,6 @@ raw::HeadGate gate_of(const at::Tensor& y, const at::Tensor& x, const at::Tensor
 raw::Smear smear_of(const at::Tensor& e, const at::Tensor& w, const at::Tensor& lambda) {
     check(e.dim() == 2 && w.numel() <= e.size(1), "smear: e is [T, d], w [n], n <= d");
     return {flat(w, w.numel(), "smear: w"), w.numel(), floats(lambda, 1, "smear: lambda")};
-}
-
-raw::SoftcapLoss softcap_loss_of(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
-                                 double grad_scale, const at::Tensor& loss_per_token) {
-    check(targets.scalar_type() == at::kLong && targets.numel() == logits.size(0) && targets.is_contiguous(),
-          "softcap_loss: targets are not int64 [T]");
-    raw::SoftcapLoss loss;
-    loss.logits = rows(logits, logits.sizes(), "softcap_loss: logits");
-    loss.targets = targets.const_data_ptr<int64_t>();
-    loss.a = static_cast<float>(softcap.a);
-    loss.b = static_cast<float>(softcap.b);
-    loss.c = static_cast<float>(softcap.c);
-    loss.loss = floats(loss_per_token, logits.size(0), "softcap_loss: loss_per_token");
-    loss.grad_scale = static_cast<float>(grad_scale);
-    return loss;
-}
-
-uint8_t* bytes_of(const at::Tensor& x) {
-    return static_cast<uint8_t*>(x.data_ptr());
-}
-
-constexpr const char* kModule = "libspeedrun_cuda.so";
-constexpr const char* kNeeds = "CUDA's compiler (nvcc 13) and LibTorch's CUDA half";
-
-const raw::Kernels& load_kernels() {
-    const auto kernels = reinterpret_cast<decltype(&speedrun_cuda_kernels)>(
-        module_symbol(kModule, "speedrun_cuda_kernels", kNeeds));
-    return *kernels();
 }
 
 }  // namespace
@@ -278,154 +209,6 @@ Fused::AttentionLayout Fused::attention_layout(const at::Tensor& cu_seqlens,
     std::ranges::copy(strides, layout.strides);
     kernels_.attention_layout(cu_seqlens.const_data_ptr<int32_t>(), documents, layout, stream_);
     return result;
-}
-
-void Fused::softcap_loss(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
-                         double grad_scale, const at::Tensor& loss_per_token,
-                         const at::Tensor& gradient) const {
-    raw::SoftcapLoss loss = softcap_loss_of(logits, targets, softcap, grad_scale, loss_per_token);
-    loss.gradient = rows(gradient, logits.sizes(), "softcap_loss: gradient");
-    kernels_.softcap_loss(loss, shape_of(logits), stream_);
-}
-
-Fused::Quantized Fused::softcap_loss_fp8(const at::Tensor& logits, const at::Tensor& targets,
-                                         const Softcap& softcap, double grad_scale,
-                                         const at::Tensor& loss_per_token, double fp8_scale) const {
-    const at::Tensor whole = at::empty(logits.sizes(), logits.options().dtype(at::kFloat8_e5m2));
-    raw::SoftcapLoss loss = softcap_loss_of(logits, targets, softcap, grad_scale, loss_per_token);
-    loss.gradient_fp8 = bytes_of(whole);
-    loss.fp8_scale = static_cast<float>(fp8_scale);
-    kernels_.softcap_loss(loss, shape_of(logits), stream_);
-    return with_transpose(whole);
-}
-
-Fused::Quantized Fused::quantize(const at::Tensor& x, double scale, at::ScalarType dtype) const {
-    check(x.dim() == 2 && (dtype == at::kFloat8_e4m3fn || dtype == at::kFloat8_e5m2),
-          "quantize: x is [T, d], dtype one of 8 bits");
-    const at::Tensor whole = at::empty(x.sizes(), x.options().dtype(dtype));
-    kernels_.quantize(rows(x, x.sizes(), "quantize: x"), static_cast<float>(scale),
-                      dtype == at::kFloat8_e4m3fn ? raw::Fp8::e4m3 : raw::Fp8::e5m2, bytes_of(whole),
-                      shape_of(x), stream_);
-    return with_transpose(whole);
-}
-
-Fused::Quantized Fused::with_transpose(at::Tensor whole) const {
-    check(whole.size(0) % 16 == 0 && whole.size(1) % 16 == 0,
-          "8-bit floats [" + std::to_string(whole.size(0)) + ", " + std::to_string(whole.size(1)) +
-              "]: cuBLASLt multiplies multiples of 16");
-    const at::Tensor transposed = at::empty({whole.size(1), whole.size(0)}, whole.options());
-    kernels_.transpose_bytes(bytes_of(whole), bytes_of(transposed), shape_of(whole), stream_);
-    return {std::move(whole), transposed};
-}
-
-void Fused::adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
-                        const at::Tensor& exp_avg_sq, const at::Tensor& copy,
-                        const raw::Adam& numbers) const {
-    const int64_t count = value.numel();
-    raw::Adam adam = numbers;
-    adam.value = flat(value, count, "adam_update: value");
-    adam.grad = flat(grad, count, "adam_update: grad");
-    adam.exp_avg = flat(exp_avg, count, "adam_update: exp_avg");
-    adam.exp_avg_sq = flat(exp_avg_sq, count, "adam_update: exp_avg_sq");
-    adam.copy = flat(copy, count, "adam_update: copy");
-    check(adam.value.type == adam.grad.type && adam.exp_avg.type == adam.exp_avg_sq.type,
-          "adam_update: dtypes that do not agree");
-    kernels_.adam(adam, count, stream_);
-}
-
-void Fused::gram(const at::Tensor& x, const at::Tensor& c, double alpha, double beta,
-                 const at::Tensor& addend) const {
-    check(x.dim() == 3 && takes_gram(x), "gram: x is not bf16 [n, rows, cols] of multiples of 8");
-    const int64_t count = x.size(0), rows = x.size(1), elements = count * rows * rows;
-    const auto address = [&](const at::Tensor& square, const char* what) {
-        const raw::Flat found = flat(square, elements, what);
-        check(found.type == raw::Scalar::bf16 && reinterpret_cast<uintptr_t>(found.data) % 16 == 0,
-              std::string(what) + ": not bf16, or not aligned");
-        return found.data;
-    };
-    raw::Gram gram;
-    gram.x = x.const_data_ptr();
-    gram.c = address(c, "gram: c");
-    if (beta != 0) gram.addend = address(addend, "gram: addend");
-    gram.alpha = static_cast<float>(alpha);
-    gram.beta = static_cast<float>(beta);
-    kernels_.gram(gram, count, {rows, x.size(2)}, stream_);
-}
-
-void Fused::momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
-                            const raw::Number& mu, bool lerp, bool nesterov) const {
-    const int64_t count = grad.numel();
-    check(grad.scalar_type() == momentum.scalar_type(),
-          "momentum_update: gradient and momentum of one dtype");
-    kernels_.momentum(flat(grad, count, "momentum_update: grad"),
-                      flat(momentum, count, "momentum_update: momentum"),
-                      flat(update, count, "momentum_update: update"), mu, lerp, nesterov, count, stream_);
-}
-
-void Fused::matrix_update(const at::Tensor& update, const at::Tensor& factors,
-                          const at::Tensor& second_moment, const at::Tensor& value, const at::Tensor& copy,
-                          const raw::MatrixUpdate& numbers) const {
-    check(update.dim() == 3 && value.sizes() == update.sizes(),
-          "matrix_update: update and value are [n, rows, cols]");
-    const int64_t count = update.size(0), rows = update.size(1), cols = update.size(2);
-    raw::MatrixUpdate step = numbers;
-    step.update = flat(update, update.numel(), "matrix_update: update");
-    step.value = flat(value, value.numel(), "matrix_update: value");
-    step.copy = flat(copy, value.numel(), "matrix_update: copy");
-    step.factors = floats(factors, count, "matrix_update: factors");
-    const int64_t moments = count * (numbers.of_rows ? rows : cols);
-    step.second_moment = flat(second_moment, moments, "matrix_update: second_moment");
-    at::Tensor sums;
-    if (second_moment.defined()) sums = at::empty({moments}, update.options().dtype(at::kFloat));
-    step.sums = floats(sums, moments, "matrix_update: sums");
-    kernels_.matrix_update(step, count, rows, cols, stream_);
-}
-
-bool fused(const at::Tensor& x) {
-    return x.is_cuda() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
-}
-
-bool takes_gram(const at::Tensor& x) {
-    return x.scalar_type() == at::kBFloat16 && x.is_contiguous() && x.size(-1) % 8 == 0 &&
-           x.size(-2) % 8 == 0 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
-}
-
-Fused on_device_of(const at::Tensor& x) {
-    static const raw::Kernels& kernels = load_kernels();
-    return {kernels, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(x.device()).native_handle()};
-}
-
-const raw::GraphTable& graph_table() {
-    const auto find = reinterpret_cast<decltype(&speedrun_cuda_graphs)>(
-        module_symbol(kModule, "speedrun_cuda_graphs", kNeeds));
-    return *find();
-}
-
-std::shared_ptr<raw::Graphs> make_graphs() {
-    return graph_table().make();
-}
-
-const raw::CudnnAttention& cudnn_attention() {
-    const auto find = reinterpret_cast<decltype(&speedrun_cudnn_attention)>(
-        module_symbol(kModule, "speedrun_cudnn_attention", kNeeds));
-    const raw::CudnnAttention* const found = find();
-    if (!found)
-        throw UserError(std::string(kModule) +
-                        " was built without cuDNN's attention: the build did not find cuDNN's headers or its "
-                        "frontend (scripts/bootstrap installs the latter)");
-    return *found;
-}
-
-bool have_driver() {
-    return ::dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
-}
-
-bool have_backend() {
-    return have_module(kModule);
-}
-
-void load_backend() {
-    load_kernels();
 }
 
 }  // namespace speedrun::ops::cuda

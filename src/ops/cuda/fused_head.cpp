@@ -1,0 +1,73 @@
+#include "ops/cuda/fused.h"
+
+#include <ATen/ATen.h>
+
+#include <string>
+#include <utility>
+
+#include "ops/cuda/addresses.h"
+#include "util/error.h"
+
+namespace speedrun::ops::cuda {
+namespace {
+
+raw::SoftcapLoss softcap_loss_of(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
+                                 double grad_scale, const at::Tensor& loss_per_token) {
+    check(targets.scalar_type() == at::kLong && targets.numel() == logits.size(0) && targets.is_contiguous(),
+          "softcap_loss: targets are not int64 [T]");
+    raw::SoftcapLoss loss;
+    loss.logits = rows(logits, logits.sizes(), "softcap_loss: logits");
+    loss.targets = targets.const_data_ptr<int64_t>();
+    loss.a = static_cast<float>(softcap.a);
+    loss.b = static_cast<float>(softcap.b);
+    loss.c = static_cast<float>(softcap.c);
+    loss.loss = floats(loss_per_token, logits.size(0), "softcap_loss: loss_per_token");
+    loss.grad_scale = static_cast<float>(grad_scale);
+    return loss;
+}
+
+uint8_t* bytes_of(const at::Tensor& x) {
+    return static_cast<uint8_t*>(x.data_ptr());
+}
+
+}  // namespace
+
+void Fused::softcap_loss(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
+                         double grad_scale, const at::Tensor& loss_per_token,
+                         const at::Tensor& gradient) const {
+    raw::SoftcapLoss loss = softcap_loss_of(logits, targets, softcap, grad_scale, loss_per_token);
+    loss.gradient = rows(gradient, logits.sizes(), "softcap_loss: gradient");
+    kernels_.softcap_loss(loss, shape_of(logits), stream_);
+}
+
+Fused::Quantized Fused::softcap_loss_fp8(const at::Tensor& logits, const at::Tensor& targets,
+                                         const Softcap& softcap, double grad_scale,
+                                         const at::Tensor& loss_per_token, double fp8_scale) const {
+    const at::Tensor whole = at::empty(logits.sizes(), logits.options().dtype(at::kFloat8_e5m2));
+    raw::SoftcapLoss loss = softcap_loss_of(logits, targets, softcap, grad_scale, loss_per_token);
+    loss.gradient_fp8 = bytes_of(whole);
+    loss.fp8_scale = static_cast<float>(fp8_scale);
+    kernels_.softcap_loss(loss, shape_of(logits), stream_);
+    return with_transpose(whole);
+}
+
+Fused::Quantized Fused::quantize(const at::Tensor& x, double scale, at::ScalarType dtype) const {
+    check(x.dim() == 2 && (dtype == at::kFloat8_e4m3fn || dtype == at::kFloat8_e5m2),
+          "quantize: x is [T, d], dtype one of 8 bits");
+    const at::Tensor whole = at::empty(x.sizes(), x.options().dtype(dtype));
+    kernels_.quantize(rows(x, x.sizes(), "quantize: x"), static_cast<float>(scale),
+                      dtype == at::kFloat8_e4m3fn ? raw::Fp8::e4m3 : raw::Fp8::e5m2, bytes_of(whole),
+                      shape_of(x), stream_);
+    return with_transpose(whole);
+}
+
+Fused::Quantized Fused::with_transpose(at::Tensor whole) const {
+    check(whole.size(0) % 16 == 0 && whole.size(1) % 16 == 0,
+          "8-bit floats [" + std::to_string(whole.size(0)) + ", " + std::to_string(whole.size(1)) +
+              "]: cuBLASLt multiplies multiples of 16");
+    const at::Tensor transposed = at::empty({whole.size(1), whole.size(0)}, whole.options());
+    kernels_.transpose_bytes(bytes_of(whole), bytes_of(transposed), shape_of(whole), stream_);
+    return {std::move(whole), transposed};
+}
+
+}  // namespace speedrun::ops::cuda
