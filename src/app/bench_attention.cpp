@@ -60,9 +60,10 @@ class AttentionBench {
         longest_ = config.schedule.stages.front().max_seq_len;
     }
 
-    Json measure(int64_t window, const std::string& name, ops::cuda::CudnnAttention* cudnn) const {
+    Json measure(int64_t window, const std::string& name, ops::cuda::CudnnAttention* cudnn = nullptr) const {
         const auto& [q, k, v, out, dout, dq, dk, dv] = tensors_;
-        const ops::AttentionMask mask{starts_, window, std::min(longest_, q.size(0)), cudnn};
+        const ops::AttentionMask mask{starts_, window, std::min(longest_, q.size(0)), cudnn,
+                                      /*atomic=*/name == "flash_atomic"};
         constexpr double scale = 0.12;
         constexpr double budget_ms = 250;
         const double forward =
@@ -114,7 +115,8 @@ int time_attention(const cxxopts::ParseResult& options) {
     const auto cudnn = cudnn_if_possible(device, refused);
     Json result{{"tokens", tokens}, {"rows", Json::array()}};
     for (const int64_t window : windows_of(config.schedule)) {
-        result["rows"].push_back(bench.measure(window, device.is_cuda() ? "flash" : "cpu", nullptr));
+        result["rows"].push_back(bench.measure(window, device.is_cuda() ? "flash" : "cpu"));
+        if (device.is_cuda()) result["rows"].push_back(bench.measure(window, "flash_atomic"));
         if (cudnn) result["rows"].push_back(bench.measure(window, "cudnn", cudnn.get()));
     }
     if (cudnn)

@@ -299,8 +299,10 @@ struct ScheduleConfig {
 
 struct RuntimeConfig {
     enum class Device { automatic, cpu, cuda } device = Device::automatic;
-    enum class Attention { flash, cudnn } attention = Attention::flash;  // of a GPU: ATen's or cuDNN's
-    int64_t threads = 0;                                                 // 0: the cores this process may use
+    // Of a GPU: ATen's flash attention, with the same bits each time; the same with dq summed by atomic
+    // additions; or cuDNN's, which does that too.
+    enum class Attention { flash, flash_atomic, cudnn } attention = Attention::flash;
+    int64_t threads = 0;       // 0: the cores this process may use
     int64_t warmup_steps = 0;  // untimed steps before the clock starts, all effects undone
     uint64_t seed = 0;         // of the initial weights, through torch's CPU generator
     // A collective that some rank has been in for longer, or a rank silent for longer, ends a run of several.

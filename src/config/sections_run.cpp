@@ -101,10 +101,11 @@ void visit_runtime(Fields& f, RuntimeConfig& runtime) {
     f.choice({"device", "auto: a GPU where there is one", optional_key}, runtime.device,
              std::array{"auto", "cpu", "cuda"});
     f.choice({"attention",
-              "of a GPU: ATen's flash attention, or cuDNN's (Hopper and later, bf16, heads of 64 or 128; its "
-              "gradients differ in their last bits from run to run)",
+              "of a GPU: ATen's flash attention, the same bits each time; flash_atomic or cudnn (Hopper and "
+              "later, bf16, heads of 64 or 128): ATen's or cuDNN's with gradients summed by atomic "
+              "additions, whose last bits differ from run to run",
               optional_key},
-             runtime.attention, std::array{"flash", "cudnn"});
+             runtime.attention, std::array{"flash", "flash_atomic", "cudnn"});
     f.integer({"threads", "0: the cores this process may use", optional_key}, runtime.threads, {0, 4096});
     f.integer({"warmup_steps", "untimed steps before the clock starts, all effects undone", optional_key},
               runtime.warmup_steps, steps_range);

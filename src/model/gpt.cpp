@@ -22,6 +22,7 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
     find_completions();
     if (config.runtime.attention == RuntimeConfig::Attention::cudnn && !device.is_meta())
         cudnn_ = std::make_unique<ops::cuda::CudnnAttention>(device);
+    atomic_attention_ = config.runtime.attention == RuntimeConfig::Attention::flash_atomic;
 }
 
 // ---- the plan becomes a flat list
@@ -127,14 +128,17 @@ Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings) {
     const at::Tensor& cu_seqlens = on_device.cu_seqlens;
     const auto tokens = static_cast<int64_t>(batch.inputs.size());
     const int64_t longest = settings.longest > 0 ? settings.longest : longest_document(batch);
+    const auto mask = [&](int64_t window) {
+        return ops::AttentionMask{cu_seqlens, window, longest, cudnn_.get(), atomic_attention_};
+    };
     return Pass{.workspace = *workspace_,
                 .parameters = parameters_,
                 .coefficients = coefficients_,
                 .rotary = rotary_,
                 .inputs = on_device.inputs,
                 .targets = on_device.targets,
-                .short_mask = {cu_seqlens, settings.window_short, longest, cudnn_.get()},
-                .long_mask = {cu_seqlens, settings.window_long, longest, cudnn_.get()},
+                .short_mask = mask(settings.window_short),
+                .long_mask = mask(settings.window_long),
                 .loss_per_token = at::empty({tokens}, at::TensorOptions().dtype(at::kFloat).device(device_)),
                 .loss_sum = {}};
 }

@@ -92,6 +92,7 @@ class GPT {
     ValueId head_input_ = -1;
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<ops::cuda::CudnnAttention> cudnn_;  // where runtime.attention wants it
+    bool atomic_attention_ = false;                     // the same
 
     // What a recorded pass depends on beside the contents of its tensors.
     struct PassKind {

@@ -15,6 +15,7 @@ struct AttentionMask {
     int64_t window = 0;     // tokens to the left, so window + 1 keys at most
     int64_t max_document = 0;  // CUDA: no document is longer (0: T), known without asking the device
     cuda::CudnnAttention* cudnn = nullptr;  // CUDA and bf16: what computes it; nullptr: ATen
+    bool atomic = false;  // CUDA: ATen may sum dq by atomic additions, whose last bits differ from run to run
 };
 
 // q, k, v, out [T, H, D], same dtype (fp32 or bf16), last dimension contiguous (row stride may be larger than

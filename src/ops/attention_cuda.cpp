@@ -1,5 +1,6 @@
 #include "ops/attention_cuda.h"
 
+#include <ATen/Context.h>
 #include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/empty.h>
@@ -13,6 +14,29 @@ namespace {
 int64_t longest(const at::Tensor& q, const AttentionMask& mask) {
     return mask.max_document > 0 ? mask.max_document : q.size(0);
 }
+
+// While it lives ATen sums in one order where it can; what it allocates stays as it is.
+class OneOrder {
+  public:
+    explicit OneOrder(bool wanted)
+        : deterministic_(context_.deterministicAlgorithms()),
+          warn_only_(context_.deterministicAlgorithmsWarnOnly()),
+          fill_(context_.deterministicFillUninitializedMemory()) {
+        if (!wanted) return;
+        context_.setDeterministicAlgorithms(true, /*warn_only=*/false);
+        context_.setDeterministicFillUninitializedMemory(false);
+    }
+    OneOrder(const OneOrder&) = delete;
+    OneOrder& operator=(const OneOrder&) = delete;
+    ~OneOrder() {
+        context_.setDeterministicAlgorithms(deterministic_, warn_only_);
+        context_.setDeterministicFillUninitializedMemory(fill_);
+    }
+
+  private:
+    at::Context& context_ = at::globalContext();
+    bool deterministic_, warn_only_, fill_;
+};
 
 }  // namespace
 
@@ -36,6 +60,7 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
     // Read only where there is dropout.
     const at::Tensor no_rng = at::empty({2}, q.options().dtype(at::kUInt64));
     const at::Tensor unused = at::empty({0}, q.options().dtype(at::kUInt64));
+    const OneOrder order(!mask.atomic);
     const auto [q_grad, k_grad, v_grad] = at::_flash_attention_backward(
         dout, q, k, v, out, lse, mask.cu_seqlens, mask.cu_seqlens, length, length, /*dropout_p=*/0.0,
         /*is_causal=*/true, no_rng, unused, scale, /*window_size_left=*/mask.window,

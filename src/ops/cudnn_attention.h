@@ -19,7 +19,7 @@ speedrun::cuda::AttentionShape attention_shape(std::span<const at::Tensor> tenso
                                                const AttentionMask& mask);
 
 // attention_forward and attention_backward of ops/attention.h by cuDNN, on one GPU (Hopper or later) and in
-// bf16. dq is summed by atomic additions, so its last bits differ from run to run, as ATen's do. Graphs are
+// bf16. dq is summed by atomic additions, so its last bits differ from run to run. Graphs are
 // built where a shape is first seen, which takes seconds; their workspace grows to that of the largest. No
 // synchronisation with the host. For one thread at a time. Documents of no token, as a batch is padded with,
 // have neither queries nor keys there; of keys alone cuDNN before 9.25 would make NaN.

@@ -139,7 +139,7 @@ TEST(Errors, Choices) {
         {R"("optimizer": {"params": {"embed": {"optim": "adamw"}}})",
          {"optimizer.params.embed.optim", "\"adam\""}},
         {R"("runtime": {"device": "gpu"})", {"runtime.device", "auto, cpu, cuda"}},
-        {R"("runtime": {"attention": "fast"})", {"runtime.attention", "flash, cudnn"}},
+        {R"("runtime": {"attention": "fast"})", {"runtime.attention", "flash, flash_atomic, cudnn"}},
         {R"("model": {"params": {"embed": {"init": "zeroes"}}})",
          {"model.params.embed.init: no initialiser; found \"zeroes\"", "\"zeros\""}},
         {R"("model": {"params": {"embed": {"init": {"norml": 1}}}})", {"model.params.embed.init", "norml"}},

@@ -235,10 +235,8 @@ TEST(Attention, EmptySequence) {
 }
 
 // bf16 on a GPU, by ATen's flash attention or by cuDNN.
-void expect_on_gpu(const Case& c, cuda::CudnnAttention* cudnn) {
-    SCOPED_TRACE(c.name);
-    const Inputs in(c, at::kBFloat16);
-    const AttentionMask mask{mask_of(c).cu_seqlens.to(at::kCUDA), c.window, 0, cudnn};
+Results on_gpu(const Case& c, const Inputs& in, cuda::CudnnAttention* cudnn, bool atomic) {
+    const AttentionMask mask{mask_of(c).cu_seqlens.to(at::kCUDA), c.window, 0, cudnn, atomic};
     const Triple qkv(in.qkv.buffer.to(at::kCUDA));
     const at::Tensor dout = in.dout.to(at::kCUDA);
     const double nan = std::numeric_limits<double>::quiet_NaN();
@@ -247,15 +245,34 @@ void expect_on_gpu(const Case& c, cuda::CudnnAttention* cudnn) {
     attention_forward(qkv[0], qkv[1], qkv[2], mask, kScale, r.out, r.lse);
     attention_backward(dout, qkv[0], qkv[1], qkv[2], r.out, r.lse, mask, kScale, r.gradients[0],
                        r.gradients[1], r.gradients[2]);
-    const Results found{r.out.cpu(), r.lse.cpu(), Triple(r.gradients.buffer.cpu())};
-    expect_near(found, run_reference(c, in), 0x1p-7, kTolerance);
+    return {r.out.cpu(), r.lse.cpu(), Triple(r.gradients.buffer.cpu())};
+}
+
+void expect_on_gpu(const Case& c, cuda::CudnnAttention* cudnn, bool atomic = false) {
+    SCOPED_TRACE(c.name);
+    const Inputs in(c, at::kBFloat16);
+    expect_near(on_gpu(c, in, cudnn, atomic), run_reference(c, in), 0x1p-7, kTolerance);
 }
 
 TEST(Attention, FlashOnAGpuAgreesWithReference) {
     if (!testing::have_gpu()) GTEST_SKIP() << "needs a GPU";
     at::manual_seed(7);
     for (const Case& c : kCases)
-        if (c.D % 8 == 0) expect_on_gpu(c, nullptr);
+        if (c.D % 8 == 0)
+            for (const bool atomic : {false, true}) expect_on_gpu(c, nullptr, atomic);
+}
+
+TEST(Attention, FlashOnAGpuGivesTheSameBits) {
+    if (!testing::have_gpu()) GTEST_SKIP() << "needs a GPU";
+    at::manual_seed(8);
+    const Case c{"many blocks", 8192, 6, 128, 384, {0, 1500, 1600, 5000, 8192}};
+    const Inputs in(c, at::kBFloat16);
+    const Results first = on_gpu(c, in, nullptr, /*atomic=*/false);
+    for (int again = 0; again < 5; ++again) {
+        const Results found = on_gpu(c, in, nullptr, /*atomic=*/false);
+        EXPECT_TRUE(found.out.equal(first.out));
+        EXPECT_TRUE(found.gradients.buffer.equal(first.gradients.buffer));
+    }
 }
 
 TEST(Attention, CudnnOnAGpuAgreesWithReference) {
