@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 
 #include "support/golden_runs.h"
 #include "support/running_job.h"
+#include "support/step_hold.h"
 #include "util/exit_codes.h"
 
 namespace speedrun {
@@ -53,22 +55,27 @@ class Filler {
     }
     Filler(const Filler&) = delete;
     Filler& operator=(const Filler&) = delete;
+    bool full() const { return full_; }
 
   private:
-    void fill(const std::stop_token& stop) const {
+    void fill(const std::stop_token& stop) {
         const int file = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
         const std::vector<char> block(4096);
         while (!stop.stop_requested())
-            if (::write(file, block.data(), block.size()) <= 0)
+            if (::write(file, block.data(), block.size()) <= 0) {
+                full_ = true;
                 std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            }
         ::close(file);
     }
 
     fs::path file_;
+    std::atomic<bool> full_ = false;
     std::jthread thread_;
 };
 
-// Eight steps, checkpoints after every second one, validations of a few tokens.
+// Eight steps, checkpoints after every second one, validations of a few tokens. A checkpoint is there when
+// the next one begins: with step 5 the one of step 2.
 const std::string eight =
     "--set schedule.scheduled_steps=5 --set data.val_tokens=1024 --set runtime.checkpoint.keep_last=100 ";
 const std::string every_step = eight + "--set runtime.checkpoint.every_steps=1 ";
@@ -86,18 +93,15 @@ class Faults : public GoldenRuns {
                                     const std::string& before = "") const {
         return std::make_unique<RunningJob>(before + command(name, more), folder_ / "out");
     }
-    std::unique_ptr<RunningJob> run_on(int ranks, const std::string& name, const std::string& more) const {
+    std::unique_ptr<RunningJob> run_on(int ranks, const std::string& name, const std::string& more,
+                                       const StepHold& hold) const {
         return run(name, more,
                    "env ASAN_OPTIONS=detect_leaks=0 mpirun -n " + std::to_string(ranks) +
-                       " --quiet --oversubscribe --allow-run-as-root --bind-to none ");
+                       " --quiet --oversubscribe --allow-run-as-root --bind-to none " + hold.environment());
     }
+    StepHold hold_after(int64_t step, const std::string& name) const { return {folder_ / name, step}; }
     void wait_for_step(RunningJob& job, const std::string& name, int64_t step) const {
         EXPECT_TRUE(job.wait_until([&] { return steps_done(name) >= step; })) << job.finish(1).output;
-    }
-    // Checkpoints lag behind the steps, the more the busier the machine is.
-    void wait_for_checkpoint(RunningJob& job, const std::string& name, const std::string& checkpoint) const {
-        EXPECT_TRUE(job.wait_until([&] { return checkpoints(name).contains(checkpoint); }))
-            << job.finish(1).output;
     }
     std::set<std::string> checkpoints(const std::string& name) const {
         std::set<std::string> names;
@@ -158,9 +162,11 @@ TEST_F(Faults, DiskFullInASave) {
 TEST_F(Faults, DiskFullWhenASignalWantsACheckpoint) {
     const SmallDisk disk(folder_ / "disk", disk_size(whole(1)));
     if (!disk.mounted()) GTEST_SKIP() << "a small disk needs the right to mount one";
-    const auto job = run("disk/run", every_step);
+    const StepHold hold = hold_after(5, "disk/run");
+    const auto job = run("disk/run", every_step, hold.environment());
     wait_for_step(*job, "disk/run", 5);
     job->send(SIGTERM);
+    hold.release();
     const JobResult result = job->finish();
     EXPECT_EQ(result.exit_code, kUserError) << result.output;
     expect_says(result, {"but its checkpoint could not be written; the last one before it stands"});
@@ -173,14 +179,17 @@ TEST_F(Faults, DiskFullForTheLog) {
     const SmallDisk disk(folder_ / "disk", "size=200m");
     if (!disk.mounted()) GTEST_SKIP() << "a small disk needs the right to mount one";
     const std::string more = every_step + "--diagnostics 1";
-    const auto job = run("disk/run", more);
-    wait_for_checkpoint(*job, "disk/run", "step_00000002");
+    const StepHold hold = hold_after(5, "disk/run");
+    const auto job = run("disk/run", more, hold.environment());
+    wait_for_step(*job, "disk/run", 5);
     const JobResult result = [&] {
         const Filler filler(folder_ / "disk/filler");
+        EXPECT_TRUE(job->wait_until([&] { return filler.full(); }));
+        hold.release();
         return job->finish();
     }();
     EXPECT_EQ(result.exit_code, kUserError) << result.output;
-    expect_says(result, {"metrics.jsonl: cannot write: No space left on device"});
+    expect_says(result, {": cannot write: No space left on device"});
     EXPECT_TRUE(checkpoints("disk/run").contains("step_00000002"));
     expect_resumes(1, "disk/run", more, whole(1));
 }
@@ -201,9 +210,11 @@ TEST_F(Faults, AShardIsTruncatedInMidRun) {
     whole(2);
     const auto shard = folder_ / "train_1.bin";
     const auto bytes = fs::file_size(shard);
-    const auto job = run_on(2, "cut", every_step);
-    wait_for_checkpoint(*job, "cut", "step_00000002");
+    const StepHold hold = hold_after(3, "cut");
+    const auto job = run_on(2, "cut", every_step, hold);
+    wait_for_step(*job, "cut", 3);  // by now the tokens of six steps have been read
     fs::resize_file(shard, bytes / 3);
+    hold.release();
     const JobResult result = job->finish();
     EXPECT_EQ(result.exit_code, kUserError) << result.output;
     expect_says(result, {"train_1.bin: has " + std::to_string(bytes / 3) + " bytes now, and had " +
@@ -217,9 +228,11 @@ TEST_F(Faults, AShardIsTruncatedInMidRun) {
 // In use it is held, so that training goes on to its end; what is missing then is its checksum.
 TEST_F(Faults, AShardInUseVanishes) {
     whole(1);
-    const auto job = run("gone", every_step);
+    const StepHold hold = hold_after(2, "gone");
+    const auto job = run("gone", every_step, hold.environment());
     wait_for_step(*job, "gone", 2);
     fs::remove(folder_ / "train_1.bin");
+    hold.release();
     const JobResult result = job->finish();
     EXPECT_EQ(result.exit_code, kUserError) << result.output;
     expect_says(result, {"train_1.bin: cannot be read for its checksum, which the log lacks",
@@ -242,9 +255,11 @@ TEST_F(Faults, AShardVanishesBeforeItsTurn) {
     for (size_t i = 0; i + 1 < cuts.size(); ++i) write(i);
     const std::string parts = every_step + "--set data.train=" + (folder_ / "part_*.bin").string() + " ";
     const Undisturbed all = undisturbed(1, parts);
-    const auto job = run("gone", parts);
-    wait_for_step(*job, "gone", 1);
+    const StepHold hold = hold_after(3, "gone");
+    const auto job = run("gone", parts, hold.environment());
+    wait_for_step(*job, "gone", 3);
     fs::remove(shard(7));
+    hold.release();
     const JobResult result = job->finish();
     EXPECT_EQ(result.exit_code, kUserError) << result.output;
     expect_says(result, {"part_h.bin: cannot be opened: No such file or directory"});
@@ -258,7 +273,8 @@ TEST_F(Faults, OneOfSeveralRanksIsKilled) {
     for (const bool leader : {true, false}) {
         SCOPED_TRACE(leader ? "rank 0" : "rank 1");
         const std::string name = leader ? "leader" : "other";
-        const auto job = run_on(2, name, every_step);
+        const StepHold hold = hold_after(3, name);
+        const auto job = run_on(2, name, every_step, hold);
         wait_for_step(*job, name, 3);
         const pid_t first = read_json(folder_ / name / "status.json").at("process");
         const std::vector<pid_t> ranks = ranks_of(folder_ / name);
@@ -281,13 +297,14 @@ TEST_F(Faults, OneOfSeveralRanksIsKilled) {
 // run's clock only grows, and the newest checkpoint is the one with the most steps, whatever its files'
 // times.
 TEST_F(Faults, TheClockIsSetBack) {
-    const std::string set_back =
-        "env ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=" SPEEDRUN_BACKWARDS_CLOCK " ";
     const std::string minutes = eight + "--set runtime.checkpoint.every_minutes=0.0001 ";
+    const StepHold hold = hold_after(7, "back");
+    const std::string set_back = hold.environment(SPEEDRUN_BACKWARDS_CLOCK);
     const auto job = run("back", minutes, set_back);
     wait_for_step(*job, "back", 7);
     job->send(SIGKILL);
     job->finish();
+    hold.release();
     const auto saved = checkpoints("back");
     EXPECT_GE(std::ranges::count_if(saved, [](const auto& n) { return n.starts_with("step_"); }), 2);
     auto time = fs::file_time_type::clock::now() + std::chrono::hours(24 * 365);
@@ -314,11 +331,13 @@ TEST_F(Faults, TheClockIsSetBack) {
 
 TEST_F(Faults, ASecondRunInTheDirectory) {
     whole(1);
-    const auto first = run("shared", every_step);
+    const StepHold hold = hold_after(2, "shared");
+    const auto first = run("shared", every_step, hold.environment());
     wait_for_step(*first, "shared", 2);
     const JobResult second = start(1, "shared", every_step + "--overwrite");
     EXPECT_EQ(second.exit_code, kUserError) << second.output;
     expect_says(second, {"another run is using it"});
+    hold.release();
     const JobResult result = first->finish();
     EXPECT_EQ(result.exit_code, 0) << result.output;
     EXPECT_TRUE(contents(folder_ / "shared/weights.safetensors") == whole(1).weights);

@@ -6,6 +6,7 @@
 #include "record/race.h"
 #include "support/golden_runs.h"
 #include "support/running_job.h"
+#include "support/step_hold.h"
 #include "util/exit_codes.h"
 
 namespace speedrun {
@@ -26,10 +27,12 @@ class RaceVerb : public GoldenRuns {
 
 TEST_F(RaceVerb, IsContinuedWhereItWasStopped) {
     const std::string command = race("--rules muon --rules sgd --seeds 2 --neighbours 0");
-    RunningJob first(command, folder_ / "out");
-    const auto log = folder_ / "race" / "sgd_lr0.0001_seed1" / "log.txt";
-    ASSERT_TRUE(first.wait_until([&] { return std::filesystem::exists(log); }));
+    const std::string second = "race/sgd_lr0.0001_seed1";
+    const StepHold hold(folder_ / second, 1);
+    RunningJob first(hold.environment() + command, folder_ / "out");
+    ASSERT_TRUE(first.wait_until([&] { return steps_done(second) == 1; }));
     first.send(SIGTERM);
+    hold.release();
     EXPECT_EQ(first.finish(120).exit_code, kInterrupted);
     const size_t before = read().runs.size();
     EXPECT_GE(before, 1U);  // muon's

@@ -8,6 +8,7 @@
 #include "record/run_dir.h"
 #include "support/golden_runs.h"
 #include "support/running_job.h"
+#include "support/step_hold.h"
 
 namespace speedrun {
 namespace {
@@ -16,12 +17,13 @@ namespace fs = std::filesystem;
 
 class Resume : public GoldenRuns {
   protected:
-    // Starts the run in a process of its own and sends it `signal` when status.json says that `step` steps
-    // are done.
+    // Starts the run in a process of its own and sends it `signal` once `step` steps are in its metrics.
     int interrupt(const std::string& name, const std::string& more, int64_t step, int signal) const {
-        RunningJob job(command(name, more), folder_ / "out");
-        job.wait_until([&] { return steps_done(name) >= step; });
+        const StepHold hold(folder_ / name, step);
+        RunningJob job(hold.environment() + command(name, more), folder_ / "out");
+        EXPECT_TRUE(job.wait_until([&] { return steps_done(name) >= step; }));
         job.send(signal);
+        hold.release();
         return job.finish().exit_code;
     }
 };
