@@ -68,9 +68,11 @@ class AttentionBench {
         constexpr double budget_ms = 250;
         const double forward =
             time_call([&] { ops::attention_forward(q, k, v, mask, scale, out, lse_); }, device_, budget_ms);
-        const double backward =
-            time_call([&] { ops::attention_backward(dout, q, k, v, out, lse_, mask, scale, dq, dk, dv); },
-                      device_, budget_ms);
+        const double backward = time_call(
+            [&] {
+                ops::attention_backward(dout, q, k, v, out, lse_, mask, scale, {dq, dk, dv});
+            },
+            device_, budget_ms);
         return {{"window", window}, {"attention", name}, {"forward_ms", forward}, {"backward_ms", backward}};
     }
 

@@ -116,13 +116,13 @@ void AttentionLayer::backward(Pass& pass) const {
     }
 
     enter(pass.probe, StepPart::attention);
-    const at::Tensor dq = ws.scratch(heads_shape, activations);
-    const at::Tensor dk = ws.scratch(heads_shape, activations);
-    const at::Tensor dv = ws.scratch({tokens, d_}, activations);
+    const ops::AttentionGrads memory{ws.scratch(heads_shape, activations),
+                                     ws.scratch(heads_shape, activations),
+                                     ws.scratch(heads_shape, activations)};
     const auto& mask = config_.window == Window::short_window ? pass.short_mask : pass.long_mask;
-    ops::attention_backward(dy, ws.value(q_), ws.value(k_), ws.value(v_).view(heads_shape), ws.value(y_),
-                            ws.value(lse_).view({heads_, tokens}), mask, pass.rotary.attn_scale(), dq, dk,
-                            dv.view(heads_shape));
+    const auto [dq, dk, dv] = ops::attention_backward(
+        dy, ws.value(q_), ws.value(k_), ws.value(v_).view(heads_shape), ws.value(y_),
+        ws.value(lse_).view({heads_, tokens}), mask, pass.rotary.attn_scale(), memory);
 
     // rotary, QK norm, value mix, and the projections
     enter(pass.probe, StepPart::norms);
@@ -135,11 +135,11 @@ void AttentionLayer::backward(Pass& pass) const {
     };
     rotary_backward(dq, q_rstd_, 0);
     rotary_backward(dk, k_rstd_, 1);
-    value_mix_backward(pass, qkv.narrow(1, 2 * d_, d_), dv, dqkv.narrow(1, 2 * d_, d_));
+    value_mix_backward(pass, qkv.narrow(1, 2 * d_, d_), dv.view({tokens, d_}), dqkv.narrow(1, 2 * d_, d_));
     enter(pass.probe, StepPart::attention);
     ops::gemm(dqkv.t(), ws.value(normed_), weight(parameter.grad, 0, 3), /*accumulate=*/true);
     ops::gemm(dqkv, weight(parameter.used, 0, 3), dnormed.tensor, /*accumulate=*/true);
-    for (const at::Tensor& scratch : {dy, dq, dk, dv, dqkv}) ws.release_scratch(scratch);
+    for (const at::Tensor& scratch : {dy, memory.dq, memory.dk, memory.dv, dqkv}) ws.release_scratch(scratch);
 }
 
 void AttentionLayer::value_mix_backward(Pass& pass, const at::Tensor& v, const at::Tensor& dv_mixed,

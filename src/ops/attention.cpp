@@ -106,9 +106,10 @@ void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tenso
     }
 }
 
-void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
-                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
+AttentionGrads attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                  const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                                  const AttentionMask& mask, double scale, const AttentionGrads& memory) {
+    const auto& [dq, dk, dv] = memory;
     check_call(q, mask, lse);
     check_like(q, q, "q");
     check_like(k, q, "k");
@@ -118,19 +119,34 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
     check_like(dq, q, "dq");
     check_like(dk, q, "dk");
     check_like(dv, q, "dv");
-    if (q.numel() == 0 || q.is_meta()) return;
+    if (q.numel() == 0 || q.is_meta()) return memory;
     switch (path_of(q, mask)) {
         case Path::kBlocks:
-            return cpu::attention_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            cpu::attention_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            break;
         case Path::kWidened:
-            return widened_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            widened_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            break;
         case Path::kFlash:
-            return cuda::attention_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            return cuda::attention_backward(dout, q, k, v, out, lse, mask, scale);
         case Path::kCudnn:
-            return mask.cudnn->backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            mask.cudnn->backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            break;
         case Path::kReference:
-            return attention_backward_reference(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            attention_backward_reference(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+            break;
     }
+    return memory;
+}
+
+void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
+                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
+    const AttentionGrads found =
+        attention_backward(dout, q, k, v, out, lse, mask, scale, AttentionGrads{dq, dk, dv});
+    if (!found.dq.is_same(dq)) dq.copy_(found.dq);
+    if (!found.dk.is_same(dk)) dk.copy_(found.dk);
+    if (!found.dv.is_same(dv)) dv.copy_(found.dv);
 }
 
 }  // namespace speedrun::ops

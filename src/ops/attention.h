@@ -32,6 +32,15 @@ void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::T
                         const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
                         const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
 
+struct AttentionGrads {
+    at::Tensor dq, dk, dv;
+};
+// The same into `memory`, or where an implementation puts them that takes no memory of others (ATen's flash
+// attention): what holds them is returned.
+AttentionGrads attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                  const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                                  const AttentionMask& mask, double scale, const AttentionGrads& memory);
+
 // The plain definition with a dense [T, T] mask, for tests and for devices without a fast path. Any floating
 // dtype and any strides; computes in fp32, for fp64 inputs in fp64. The backward pass computes the softmax
 // again and reads neither out nor lse.

@@ -5,6 +5,8 @@
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/empty.h>
 
+#include <utility>
+
 #include "util/error.h"
 
 namespace speedrun::ops::cuda {
@@ -53,21 +55,19 @@ void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tenso
     lse.copy_(logsumexp);
 }
 
-void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
-                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
+AttentionGrads attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                  const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                                  const AttentionMask& mask, double scale) {
     const int64_t length = longest(q, mask);
     // Read only where there is dropout.
     const at::Tensor no_rng = at::empty({2}, q.options().dtype(at::kUInt64));
     const at::Tensor unused = at::empty({0}, q.options().dtype(at::kUInt64));
     const OneOrder order(!mask.atomic);
-    const auto [q_grad, k_grad, v_grad] = at::_flash_attention_backward(
+    auto [dq, dk, dv] = at::_flash_attention_backward(
         dout, q, k, v, out, lse, mask.cu_seqlens, mask.cu_seqlens, length, length, /*dropout_p=*/0.0,
         /*is_causal=*/true, no_rng, unused, scale, /*window_size_left=*/mask.window,
         /*window_size_right=*/int64_t{0});
-    dq.copy_(q_grad);
-    dk.copy_(k_grad);
-    dv.copy_(v_grad);
+    return {std::move(dq), std::move(dk), std::move(dv)};
 }
 
 }  // namespace speedrun::ops::cuda

@@ -9,8 +9,8 @@ namespace speedrun::ops::cuda {
 // sequences of varying length. No synchronisation with the host. D: at most 256, a multiple of 8.
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const AttentionMask& mask, double scale, const at::Tensor& out, const at::Tensor& lse);
-void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
-                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
+AttentionGrads attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                  const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                                  const AttentionMask& mask, double scale);
 
 }  // namespace speedrun::ops::cuda

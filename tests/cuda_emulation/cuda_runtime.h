@@ -41,13 +41,22 @@ struct alignas(16) uint4 {
 
 using cudaStream_t = struct CudaStream*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
-enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
+enum cudaDeviceAttr {
+    cudaDevAttrComputeCapabilityMajor,
+    cudaDevAttrComputeCapabilityMinor,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin
+};
+namespace cuda_emulation {
+constexpr int kSharedBytes = 227 << 10;  // of a block, as a Hopper has
+}
 inline cudaError_t cudaGetDevice(int* device) {
     *device = 0;
     return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-    *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
+    *value = attribute == cudaDevAttrComputeCapabilityMajor   ? 9
+             : attribute == cudaDevAttrComputeCapabilityMinor ? 0
+                                                              : cuda_emulation::kSharedBytes;
     return cudaSuccess;
 }
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
@@ -84,7 +93,7 @@ void run_with(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments, std
 
 template <class... P>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int bytes) {
-    if (bytes > 227 << 10) return cudaErrorInvalidConfiguration;
+    if (bytes > cuda_emulation::kSharedBytes) return cudaErrorInvalidConfiguration;
     cuda_emulation::allow_shared(reinterpret_cast<const void*>(kernel), static_cast<size_t>(bytes));
     return cudaSuccess;
 }

@@ -14,7 +14,7 @@
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace speedrun::cuda {
-thread_local unsigned char dynamic_shared[227 << 10] __align__(128);
+thread_local unsigned char dynamic_shared[cuda_emulation::kSharedBytes] __align__(128);
 }
 
 namespace cuda_emulation {

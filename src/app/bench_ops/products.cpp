@@ -135,8 +135,8 @@ void add_attention(const PassShapes& s, int64_t window, double count, std::vecto
                        const AttentionTensors t(s, window);
                        forward(t);  // a sum that fits the logits
                        return [t] {
-                           ops::attention_backward(t.dout, t.q, t.k, t.v, t.out, t.lse, t.mask, kScale, t.dq,
-                                                   t.dk, t.dv);
+                           ops::attention_backward(t.dout, t.q, t.k, t.v, t.out, t.lse, t.mask, kScale,
+                                                   {t.dq, t.dk, t.dv});
                        };
                    }});
 }

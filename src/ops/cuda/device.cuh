@@ -182,6 +182,15 @@ void launch(void (*kernel)(P...), int64_t blocks, int threads, Stream stream,
     launch_with_shared<P...>(kernel, blocks, threads, 0, stream, arguments...);
 }
 
+// Of the GPU in use.
+inline int device_attribute(cudaDeviceAttr attribute) {
+    int device = 0, value = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&value, attribute, device) != cudaSuccess)
+        throw std::runtime_error("the GPU does not say what it is");
+    return value;
+}
+
 inline int64_t blocks_for(int64_t items, int64_t per_block) {
     return (items + per_block - 1) / per_block;
 }

@@ -83,12 +83,8 @@ void transpose_bytes(const uint8_t* from, uint8_t* to, Shape shape, Stream strea
 }
 
 int compute_capability() {
-    int device = 0, major = 0, minor = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess)
-        throw std::runtime_error("the GPU does not say what it is");
-    return 10 * major + minor;
+    return 10 * device_attribute(cudaDevAttrComputeCapabilityMajor) +
+           device_attribute(cudaDevAttrComputeCapabilityMinor);
 }
 
 }  // namespace speedrun::cuda

@@ -7,6 +7,7 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / kWarp;
+constexpr int kOwnShared = kWarps * sizeof(float);  // of block_sum
 
 // Every thread gets the same sum, formed in the same order.
 __device__ __forceinline__ float block_sum(float x) {
@@ -34,9 +35,9 @@ struct Cap {
 
 constexpr float kSteps = 65535, kWhole = 8388608;  // of 16 bits; 2^23
 
-// What a thread keeps of N logits between the sum and the gradient: their shares, in units of unit().
+// What is kept of N logits between the sum and the gradient: their shares, in units of unit().
 template <class T, int N>
-struct Kept {
+struct alignas(4 * N) Kept {
     __device__ static float unit() { return 1; }
     float shares[N];
     __device__ void keep(const float (&given)[N]) {
@@ -50,7 +51,7 @@ struct Kept {
 // Those of bf16 logits in 16 bits each: with a cap of 30 that is off by 1/4000 of a probability at most, an
 // eighth of what its rounding to bf16 is. A number added to 2^23 has its nearest integer in its last bits.
 template <int N>
-struct Kept<__nv_bfloat16, N> {
+struct alignas(2 * N) Kept<__nv_bfloat16, N> {
     static_assert(N % 2 == 0);
     __device__ static float unit() { return 1 / kSteps; }
     uint32_t pairs[N / 2];
@@ -65,6 +66,9 @@ struct Kept<__nv_bfloat16, N> {
         return float_of((k % 2 == 0 ? pair & 0xffffU : pair >> 16) | 0x4b000000U) - kWhole;
     }
 };
+
+template <class T, int N>
+using KeptOf = Kept<std::conditional_t<N == 1, float, T>, N>;
 
 // Gradients as they are stored; in 8 bits after they were rounded to bf16, times `inverse_scale`.
 template <class G, int N>
@@ -87,41 +91,31 @@ __device__ __forceinline__ Pack<G, N> stored(const float (&gradients)[N], float 
 }
 
 // A block a row. A capped logit is at most |a| away from 0, so exp(capped - |a|) neither overflows nor, for
-// |a| <= 40, vanishes: no pass for the largest one. kHeld packs a thread are kept, so that a row is read once
-// and written once; what is beyond them is read twice.
-template <class T, class G, int N, int kHeld>
-__global__ void __launch_bounds__(kThreads)
+// |a| <= 40, vanishes: no pass for the largest one. The first `held` logits are kept in shared memory, so
+// that they are read once and written once, and two blocks take turns on a multiprocessor; those beyond are
+// read twice.
+template <class T, class G, int N>
+__global__ void __launch_bounds__(kThreads, 2)
     softcap_loss_kernel(RowsOf<const T> logits, const int64_t* targets, Cap cap, float a, float* loss,
-                        RowsOf<G> gradient, float slope, float inverse_scale, Shape shape) {
+                        RowsOf<G> gradient, float slope, float inverse_scale, Shape shape, int held) {
     constexpr int stride = kThreads * N;
     const int64_t t = blockIdx.x;
     const int first = static_cast<int>(threadIdx.x) * N, cols = static_cast<int>(shape.cols);
     const T* from = logits[t];
+    auto* const kept = reinterpret_cast<KeptOf<T, N>*>(dynamic_shared);
     float sum = 0;
     const auto shares_at = [&](int i, float(&shares)[N]) {
         const Pack<T, N> pack = load_pack<N>(from + i);
 #pragma unroll
         for (int k = 0; k < N; ++k) shares[k] = cap.share(load(pack.at[k]));
     };
-    const auto add = [&](const float(&shares)[N]) {
+    float shares[N];
+#pragma unroll 1
+    for (int i = first; i < cols; i += stride) {
+        shares_at(i, shares);
 #pragma unroll
         for (int k = 0; k < N; ++k) sum += cap.exponential(shares[k]);
-    };
-    float shares[N];
-    Kept<std::conditional_t<kHeld == 0, float, T>, N> held[kHeld == 0 ? 1 : kHeld];
-    if constexpr (kHeld > 0) {
-#pragma unroll
-        for (int h = 0; h < kHeld; ++h) {
-            if (first + h * stride >= cols) break;
-            shares_at(first + h * stride, shares);
-            add(shares);
-            held[h].keep(shares);
-        }
-    }
-#pragma unroll 1
-    for (int i = first + kHeld * stride; i < cols; i += stride) {
-        shares_at(i, shares);
-        add(shares);
+        if (i < held) kept[i / N].keep(shares);
     }
     const int64_t target = targets[t];
     const float at_target =
@@ -131,8 +125,9 @@ __global__ void __launch_bounds__(kThreads)
     if (!gradient.data) return;
 
     // slope s (1 - s) p, of all as if none were the target.
+    const float over_sum = slope / sum;
     const auto write = [&](int i, float unit, const auto& share) {
-        const float scale = slope * unit * unit / sum, one = 1 / unit;
+        const float scale = over_sum * unit * unit, one = 1 / unit;
         float gradients[N];
 #pragma unroll
         for (int k = 0; k < N; ++k) {
@@ -141,22 +136,28 @@ __global__ void __launch_bounds__(kThreads)
         }
         store_pack(gradient[t] + i, stored<G>(gradients, inverse_scale));
     };
-    if constexpr (kHeld > 0) {
-#pragma unroll
-        for (int h = 0; h < kHeld; ++h) {
-            if (first + h * stride >= cols) break;
-            write(first + h * stride, held[h].unit(), [&](int k) { return held[h].share(k); });
-        }
-    }
 #pragma unroll 1
-    for (int i = first + kHeld * stride; i < cols; i += stride) {
-        shares_at(i, shares);
-        write(i, 1, [&](int k) { return shares[k]; });
+    for (int i = first; i < cols; i += stride) {
+        if (i < held) {
+            const KeptOf<T, N> own = kept[i / N];
+            write(i, own.unit(), [&](int k) { return own.share(k); });
+        } else {
+            shares_at(i, shares);
+            write(i, 1, [&](int k) { return shares[k]; });
+        }
     }
     __syncthreads();
     if (threadIdx.x != 0) return;
     const float one[1] = {slope * at_target * (1 - at_target) * (cap.exponential(at_target) / sum - 1)};
     store_pack(gradient[t] + target, stored<G>(one, inverse_scale));
+}
+
+// How many of a row's logits the shared memory of a block can keep.
+template <class T, int N>
+int logits_held(int64_t cols) {
+    const int bytes = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kOwnShared;
+    const int64_t packs = bytes / static_cast<int64_t>(sizeof(KeptOf<T, N>));
+    return static_cast<int>(std::min(packs * N, cols));
 }
 
 }  // namespace
@@ -168,10 +169,11 @@ void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream) {
                         (!loss.gradient.data || loss.gradient.type == loss.logits.type);
     with_packs(loss.logits.type, packed, [&]<class T, int N>(T, std::integral_constant<int, N>) {
         const auto run = [&]<class G>(RowsOf<G> gradient) {
-            constexpr int kHeld = N == 1 ? 0 : 7;  // 7 packs of 8 for each of 1,024 threads: 57,344 logits
-            launch(softcap_loss_kernel<T, G, N, kHeld>, shape.rows, kThreads, stream,
-                   rows_of<const T>(loss.logits), loss.targets, cap, loss.a, loss.loss, gradient,
-                   loss.grad_scale * loss.a / loss.c, 1 / loss.fp8_scale, shape);
+            const int held = gradient.data ? logits_held<T, N>(shape.cols) : 0;
+            const int shared_bytes = held / N * static_cast<int>(sizeof(KeptOf<T, N>));
+            launch_with_shared(softcap_loss_kernel<T, G, N>, shape.rows, kThreads, shared_bytes, stream,
+                               rows_of<const T>(loss.logits), loss.targets, cap, loss.a, loss.loss, gradient,
+                               loss.grad_scale * loss.a / loss.c, 1 / loss.fp8_scale, shape, held);
         };
         if (loss.gradient_fp8)
             run(RowsOf<uint8_t>{loss.gradient_fp8, shape.cols});
