@@ -1,70 +1,52 @@
 #include "app/cli.h"
 
-#include <array>
 #include <cstdio>
 #include <exception>
-#include <functional>
 #include <string_view>
 #include <vector>
 
 #include "app/build_info.h"
+#include "app/verb_table.h"
 #include "app/verbs.h"
 #include "util/error.h"
-#include "util/nearest.h"
+#include "util/exit_codes.h"
 
 namespace speedrun {
 namespace {
 
-constexpr int kUserError = 2;
-constexpr int kProgramFault = 3;
-
-struct Verb {
-    const char* name;
-    int (*run)(int argc, char** argv);
-    const char* summary;
-};
-
-constexpr std::array kVerbs = {
-    Verb{"train", run_train, "train a model as a config says"},
-    Verb{"eval", run_eval, "validation loss of saved weights"},
-    Verb{"generate", run_generate, "sample text from saved weights"},
-    Verb{"data", run_data, "tokenize, inspect and judge shards of tokens"},
-    Verb{"record", run_record, "read logs, judge a record attempt, compare two"},
-    Verb{"plan", run_plan, "memory, traffic, schedule and scaling of a run, without running it"},
-    Verb{"config", run_config, "show a resolved config, or what differs between two"},
-    Verb{"bench", run_bench, "time the parts of a step on this machine"},
+constexpr Verb kVerbs[] = {
+    {"train", run_train, "train a model as a config says"},
+    {"eval", run_eval, "validation loss of saved weights"},
+    {"generate", run_generate, "sample text from saved weights"},
+    {"data", run_data, "tokenize, inspect and judge shards of tokens"},
+    {"record", run_record, "read logs, judge a record attempt, compare two"},
+    {"plan", run_plan, "memory, traffic, schedule and scaling of a run, without running it"},
+    {"config", run_config, "show a resolved config, or what differs between two"},
+    {"bench", run_bench, "time the parts of a step on this machine"},
 };
 
 void print_usage(std::FILE* out) {
-    std::fputs("usage: speedrun VERB [options]\n\n", out);
-    for (const auto& verb : kVerbs) std::fprintf(out, "  %-10s %s\n", verb.name, verb.summary);
-    std::fputs(
-        "\n  speedrun help VERB   the options of a verb\n  speedrun --version   what this program was built "
-        "of\n",
-        out);
+    std::fprintf(out,
+                 "usage: speedrun VERB [options]\n\n%s\n"
+                 "  speedrun help VERB   the options of a verb\n"
+                 "  speedrun --version   what this program was built of\n",
+                 listing(kVerbs).c_str());
 }
 
-const Verb& find_verb(std::string_view name) {
-    for (const auto& verb : kVerbs)
-        if (name == verb.name) return verb;
-    std::vector<std::string> names;
-    std::string list;
-    for (const auto& verb : kVerbs) {
-        names.emplace_back(verb.name);
-        list += (list.empty() ? "" : ", ") + names.back();
-    }
-    throw UserError("unknown verb \"" + std::string(name) + "\"; did you mean \"" + nearest(name, names) +
-                    "\"? The verbs: " + list);
+int run_verb(std::span<char*> words) {
+    return find_verb(kVerbs, "verb", words[0]).run(static_cast<int>(words.size()), words.data());
 }
 
+// `help VERB ...` is `VERB ... --help`.
 int help(std::span<char*> args) {
     if (args.size() < 2) {
         print_usage(stdout);
         return 0;
     }
     std::string option = "--help";
-    std::array<char*, 3> verb_args = {args[1], option.data(), nullptr};
-    return find_verb(args[1]).run(2, verb_args.data());
+    std::vector<char*> words(args.begin() + 1, args.end());
+    words.push_back(option.data());
+    return run_verb(words);
 }
 
 int dispatch(std::span<char*> args) {
@@ -78,7 +60,7 @@ int dispatch(std::span<char*> args) {
         std::puts(version_text().c_str());
         return 0;
     }
-    return find_verb(name).run(static_cast<int>(args.size()), args.data());
+    return run_verb(args);
 }
 
 int report(const char* kind, const char* what, int exit_code) {

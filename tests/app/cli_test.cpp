@@ -30,7 +30,8 @@ bool has(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
 }
 
-const std::vector<std::string> kVerbs = {"train", "eval", "generate", "data", "config", "bench"};
+const std::vector<std::string> kVerbs = {"train",  "eval", "generate", "data",
+                                         "record", "plan", "config",   "bench"};
 
 TEST(Cli, WithoutAVerbShowsTheUsageAndFails) {
     const Outcome outcome = run({});
@@ -62,6 +63,24 @@ TEST(Cli, UnknownVerbNamesTheNearest) {
         EXPECT_EQ(outcome.exit_code, 2);
         EXPECT_TRUE(has(outcome.err, "error: unknown verb \"trian\"; did you mean \"train\"?"))
             << outcome.err;
+    }
+}
+
+TEST(Cli, PartsOfAVerbAreListedFoundAndMissed) {
+    for (const auto& [verb, part] :
+         {std::pair{"data", "tokenize"}, {"record", "check"}, {"bench", "optimizer-step"}}) {
+        EXPECT_TRUE(has(run({verb, "--help"}).out, std::string("\n  ") + part + " "));
+        const Outcome none = run({verb});
+        EXPECT_EQ(none.exit_code, 2);
+        EXPECT_TRUE(has(none.err, std::string(verb) + ": which part?\nusage: ")) << none.err;
+        const Outcome unknown = run({verb, std::string(part) + "s"});
+        EXPECT_EQ(unknown.exit_code, 2);
+        EXPECT_TRUE(has(unknown.err, std::string("error: unknown ") + verb + " part \"" + part +
+                                         "s\"; did you mean \"" + part + "\"? The " + verb + " parts: "))
+            << unknown.err;
+        const Outcome help = run({"help", verb, part});
+        EXPECT_EQ(help.exit_code, 0) << help.err;
+        EXPECT_EQ(run({verb, part, "--help"}).out, help.out);
     }
 }
 
