@@ -18,7 +18,7 @@
 #include "ops/cuda/fused.h"
 #include "ops/gemm.h"
 #include "optim/optimizer.h"
-#include "record/hardware.h"
+#include "train/memory_check.h"
 #include "train/rank_memory.h"
 #include "train/step_floor.h"
 #include "train/throughput.h"
@@ -104,7 +104,7 @@ struct Found {
     StepTimes times;
     std::optional<RecordedTimes> recorded;
     StepShares shares;
-    double peak_mb = 0;        // of resident memory
+    double peak_mb = 0;        // as in memory_check.h
     double gemm_peak = 0;      // FLOP/s
     double gemm_floor_ms = 0;  // of forward and backward
     std::string gemm_backend;
@@ -113,7 +113,7 @@ struct Found {
 void print_json(const Found& found) {
     nlohmann::json json{{"forward_backward_ms", found.times.forward_backward_ms},
                         {"optimizer_ms", found.times.optimizer_ms},
-                        {"peak_rss_mb", found.peak_mb},
+                        {"peak_memory_mb", found.peak_mb},
                         {"gemm_floor_ms", found.gemm_floor_ms},
                         {"gemm_peak_gflops", found.gemm_peak / 1e9},
                         {"tokens", found.tokens},
@@ -165,7 +165,7 @@ int time_step(const cxxopts::ParseResult& options) {
     found.times = time_steps(*model, optimizer, config, batch, steps, &parts);
     if (device.is_cuda() && config.runtime.cuda_graphs)
         found.recorded = time_recorded_steps(*model, optimizer, config, batch, steps);
-    found.peak_mb = static_cast<double>(peak_resident_bytes()) / (1 << 20);
+    found.peak_mb = static_cast<double>(peak_memory(device).allocated) / (1 << 20);
     const at::ScalarType dtype = activation_type(config);
     found.gemm_backend = ops::gemm_backend(dtype);
     found.gemm_peak = measure_gemm_peak(dtype, device);

@@ -46,12 +46,10 @@ at::Device choose_device(const RuntimeConfig& runtime, const LaunchEnvironment& 
     ops::cuda::load_backend();
     const int64_t gpus = at::hasCUDA() ? at::getNumGPUs() : 0;
     if (gpus == 0 && runtime.device == Device::automatic) return at::kCPU;
-    if (launch.local_rank >= gpus)
-        throw UserError(
-            "runtime.device: rank " + std::to_string(launch.rank) + ", number " +
-            std::to_string(launch.local_rank) + " on its host (from 0), finds " + std::to_string(gpus) +
-            " GPUs there; allowed here: " + (gpus == 0 ? "\"cpu\" or \"auto\"" : "at most a rank a GPU"));
-    const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(launch.local_rank));
+    if (gpus == 0)
+        throw UserError("runtime.device: rank " + std::to_string(launch.rank) +
+                        " finds 0 GPUs on its host; allowed here: \"cpu\" or \"auto\"");
+    const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(gpu_of_rank(launch, gpus)));
     const c10::impl::VirtualGuardImpl gpu(at::kCUDA);
     gpu.setDevice(device);
     gpu.exchangeStream(gpu.getStreamFromGlobalPool(device));  // work of the default one cannot be recorded

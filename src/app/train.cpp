@@ -100,8 +100,8 @@ std::optional<Checkpoint> agree_on_checkpoint(const Rank& rank, std::vector<std:
     if (where.empty()) return std::nullopt;
     std::optional<Checkpoint> chosen;
     if (rank.leads()) chosen = choose_checkpoint(where, rank.text("run-dir"), notes);
-    const auto folders = gather_text(rank.communicator, chosen ? chosen->folder.string() : "", rank.device,
-                                     "checkpoint to resume");
+    const auto folders =
+        gather_text(rank.communicator, chosen ? chosen->folder.string() : "", "checkpoint to resume");
     if (folders.front().empty()) return std::nullopt;
     if (!chosen) chosen = Checkpoint{folders.front(), read_manifest(folders.front() + "/checkpoint.json")};
     const auto changes = config_changes(*chosen, rank.config, rank.options.count("accept-changes") > 0);
@@ -149,12 +149,13 @@ std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
 void check_memory(const Rank& rank, const std::vector<RankPlacement>& placements) {
     if (!rank.config.runtime.memory_check) return;
     const auto own = free_memory(rank.device);
-    const auto found =
-        gather_text(rank.communicator, own ? std::to_string(*own) : "", rank.device, "free memory");
+    const auto found = gather_text(rank.communicator, own ? std::to_string(*own) : "", "free memory");
     std::vector<RankRoom> rooms;
     for (size_t i = 0; i < placements.size(); ++i) {
         const RankPlacement& at = placements[i];
-        RankRoom room{at.device == "cpu" ? at.host : at.device + " of " + at.host, {}};
+        // A rank has a GPU of its own, and may have been shown no other: "cuda:0" of a host is several then.
+        RankRoom room{
+            at.device == "cpu" ? at.host : at.device + " of " + at.host + ", rank " + std::to_string(i), {}};
         if (!found[i].empty()) room.free_bytes = std::stoll(found[i]);
         rooms.push_back(std::move(room));
     }
@@ -204,7 +205,7 @@ void leave(const Rank& rank, const Run& run) {
     if (rank.launch.world_size > 1)
         for (const std::string& line : costs_text(costs)) run.reporter->note(line);
     save_weights(run.model.parameters(), run.dir->weights());
-    run.reporter->finish(run.dir->path().filename().string());
+    run.reporter->finish(run.dir->path().filename().string(), peak_memory(rank.device));
     std::vector<DataShard> data;
     append_checksums(DataShard::Use::training, run.trainer.train_shards_read(), data);
     append_checksums(DataShard::Use::validation, run.shards.val, data);
@@ -282,8 +283,10 @@ int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& c
     } catch (const UserError&) {
         mistake = std::current_exception();
     }
+    // Ranks that MPI did not start have a way to meet only where they run on GPUs.
+    if (mistake && !launch.mpi) std::rethrow_exception(mistake);
     const auto communicator = make_communicator(launch, device);
-    return run_job(*communicator, device, {}, [&](Job& job) {
+    return run_job(*communicator, {}, [&](Job& job) {
         if (mistake) std::rethrow_exception(mistake);
         job.set_deadline(config->runtime.collective_deadline_s);
         job.require_same({{"config", config->hash}, {"build", build_commit() + ", " + build_summary()}});

@@ -40,10 +40,11 @@ class CollectiveObserver {
     virtual void end(int64_t sequence) = 0;
 };
 
-// The ranks of a run. All of them call the same collectives in the same order; `label` names one in messages.
-// Collectives run in the order in which they were started, beside the caller. Sums are formed in rank order,
-// in fp32 for bf16 and rounded once: every run of the same world size gets the same bits. (NCCL's sums are
-// its own: see nccl/nccl_communicator.h.)
+// The ranks of a run, and tensors on their device. Ranks on GPUs may give tensors of the host too: such a
+// collective is done when its call returns. All ranks call the same collectives in the same order; `label`
+// names one in messages. Collectives run in the order in which they were started, beside the caller. Sums are
+// formed in rank order, in fp32 for bf16 and rounded once: every run of the same world size gets the same
+// bits. (NCCL's sums are its own: see nccl/nccl_communicator.h.)
 class Communicator {
   public:
     virtual ~Communicator() = default;
@@ -58,8 +59,7 @@ class Communicator {
     // In: this rank's share. Afterwards every share is that of its owner. Any dtype.
     virtual Handle all_gather(const at::Tensor& tensor, std::span<const int64_t> counts,
                               std::string_view label) = 0;
-    // Any shape, contiguous. fp32, fp64, bf16, int64. Ranks on GPUs may give a CPU tensor: it is reduced
-    // before this returns.
+    // Any shape, contiguous. fp32, fp64, bf16, int64.
     virtual Handle all_reduce(const at::Tensor& tensor, ReduceOp op, std::string_view label) = 0;
     virtual Handle broadcast(const at::Tensor& tensor, int64_t root, std::string_view label) = 0;
     virtual void barrier(std::string_view label) = 0;

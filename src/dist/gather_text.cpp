@@ -6,23 +6,19 @@
 
 namespace speedrun {
 
-std::vector<std::string> gather_text(Communicator& communicator, const std::string& text, c10::Device device,
+std::vector<std::string> gather_text(Communicator& communicator, const std::string& text,
                                      std::string_view label) {
     const int64_t rank = communicator.rank(), size = communicator.world_size();
-    at::Tensor lengths = at::zeros({size}, at::kLong);
+    const at::Tensor lengths = at::zeros({size}, at::kLong);
     lengths[rank] = static_cast<int64_t>(text.size());
-    lengths = lengths.to(device);
     communicator.all_gather(lengths, std::vector<int64_t>(static_cast<size_t>(size), 1), label)->wait();
-    lengths = lengths.cpu();
     const std::vector<int64_t> counts(lengths.const_data_ptr<int64_t>(),
                                       lengths.const_data_ptr<int64_t>() + size);
 
-    at::Tensor bytes = at::zeros({lengths.sum().item<int64_t>()}, at::kByte);
+    const at::Tensor bytes = at::zeros({lengths.sum().item<int64_t>()}, at::kByte);
     const int64_t from = lengths.narrow(0, 0, rank).sum().item<int64_t>();
     if (!text.empty()) std::memcpy(bytes.mutable_data_ptr<uint8_t>() + from, text.data(), text.size());
-    bytes = bytes.to(device);
-    communicator.all_gather(bytes, counts, label)->wait();
-    bytes = bytes.cpu();
+    if (bytes.numel() > 0) communicator.all_gather(bytes, counts, label)->wait();
 
     std::vector<std::string> texts;
     const char* at = static_cast<const char*>(bytes.const_data_ptr());

@@ -1,6 +1,4 @@
 #pragma once
-#include <c10/core/Device.h>
-
 #include <string>
 #include <vector>
 
@@ -8,9 +6,8 @@
 
 namespace speedrun {
 
-// Every rank's `text`, in rank order, on every rank. `device` is that of the communicator's tensors. `label`
-// names the collectives.
-std::vector<std::string> gather_text(Communicator& communicator, const std::string& text, c10::Device device,
+// Every rank's `text`, in rank order, on every rank. `label` names the collectives.
+std::vector<std::string> gather_text(Communicator& communicator, const std::string& text,
                                      std::string_view label);
 
 }  // namespace speedrun

@@ -80,13 +80,12 @@ int run_job(const JobSetup& setup, const std::function<int(Job&)>& body) {
     return exit_code;
 }
 
-int run_job(Communicator& communicator, c10::Device device, const JobTiming& timing,
-            const std::function<int(Job&)>& body) {
+int run_job(Communicator& communicator, const JobTiming& timing, const std::function<int(Job&)>& body) {
     const JobSetup setup{.rank = communicator.rank(),
                          .world_size = communicator.world_size(),
                          .broadcast_text =
                              [&](const std::string& text) {
-                                 return gather_text(communicator, text, device, "start of the job").front();
+                                 return gather_text(communicator, text, "start of the job").front();
                              },
                          .timing = timing};
     return run_job(setup, [&](Job& job) {

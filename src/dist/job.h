@@ -1,6 +1,4 @@
 #pragma once
-#include <c10/core/Device.h>
-
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -57,9 +55,8 @@ class Job {
 // happens: exceptions pass. UserError where rank 0 cannot be reached.
 int run_job(const JobSetup& setup, const std::function<int(Job&)>& body);
 
-// The same for the ranks of `communicator`, whose tensors lie on `device`: observes it while `body` runs, and
-// lets rank 0's address be known by it. `communicator` is not `body`'s own, and must live longer.
-int run_job(Communicator& communicator, c10::Device device, const JobTiming& timing,
-            const std::function<int(Job&)>& body);
+// The same for the ranks of `communicator`: observes it while `body` runs, and lets rank 0's address be known
+// by it. `communicator` is not `body`'s own, and must live longer.
+int run_job(Communicator& communicator, const JobTiming& timing, const std::function<int(Job&)>& body);
 
 }  // namespace speedrun

@@ -96,7 +96,7 @@ std::vector<RankPlacement> gather_placements(Communicator& communicator, c10::De
     RankPlacement own = this_placement(device);
     own.threads = threads;
     std::vector<RankPlacement> placements;
-    for (const std::string& text : gather_text(communicator, to_text(own), device, "placement"))
+    for (const std::string& text : gather_text(communicator, to_text(own), "placement"))
         placements.push_back(from_text(text));
     for (size_t r = 0; r < placements.size(); ++r)
         if (placements[r].threads == 0)

@@ -6,6 +6,7 @@
 #include <map>
 #include <ranges>
 
+#include "record/hardware.h"
 #include "train/scaling.h"
 #include "util/error.h"
 #include "util/host_memory.h"
@@ -77,6 +78,13 @@ std::optional<int64_t> largest_micro_batch(const Config& config, const Ownership
 std::optional<int64_t> free_memory(c10::Device device) {
     if (device.is_cpu()) return available_host_memory();
     return static_cast<int64_t>(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).first);
+}
+
+PeakMemory peak_memory(c10::Device device) {
+    if (device.is_cpu()) return {peak_resident_bytes(), peak_resident_bytes()};
+    const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+    constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    return {stats.allocated_bytes[all].peak, stats.reserved_bytes[all].peak};
 }
 
 void require_memory(const Config& config, std::span<const RankRoom> rooms, Operators operators) {

@@ -25,6 +25,13 @@ std::optional<int64_t> largest_micro_batch(const Config& config, const Ownership
 // say.
 std::optional<int64_t> free_memory(c10::Device device);
 
+// The most bytes that this process has had of the device: of a GPU's what ATen had given to tensors, and what
+// it had taken for them; of the host's its resident set, for both.
+struct PeakMemory {
+    int64_t allocated = 0, reserved = 0;
+};
+PeakMemory peak_memory(c10::Device device);
+
 // What a rank has found free, and where: ranks that name the same place share it.
 struct RankRoom {
     std::string place;  // "host a", "cuda:1 of host a"

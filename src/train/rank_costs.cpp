@@ -38,7 +38,7 @@ std::vector<std::string> costs_text(const std::vector<RankCosts>& costs) {
             line, sizeof line,
             "rank %zu: optimizer state %lld bytes, peak memory %lld MiB, sent %lld bytes a step, %.2f s of "
             "collectives, %.0f %% of it hidden behind compute",
-            rank, number(c.optimizer_state_bytes), number(c.peak_resident_bytes >> 20),
+            rank, number(c.optimizer_state_bytes), number(c.peak_memory_bytes >> 20),
             number(c.steps > 0 ? c.bytes_sent / c.steps : 0), static_cast<double>(c.busy_ns) / 1e9,
             100 * hidden_share(c));
         lines.emplace_back(line);

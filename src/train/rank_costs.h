@@ -10,7 +10,7 @@ namespace speedrun {
 // What being one of several ranks has cost one of them.
 struct RankCosts {
     int64_t optimizer_state_bytes = 0;
-    int64_t peak_resident_bytes = 0;
+    int64_t peak_memory_bytes = 0;
     int64_t steps = 0;
     int64_t bytes_sent = 0;              // in those steps, to other ranks
     int64_t busy_ns = 0, waited_ns = 0;  // collectives running; and compute waiting for them

@@ -4,8 +4,6 @@
 
 #include <cstdio>
 
-#include "record/hardware.h"
-
 namespace speedrun {
 
 Reporter::Reporter(const RunDir& dir, const RunDescription& description, int64_t total_steps,
@@ -127,10 +125,9 @@ void Reporter::data(std::span<const DataShard> shards) {
     log_.data(shards);
 }
 
-void Reporter::finish(const std::string& title) {
+void Reporter::finish(const std::string& title, const PeakMemory& peak) {
     progress_.finish();
-    const int64_t peak = peak_resident_bytes();
-    log_.peak_memory(peak, peak);
+    log_.peak_memory(peak.allocated, peak.reserved);
     curve_.title = title;
     write_curve(curve_, curve_path_);
     std::fputs(curve_text(curve_).c_str(), stdout);

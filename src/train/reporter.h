@@ -10,6 +10,7 @@
 #include "record/progress.h"
 #include "record/run_dir.h"
 #include "record/status_file.h"
+#include "train/memory_check.h"
 
 namespace speedrun {
 
@@ -43,7 +44,7 @@ class Reporter {
     void validation(int64_t step, double val_loss, double train_time_ms, int64_t tokens);
     void data(std::span<const DataShard> shards);  // what the run has read, into the log
     // Peak memory into the log, the curve into the run directory and onto the terminal.
-    void finish(const std::string& title);
+    void finish(const std::string& title, const PeakMemory& peak);
 
     void saved(const std::filesystem::path& checkpoint);  // for the status
     // The last word in status.json: "finished", "interrupted", "diverged" or "failed".

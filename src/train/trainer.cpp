@@ -12,7 +12,7 @@
 
 #include "ops/cuda/fused.h"
 #include "optim/diagnostics.h"
-#include "record/hardware.h"
+#include "train/memory_check.h"
 #include "train/traffic.h"
 #include "util/error.h"
 
@@ -211,7 +211,7 @@ void Trainer::report_checkpoints(Reporter* reporter) {
 RankCosts Trainer::costs() const {
     const CommStats now = communicator_.stats();
     return {.optimizer_state_bytes = optimizer_.state_bytes(),
-            .peak_resident_bytes = peak_resident_bytes(),
+            .peak_memory_bytes = peak_memory(model_.device()).allocated,
             .steps = steps_,
             .bytes_sent = now.bytes_sent - before_.bytes_sent,
             .busy_ns = (now.busy - before_.busy).count(),

@@ -120,10 +120,11 @@ TEST(Nccl, CollectivesAreExact) {
     if (!have_nccl()) GTEST_SKIP() << "built without NCCL";
     if (gpus() < 2) GTEST_SKIP() << "needs 2 GPUs, this machine has " << gpus();
     if (!have_mpirun()) GTEST_SKIP() << "needs Open MPI's mpirun";
-    for (int ranks = 2; ranks <= gpus(); ++ranks) {
-        const JobResult job = mpirun(ranks, kBuild + "/dist_collectives all cuda", 180);
-        EXPECT_EQ(job.exit_code, 0) << job.output;
-    }
+    for (const std::string tensors : {"cuda", "host"})
+        for (int ranks = 2; ranks <= gpus(); ++ranks) {
+            const JobResult job = mpirun(ranks, kBuild + "/dist_collectives all " + tensors, 180);
+            EXPECT_EQ(job.exit_code, 0) << job.output;
+        }
 }
 
 }  // namespace

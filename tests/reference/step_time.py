@@ -29,9 +29,22 @@ KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), 
 
 # ---- a PyTorch process -------------------------------------------------------------------------------------------
 
-def peak_mb() -> float:
+def peak_mb(on_gpu: bool) -> float:
+    """Of the GPU what torch had given to tensors, of the host the resident set."""
+    if on_gpu:
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def forget_peak(on_gpu: bool) -> None:
+    if on_gpu:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def torch_worker(spec: dict) -> None:
@@ -71,13 +84,13 @@ def torch_worker(spec: dict) -> None:
     for k in range(2):
         step(k)
     first = time.perf_counter() - start
-    compile_peak = peak_mb()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on is that of steps, not of compiling
+    compile_peak = peak_mb(on_gpu)
+    forget_peak(on_gpu)  # from here on it is that of steps, not of compiling
     print(json.dumps({"start_s": first, "start_peak_mb": compile_peak}), flush=True)
     for line in sys.stdin:
         times = [step(k) for k in range(int(line))]
         print(json.dumps({"forward_backward_ms": [t[0] for t in times], "optimizer_ms": [t[1] for t in times],
-                          "peak_rss_mb": peak_mb()}), flush=True)
+                          "peak_memory_mb": peak_mb(on_gpu)}), flush=True)
 
 
 class TorchContender:
@@ -104,13 +117,13 @@ class TorchContender:
 
 
 class CppContender:
-    """A fresh process each time: it reports its own peak, which `wait4` confirms."""
+    """A fresh process each time: it reports its own peak, which `wait4` confirms on a CPU. On a GPU its steps are those from graphs."""
     name = "speedrun"
 
     def __init__(self, arguments: argparse.Namespace, overrides: list[str]):
         self.command = [arguments.executable, "bench", "step", "--config", arguments.config, *run_config.overrides(overrides),
                         "--tokens", str(arguments.tokens), "--document", str(arguments.document), "--json"]
-        self.started = {}
+        self.started, self.on_gpu = {}, arguments.device == "cuda"
 
     def steps(self, count: int) -> dict:
         process = subprocess.Popen([*self.command, "--steps", str(count)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -120,8 +133,9 @@ class CppContender:
         if process.returncode:
             raise RuntimeError(f"{' '.join(self.command)} ended with status {process.returncode}")
         result = json.loads(output)
-        result["peak_rss_mb"] = max(result["peak_rss_mb"], usage.ru_maxrss / 1024)
-        return result
+        if self.on_gpu:
+            return result | result.get("cuda_graphs", {})
+        return result | {"peak_memory_mb": max(result["peak_memory_mb"], usage.ru_maxrss / 1024)}
 
     def close(self) -> None:
         pass
@@ -154,13 +168,13 @@ def compare(arguments: argparse.Namespace, dtype: str) -> dict:
     try:
         for contender in contenders(arguments, dtype):
             entrants.append(contender)
-            results[contender.name] = {"forward_backward_ms": [], "optimizer_ms": [], "peak_rss_mb": 0.0, **contender.started}
+            results[contender.name] = {"forward_backward_ms": [], "optimizer_ms": [], "peak_memory_mb": 0.0, **contender.started}
         for _ in range(arguments.rounds):
             for contender in entrants:
                 found, result = contender.steps(arguments.steps), results[contender.name]
                 result["forward_backward_ms"] += found["forward_backward_ms"]
                 result["optimizer_ms"] += found["optimizer_ms"]
-                result["peak_rss_mb"] = max(result["peak_rss_mb"], found["peak_rss_mb"])
+                result["peak_memory_mb"] = max(result["peak_memory_mb"], found["peak_memory_mb"])
     finally:
         for contender in entrants:
             contender.close()
@@ -176,8 +190,8 @@ def table(results: dict) -> str:
         times, own = r["forward_backward_ms"], base["forward_backward_ms"]
         median = statistics.median(times)
         lines.append(f"| {name} | {median:.0f} | {min(times):.0f} | {median / statistics.median(own):.2f} | "
-                     f"{min(times) / min(own):.2f} | {statistics.median(r['optimizer_ms']):.0f} | {r['peak_rss_mb']:.0f} | "
-                     f"{r['peak_rss_mb'] / base['peak_rss_mb']:.2f} | {r.get('start_s', 0):.0f} |")
+                     f"{min(times) / min(own):.2f} | {statistics.median(r['optimizer_ms']):.0f} | {r['peak_memory_mb']:.0f} | "
+                     f"{r['peak_memory_mb'] / base['peak_memory_mb']:.2f} | {r.get('start_s', 0):.0f} |")
     return "\n".join(lines)
 
 

@@ -105,7 +105,8 @@ class NcclCommunicator final : public Communicator {
         id = rendezvous_->from_rank_0(std::move(id));
         require_usable(nccl_.create(id.data(), static_cast<int>(rank_), static_cast<int>(size_),
                                     static_cast<int>(device), &comm_));
-        thread_.emplace([] {});
+        // A thread that has no GPU of its own would take memory of the first.
+        thread_.emplace([this] { c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(device_); });
     }
     ~NcclCommunicator() override {
         const bool orderly = std::uncaught_exceptions() == exceptions_ && !thread_->failed();
@@ -123,6 +124,9 @@ class NcclCommunicator final : public Communicator {
 
     Handle reduce_scatter(const at::Tensor& tensor, std::span<const int64_t> counts,
                           std::string_view label) override {
+        if (tensor.is_cpu())
+            return staged(tensor,
+                          [&](const at::Tensor& there) { return reduce_scatter(there, counts, label); });
         const std::string what = named("reduce_scatter", label);
         require_shares(tensor, counts, what);
         const int64_t foreign = tensor.numel() - counts[static_cast<size_t>(rank_)];
@@ -131,6 +135,8 @@ class NcclCommunicator final : public Communicator {
     }
     Handle all_gather(const at::Tensor& tensor, std::span<const int64_t> counts,
                       std::string_view label) override {
+        if (tensor.is_cpu())
+            return staged(tensor, [&](const at::Tensor& there) { return all_gather(there, counts, label); });
         const std::string what = named("all_gather", label);
         require_shares(tensor, counts, what);
         const auto item = static_cast<int64_t>(tensor.element_size());
@@ -140,13 +146,16 @@ class NcclCommunicator final : public Communicator {
         return start(what, tensor, NcclKind::all_gather, NcclType::bytes, tensor.numel() * item, bytes);
     }
     Handle all_reduce(const at::Tensor& tensor, ReduceOp op, std::string_view label) override {
-        if (tensor.is_cpu()) return all_reduce_of_host(tensor, op, label);
+        if (tensor.is_cpu())
+            return staged(tensor, [&](const at::Tensor& there) { return all_reduce(there, op, label); });
         const std::string what = named("all_reduce", label);
         require_cuda(tensor, what);
         bytes_sent_ += static_cast<int64_t>(tensor.nbytes()) * 2 * (size_ - 1) / size_;
         return start(what, tensor, NcclKind::all_reduce, type_of(tensor, what), tensor.numel(), {}, op);
     }
     Handle broadcast(const at::Tensor& tensor, int64_t root, std::string_view label) override {
+        if (tensor.is_cpu())
+            return staged(tensor, [&](const at::Tensor& there) { return broadcast(there, root, label); });
         const std::string what = named("broadcast", label);
         require_cuda(tensor, what);
         check(root >= 0 && root < size_, what + ": no such root");
@@ -175,13 +184,14 @@ class NcclCommunicator final : public Communicator {
         return std::string(collective) + "(" + std::string(label) + ")";
     }
 
-    // Numbers of the host, such as losses, take the way over the device; the result is there when this
+    // Tensors of the host, such as losses, take the way over the device; the result is there when this
     // returns.
-    Handle all_reduce_of_host(const at::Tensor& tensor, ReduceOp op, std::string_view label) {
-        const at::Tensor staged = tensor.to(device_);
-        Handle handle = all_reduce(staged, op, label);
+    template <class Collective>
+    Handle staged(const at::Tensor& tensor, const Collective& collective) const {
+        const at::Tensor there = tensor.to(device_);
+        Handle handle = collective(there);
         handle->wait();
-        tensor.copy_(staged);
+        tensor.copy_(there);
         return handle;
     }
 

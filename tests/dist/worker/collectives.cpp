@@ -1,5 +1,6 @@
 // One rank of the collectives' tests: started by mpirun, `dist_collectives all` or `dist_collectives bits`,
-// for GPUs with a second argument `cuda`. Prints what was wrong, and leaves with exit code 1 then.
+// for GPUs with a second argument: `cuda`, or `host` for tensors that stay on the host. Prints what was
+// wrong, and leaves with exit code 1 then.
 #include <ATen/ATen.h>
 #include <unistd.h>
 
@@ -208,22 +209,24 @@ void test_bits(Communicator& comm) {
     expect(write(STDOUT_FILENO, line.data(), line.size()) == static_cast<ssize_t>(line.size()), "write");
 }
 
-std::unique_ptr<Communicator> make_for(bool cuda) {
+std::unique_ptr<Communicator> make_for(const std::string& tensors) {
     const LaunchEnvironment environment = read_launch_environment();
-    if (!cuda) return make_communicator(environment, at::kCPU);
+    if (tensors.empty()) return make_communicator(environment, at::kCPU);
     load_cuda_half();
     const at::Device gpu(at::kCUDA, static_cast<at::DeviceIndex>(
                                         gpu_of_rank(environment, static_cast<int64_t>(at::getNumGPUs()))));
-    return std::make_unique<OnDevice>(make_communicator(environment, gpu), gpu);
+    auto comm = make_communicator(environment, gpu);
+    if (tensors == "host") return comm;
+    return std::make_unique<OnDevice>(std::move(comm), gpu);
 }
 
-void run(const std::string& name, bool cuda) {
-    const auto comm = make_for(cuda);
+void run(const std::string& name, const std::string& tensors) {
+    const auto comm = make_for(tensors);
     if (name == "all") {
         for (const auto test :
              {test_reduce_scatter, test_all_gather, test_all_reduce, test_broadcast, test_many})
             test(*comm);
-        if (!cuda) {
+        if (tensors.empty()) {
             test_nan(*comm);
             test_order(*comm);
         }
@@ -236,7 +239,7 @@ void run(const std::string& name, bool cuda) {
 
 int main(int count, char** arguments) {
     try {
-        speedrun::run(count > 1 ? arguments[1] : "all", count > 2 && std::string(arguments[2]) == "cuda");
+        speedrun::run(count > 1 ? arguments[1] : "all", count > 2 ? arguments[2] : "");
         return 0;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "failed: %s\n", error.what());

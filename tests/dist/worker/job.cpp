@@ -26,7 +26,7 @@ class MpiMeeting final : public Meeting {
 int run(Arguments a) {
     const auto communicator = make_communicator(read_launch_environment(), at::kCPU);
     a.rank = communicator->rank();
-    return run_job(*communicator, at::kCPU, {}, [&](Job& job) {
+    return run_job(*communicator, {}, [&](Job& job) {
         MpiMeeting meeting(*communicator);
         return work(a, job, meeting);
     });
