@@ -269,20 +269,19 @@ int train(const Rank& rank, Job& job) {
 }
 
 // Reads the config on every rank, and meets the others before anything is said about it: a mistake in it is
-// then printed once.
+// then printed once. A rank that finds no GPU for itself cannot meet those that have one, and says so itself.
 int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& command_line) {
     Interrupt interrupt;
     const LaunchEnvironment launch = read_launch_environment();
     std::optional<Config> config;
-    at::Device device = at::kCPU;
     std::exception_ptr mistake;
     try {
         config = load_config(options["config"].as<std::string>(),
                              value_or_empty<std::vector<std::string>>(options, "set"));
-        device = choose_device(config->runtime, launch);
     } catch (const UserError&) {
         mistake = std::current_exception();
     }
+    const at::Device device = config ? choose_device(config->runtime, launch) : at::Device(at::kCPU);
     // Ranks that MPI did not start have a way to meet only where they run on GPUs.
     if (mistake && !launch.mpi) std::rethrow_exception(mistake);
     const auto communicator = make_communicator(launch, device);

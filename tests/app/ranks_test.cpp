@@ -104,6 +104,20 @@ TEST_F(Ranks, TheSameBitsEveryTime) {
     EXPECT_EQ(contents(first.weights), contents(early.weights));
 }
 
+// Under mpirun the ranks meet, and the mistake is printed once; torchrun's have no way to meet on CPUs, and
+// it is still the mistake that is named.
+TEST_F(Ranks, AMistakeInTheConfigIsNamedWhoeverStartsThem) {
+    const std::string wrong = command("wrong", "--set nonsense=1");
+    const std::string torchrun =
+        "RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=2 MASTER_ADDR=localhost MASTER_PORT=29500 ";
+    for (const JobResult& job : {mpirun(2, wrong), run_command(torchrun + wrong)}) {
+        EXPECT_EQ(job.exit_code, 2) << job.output;
+        const size_t at = job.output.find("no key \"nonsense\"");
+        EXPECT_NE(at, std::string::npos) << job.output;
+        EXPECT_EQ(job.output.find("no key \"nonsense\"", at + 1), std::string::npos) << job.output;
+    }
+}
+
 TEST_F(Ranks, CountsThatDoNotDivideTheBatchAreRefused) {
     const JobResult job = start(3, "refused", "");
     EXPECT_EQ(job.exit_code, 2);
