@@ -59,6 +59,9 @@ class GoldenRuns : public ::testing::Test {
     TrainingRun train(int ranks, const std::string& name, const std::string& more = "") const {
         const JobResult job = start(ranks, name, more);
         EXPECT_EQ(job.exit_code, 0) << job.output;
+        return read(name);
+    }
+    TrainingRun read(const std::string& name) const {
         TrainingRun run;
         std::ifstream metrics(folder_ / name / "metrics.jsonl");
         for (std::string line; std::getline(metrics, line);) {
