@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -73,6 +75,14 @@ class Filler {
     std::atomic<bool> full_ = false;
     std::jthread thread_;
 };
+
+// Space on the disk for `bytes` more of the file, whose size stays.
+void reserve_blocks(const fs::path& path, off_t bytes) {
+    const int file = ::open(path.c_str(), O_WRONLY);
+    const auto size = static_cast<off_t>(fs::file_size(path));
+    EXPECT_EQ(::fallocate(file, FALLOC_FL_KEEP_SIZE, size, bytes), 0) << std::strerror(errno);
+    ::close(file);
+}
 
 // Eight steps, checkpoints after every second one, validations of a few tokens. A checkpoint is there when
 // the next one begins: with step 5 the one of step 2.
@@ -174,7 +184,8 @@ TEST_F(Faults, DiskFullWhenASignalWantsACheckpoint) {
     expect_says({0, contents(folder_ / "disk/run/status.json")}, {"\"failed\"", "could not be written"});
 }
 
-// Not even a line fits any more: those of --diagnostics are longer than a block.
+// Not even a line of the metrics fits any more: those of --diagnostics are longer than a block. The log has
+// room, so that it is always the metrics that fail.
 TEST_F(Faults, DiskFullForTheLog) {
     const SmallDisk disk(folder_ / "disk", "size=200m");
     if (!disk.mounted()) GTEST_SKIP() << "a small disk needs the right to mount one";
@@ -182,6 +193,7 @@ TEST_F(Faults, DiskFullForTheLog) {
     const StepHold hold = hold_after(5, "disk/run");
     const auto job = run("disk/run", more, hold.environment());
     wait_for_step(*job, "disk/run", 5);
+    reserve_blocks(folder_ / "disk/run/log.txt", 8192);
     const JobResult result = [&] {
         const Filler filler(folder_ / "disk/filler");
         EXPECT_TRUE(job->wait_until([&] { return filler.full(); }));
@@ -189,7 +201,7 @@ TEST_F(Faults, DiskFullForTheLog) {
         return job->finish();
     }();
     EXPECT_EQ(result.exit_code, kUserError) << result.output;
-    expect_says(result, {": cannot write: No space left on device"});
+    expect_says(result, {"metrics.jsonl: cannot write: No space left on device"});
     EXPECT_TRUE(checkpoints("disk/run").contains("step_00000002"));
     expect_resumes(1, "disk/run", more, whole(1));
 }
