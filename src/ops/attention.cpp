@@ -139,14 +139,4 @@ AttentionGrads attention_backward(const at::Tensor& dout, const at::Tensor& q, c
     return memory;
 }
 
-void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
-                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
-    const AttentionGrads found =
-        attention_backward(dout, q, k, v, out, lse, mask, scale, AttentionGrads{dq, dk, dv});
-    if (!found.dq.is_same(dq)) dq.copy_(found.dq);
-    if (!found.dk.is_same(dk)) dk.copy_(found.dk);
-    if (!found.dv.is_same(dv)) dv.copy_(found.dv);
-}
-
 }  // namespace speedrun::ops

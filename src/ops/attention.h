@@ -27,16 +27,11 @@ struct AttentionMask {
 void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const AttentionMask& mask, double scale, const at::Tensor& out, const at::Tensor& lse);
 
-// dq, dk, dv are overwritten; same shapes and strides rule as q, k, v.
-void attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
-                        const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
-
 struct AttentionGrads {
     at::Tensor dq, dk, dv;
 };
-// The same into `memory`, or where an implementation puts them that takes no memory of others (ATen's flash
-// attention): what holds them is returned.
+// Returns what holds the gradients: `memory`, overwritten (same shapes and strides rule as q, k, v), or where
+// an implementation puts them that takes no memory of others (ATen's flash attention).
 AttentionGrads attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
                                   const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
                                   const AttentionMask& mask, double scale, const AttentionGrads& memory);

@@ -93,7 +93,7 @@ struct Call {
     }
     void backward() const {
         attention_backward(dout, qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), out, lse, mask, 0.1,
-                           dqkv.select(1, 0), dqkv.select(1, 1), dqkv.select(1, 2));
+                           {dqkv.select(1, 0), dqkv.select(1, 1), dqkv.select(1, 2)});
     }
 
     at::Tensor qkv, dqkv, out, dout, lse;

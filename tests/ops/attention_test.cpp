@@ -55,6 +55,7 @@ AttentionMask mask_of(const Case& c) {
 struct Triple {
     explicit Triple(const at::Tensor& b) : buffer(b) {}
     at::Tensor operator[](int64_t i) const { return buffer.select(1, i); }
+    AttentionGrads grads() const { return {(*this)[0], (*this)[1], (*this)[2]}; }
     at::Tensor buffer;
 };
 
@@ -84,8 +85,10 @@ Results run(const Case& c, const Inputs& in) {
               at::full({c.H, c.T}, std::numeric_limits<double>::quiet_NaN(), at::kFloat),
               empty_triple(c, dtype)};
     attention_forward(in.qkv[0], in.qkv[1], in.qkv[2], mask, kScale, r.out, r.lse);
-    attention_backward(in.dout, in.qkv[0], in.qkv[1], in.qkv[2], r.out, r.lse, mask, kScale, r.gradients[0],
-                       r.gradients[1], r.gradients[2]);
+    const AttentionGrads memory = r.gradients.grads();
+    const auto [dq, dk, dv] =
+        attention_backward(in.dout, in.qkv[0], in.qkv[1], in.qkv[2], r.out, r.lse, mask, kScale, memory);
+    EXPECT_TRUE(dq.is_same(memory.dq) && dk.is_same(memory.dk) && dv.is_same(memory.dv));
     return r;
 }
 
@@ -243,9 +246,9 @@ Results on_gpu(const Case& c, const Inputs& in, cuda::CudnnAttention* cudnn, boo
     const Results r{at::full_like(dout, nan), at::full({c.H, c.T}, nan, dout.options().dtype(at::kFloat)),
                     Triple(at::full_like(qkv.buffer, nan))};
     attention_forward(qkv[0], qkv[1], qkv[2], mask, kScale, r.out, r.lse);
-    attention_backward(dout, qkv[0], qkv[1], qkv[2], r.out, r.lse, mask, kScale, r.gradients[0],
-                       r.gradients[1], r.gradients[2]);
-    return {r.out.cpu(), r.lse.cpu(), Triple(r.gradients.buffer.cpu())};
+    const auto [dq, dk, dv] =
+        attention_backward(dout, qkv[0], qkv[1], qkv[2], r.out, r.lse, mask, kScale, r.gradients.grads());
+    return {r.out.cpu(), r.lse.cpu(), Triple(at::stack({dq, dk, dv}, 1).cpu())};
 }
 
 void expect_on_gpu(const Case& c, cuda::CudnnAttention* cudnn, bool atomic = false) {
