@@ -76,13 +76,15 @@ void aten_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bo
         }
         return;
     }
-    // bf16 operands, fp32 result: only the CUDA overload keeps the fp32 sums
-    const at::Tensor product =
-        a.is_cuda() ? at::mm(a, b, at::kFloat) : at::mm(a.to(at::kFloat), b.to(at::kFloat));
-    if (accumulate) {
-        out.add_(product);
+    // bf16 operands, fp32 result: only the CUDA overloads keep the fp32 sums
+    if (a.is_cuda() && accumulate) {
+        at::addmm_out(out, out, a, b, at::kFloat);
+    } else if (a.is_cuda()) {
+        at::mm_out(out, a, b, at::kFloat);
+    } else if (accumulate) {
+        out.addmm_(a.to(at::kFloat), b.to(at::kFloat));
     } else {
-        out.copy_(product);
+        at::mm_out(out, a.to(at::kFloat), b.to(at::kFloat));
     }
 }
 

@@ -12,8 +12,12 @@ using at::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 using Size = c10::SymInt;  // by value, as the registered signatures have it
 
-Tensor mm_with_dtype(const Tensor& a, const Tensor& b, at::ScalarType dtype) {
-    return a.to(at::kFloat).mm(b.to(at::kFloat)).to(dtype);
+Tensor& mm_with_dtype(const Tensor& a, const Tensor& b, at::ScalarType, Tensor& out) {
+    return out.copy_(a.to(at::kFloat).mm(b.to(at::kFloat)));
+}
+Tensor& addmm_with_dtype(const Tensor& addend, const Tensor& a, const Tensor& b, at::ScalarType,
+                         const at::Scalar& beta, const at::Scalar& alpha, Tensor& out) {
+    return out.copy_(addend.addmm(a.to(at::kFloat), b.to(at::kFloat), beta, alpha));
 }
 
 // [T, H, D] on the GPU as fp32 [H, T, D] on the host.
@@ -71,7 +75,8 @@ std::tuple<Tensor, Tensor, Tensor> flash_attention_backward(
 }
 
 TORCH_LIBRARY_IMPL(aten, CUDA, library) {
-    library.impl("mm.dtype", &mm_with_dtype);
+    library.impl("mm.dtype_out", &mm_with_dtype);
+    library.impl("addmm.dtype_out", &addmm_with_dtype);
     library.impl("_flash_attention_forward", &flash_attention);
     library.impl("_flash_attention_backward", &flash_attention_backward);
 }
