@@ -66,7 +66,7 @@ StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, con
 StepShares shares_of(const StepTimes& times, const Config& config, int64_t tokens, int64_t document,
                      const Machine& rates) {
     const Ownership ownership = plan_ownership(config, 1);
-    const Layout layout{1, tokens, activation_bytes(config, 1, 0)};
+    const Layout layout{1, tokens, activation_bytes_per_token(config)};
     StepSettings settings = settings_at(config, 0);
     settings.batch_tokens = tokens;
     settings.max_seq_len = std::min(tokens, document);

@@ -41,7 +41,7 @@ RunPlan make_plan(Config config, std::string file, int64_t ranks, int64_t ranks_
     plan.ownership = plan_ownership(plan.config, ranks);
     plan.traffic = bucket_traffic(plan.config, plan.ownership);
     plan.memory = rank_memory(plan.config, plan.ownership, operators_of(machine));
-    plan.activations_per_token = activation_bytes(plan.config, 1, 0);
+    plan.activations_per_token = activation_bytes_per_token(plan.config);
     const Layout layout{ranks_per_node, plan.config.data.micro_batch_tokens, plan.activations_per_token};
     const auto floor = [&](bool adam) {
         return step_floor(plan.config, plan.ownership, largest_step(plan.config, adam), machine, layout);

@@ -64,7 +64,10 @@ class GPT {
     at::Tensor next_token_logits(const std::vector<int32_t>& tokens, int64_t position,
                                  const AttentionSettings& settings);
 
-    // Of all values, gradients and temporaries that passes have needed at a time; they stay allocated.
+    // Before the first pass: memory for the values, gradients and temporaries of all that will come, of
+    // whatever length; what activation_bytes() was after the same passes of a model on the meta device.
+    void reserve_activations(int64_t bytes) { workspace_->reserve(bytes); }
+    // What they have taken so far; it stays allocated.
     int64_t activation_bytes() const { return workspace_->allocated_bytes(); }
 
   private:

@@ -8,24 +8,8 @@
 
 namespace speedrun {
 
-at::Tensor BufferPool::acquire(const std::vector<int64_t>& shape, at::ScalarType dtype) {
-    auto& free = free_[{shape, dtype}];
-    if (free.empty()) {
-        at::Tensor fresh = at::empty(shape, at::TensorOptions().dtype(dtype).device(device_));
-        allocated_bytes_ += static_cast<int64_t>(fresh.nbytes());
-        return fresh;
-    }
-    at::Tensor tensor = std::move(free.back());
-    free.pop_back();
-    return tensor;
-}
-
-void BufferPool::release(at::Tensor tensor) {
-    free_[{tensor.sizes().vec(), tensor.scalar_type()}].push_back(std::move(tensor));
-}
-
 Workspace::Workspace(std::vector<ValueSpec> specs, at::Device device)
-    : specs_(std::move(specs)), slots_(specs_.size()), pool_(device) {
+    : specs_(std::move(specs)), slots_(specs_.size()), arena_(device) {
     int ops = 0;
     for (const ValueSpec& spec : specs_) ops = std::max(ops, spec.last_forward_use + 1);
     released_after_.resize(static_cast<size_t>(ops));
@@ -60,7 +44,7 @@ const at::Tensor& Workspace::value(ValueId id) const {
 const at::Tensor& Workspace::allocate(ValueId id) {
     Slot& slot = slots_[static_cast<size_t>(id)];
     check(!slot.data.defined(), "a value is written twice");
-    slot.data = pool_.acquire(full_shape(id), specs_[static_cast<size_t>(id)].dtype);
+    slot.data = arena_.acquire(full_shape(id), specs_[static_cast<size_t>(id)].dtype);
     return slot.data;
 }
 
@@ -78,13 +62,13 @@ void Workspace::release(ValueId id) {
 
 void Workspace::drop_data(ValueId id) {
     Slot& slot = slots_[static_cast<size_t>(id)];
-    if (slot.data.defined()) pool_.release(std::exchange(slot.data, {}));
+    if (slot.data.defined()) arena_.release(std::exchange(slot.data, {}));
 }
 
 void Workspace::drop_grad(ValueId id) {
     at::Tensor& grad = slots_[static_cast<size_t>(id)].grad;
     if (!grad.defined()) return;
-    if (grad.use_count() == 1) pool_.release(std::exchange(grad, {}));
+    if (grad.use_count() == 1) arena_.release(std::exchange(grad, {}));
     grad.reset();
 }
 
@@ -92,11 +76,11 @@ Workspace::Target Workspace::grad_target(ValueId id) {
     Slot& slot = slots_[static_cast<size_t>(id)];
     const auto dtype = specs_[static_cast<size_t>(id)].dtype;
     if (!slot.grad.defined()) {
-        slot.grad = pool_.acquire(full_shape(id), dtype);
+        slot.grad = arena_.acquire(full_shape(id), dtype);
         return {slot.grad, false};
     }
     if (slot.grad.use_count() > 1) {  // shared with a value whose backward has yet to read it
-        at::Tensor own = pool_.acquire(full_shape(id), dtype);
+        at::Tensor own = arena_.acquire(full_shape(id), dtype);
         own.copy_(slot.grad);
         slot.grad = std::move(own);
     }

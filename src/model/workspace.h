@@ -1,26 +1,12 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include <map>
 #include <utility>
 #include <vector>
 
+#include "model/arena.h"
+
 namespace speedrun {
-
-// Tensors for reuse, by shape and dtype: after the first step nothing is allocated.
-class BufferPool {
-  public:
-    explicit BufferPool(at::Device device) : device_(device) {}
-    at::Tensor acquire(const std::vector<int64_t>& shape, at::ScalarType dtype);  // contents undefined
-    void release(at::Tensor tensor);  // the caller gives up its handle
-    int64_t allocated_bytes() const { return allocated_bytes_; }
-
-  private:
-    using Key = std::pair<std::vector<int64_t>, at::ScalarType>;
-    at::Device device_;
-    std::map<Key, std::vector<at::Tensor>> free_;
-    int64_t allocated_bytes_ = 0;
-};
 
 // An activation: written once by the op that produces it, read by later ops and in their backward.
 using ValueId = int;
@@ -30,7 +16,7 @@ struct ValueSpec {
     std::vector<int64_t> shape;  // per token: [d_model], [n_head, head_dim], or [] for one number a token
     at::ScalarType dtype = at::kFloat;
     int last_forward_use = -1;      // index of the last op that reads it in forward
-    bool kept_for_backward = true;  // false: may go back to the pool after its last forward use
+    bool kept_for_backward = true;  // false: may be released after its last forward use
 };
 
 // The values and gradients of one pass over T tokens.
@@ -38,6 +24,7 @@ class Workspace {
   public:
     Workspace(std::vector<ValueSpec> specs, at::Device device);
 
+    void reserve(int64_t bytes) { arena_.reserve(bytes); }
     void begin(int64_t tokens, bool training);  // forgets everything of the pass before
     const at::Tensor& value(ValueId id) const;
     const at::Tensor& allocate(ValueId id);
@@ -57,12 +44,12 @@ class Workspace {
     bool has_grad(ValueId id) const { return slots_[static_cast<size_t>(id)].grad.defined(); }
 
     at::Tensor scratch(const std::vector<int64_t>& shape, at::ScalarType dtype) {
-        return pool_.acquire(shape, dtype);
+        return arena_.acquire(shape, dtype);
     }
-    void release_scratch(at::Tensor tensor) { pool_.release(std::move(tensor)); }
+    void release_scratch(at::Tensor tensor) { arena_.release(std::move(tensor)); }
     int64_t tokens() const { return tokens_; }
     bool training() const { return training_; }
-    int64_t allocated_bytes() const { return pool_.allocated_bytes(); }
+    int64_t allocated_bytes() const { return arena_.allocated_bytes(); }
 
   private:
     struct Slot {
@@ -77,7 +64,7 @@ class Workspace {
     std::vector<std::vector<ValueId>>
         released_after_;  // [op] values that a forward without backward can drop
     std::vector<std::vector<ValueId>> released_always_;  // [op] and those that training can drop too
-    BufferPool pool_;
+    Arena arena_;
     int64_t tokens_ = 0;
     bool training_ = false;
 };

@@ -31,6 +31,10 @@ int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64
 // GPT::activation_bytes() after training micro-batches of `tokens` and validation ones of `val_tokens`: the
 // model's own passes, on tensors that have shapes but no memory. `val_tokens` may be 0.
 int64_t activation_bytes(const Config& config, int64_t tokens, int64_t val_tokens);
+// The same of one token of a long training micro-batch.
+int64_t activation_bytes_per_token(const Config& config);
+// Of the passes of a rank of a run; some ranks may have no validation to do.
+int64_t activation_bytes_of_rank(const Config& config, int64_t world_size, int64_t rank);
 
 // Which operators run: those for CPUs keep packed operands and chunks of logits, those for GPUs the logits.
 enum class Operators { cpu, gpu };

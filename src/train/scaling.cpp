@@ -36,7 +36,7 @@ int64_t common_batch_tokens(const Config& config) {
 
 std::vector<ScalingRow> scaling_table(const Config& config, const Machine& machine, int64_t ranks_per_node,
                                       int64_t most) {
-    const int64_t batch = common_batch_tokens(config), per_token = activation_bytes(config, 1, 0);
+    const int64_t batch = common_batch_tokens(config), per_token = activation_bytes_per_token(config);
     std::vector<ScalingRow> rows;
     for (int64_t ranks = 1; ranks <= most && batch % ranks == 0; ranks *= 2) {
         ScalingRow row;

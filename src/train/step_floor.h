@@ -37,7 +37,7 @@ struct StepFloor {
 struct Layout {
     int64_t ranks_per_node = 1;
     int64_t micro_batch_tokens = 0;
-    int64_t activations_per_token = 0;  // bytes, of activation_bytes()
+    int64_t activations_per_token = 0;  // bytes, of activation_bytes_per_token()
 };
 
 // What counts as traffic: the weights that are multiplied read in forward and in backward of each

@@ -13,6 +13,7 @@
 #include "ops/cuda/fused.h"
 #include "optim/diagnostics.h"
 #include "train/memory_check.h"
+#include "train/rank_memory.h"
 #include "train/traffic.h"
 #include "util/error.h"
 
@@ -76,6 +77,8 @@ Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
       val_loader_(val_shards, val_layout(config.data), config.data.val_tokens),
       options_(std::move(options)) {
     grad_accum_steps(config, communicator.world_size());
+    model_.reserve_activations(
+        activation_bytes_of_rank(config, communicator.world_size(), communicator.rank()));
     const auto graphs =
         config.runtime.cuda_graphs && model.device().is_cuda() ? ops::cuda::make_graphs() : nullptr;
     model_.record_with(graphs);

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "optim/optimizer.h"
@@ -112,9 +113,17 @@ TEST(RunPlan, FlopOfRecord43) {
 
 TEST(RunPlan, ActivationsAreProportionalToTokens) {
     const Config config = load_config(record_config);
-    const int64_t one = activation_bytes(config, 1, 0);
+    const int64_t one = activation_bytes_per_token(config);
     EXPECT_EQ(activation_bytes(config, 32768, 0), 32768 * one);
-    EXPECT_GT(activation_bytes(config, 32768, 262144), 32768 * one);
+}
+
+// They take turns with the same memory.
+TEST(RunPlan, ValidationsShareTheMemoryOfTraining) {
+    const Config config = load_config(record_config);
+    const int64_t training = activation_bytes(config, 32768, 0);
+    EXPECT_EQ(activation_bytes(config, 32768, 32768), training);
+    const int64_t validation = activation_bytes(config, 512, 262144);
+    EXPECT_EQ(activation_bytes(config, 32768, 262144), std::max(training, validation));
 }
 
 TEST(RunPlan, ScalingOfRecord43) {
