@@ -34,7 +34,7 @@ PeakMemory peak_memory(c10::Device device);
 
 // What a rank has found free, and where: ranks that name the same place share it.
 struct RankRoom {
-    std::string place;  // "host a", "cuda:1 of host a"
+    std::string place;  // "host a", "cuda:1 of host a, rank 1"
     std::optional<int64_t> free_bytes;
 };
 

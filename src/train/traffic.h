@@ -24,8 +24,8 @@ std::vector<BucketTraffic> bucket_traffic(const Config& config, const Ownership&
 // Bytes that `rank` sends to sum `count` fp64 numbers over the ranks.
 int64_t all_reduce_sent(int64_t count, int64_t world_size, int64_t rank);
 
-// What ranks agree on with a step's losses, a number each: stop, what checkpoints ask, and whether gradients
-// are not finite.
+// What a rank tells the others beside its losses of a step: the sum of its gradients, for whether they are
+// finite, whether to stop, and three numbers for checkpoints.
 inline constexpr int64_t kStepSigns = 5;
 
 // One step of a rank.

@@ -27,7 +27,12 @@ void sum_over_ranks(std::vector<double>& values, Communicator& communicator, std
     communicator.all_reduce(tensor, ReduceOp::sum, label)->wait();
 }
 
-// Waits for the device once, after all of the work has been given to it; gives it copies to do, no kernels.
+void wait_for(at::Device device) {
+    const c10::impl::VirtualGuardImpl gpu(device.type());
+    gpu.synchronizeStream(gpu.getStream(device));
+}
+
+// Waits for the device once.
 std::vector<double> on_host(const std::vector<at::Tensor>& numbers) {
     if (numbers.empty()) return {};
     const at::Device device = numbers.front().device();
@@ -35,12 +40,37 @@ std::vector<double> on_host(const std::vector<at::Tensor>& numbers) {
                                      at::TensorOptions().dtype(at::kDouble).pinned_memory(device.is_cuda()));
     for (size_t i = 0; i < numbers.size(); ++i)
         all[static_cast<int64_t>(i)].copy_(numbers[i], /*non_blocking=*/true);
-    if (device.is_cuda()) {
-        const c10::impl::VirtualGuardImpl gpu(device.type());
-        gpu.synchronizeStream(gpu.getStream(device));
-    }
+    if (device.is_cuda()) wait_for(device);
     const double* first = all.const_data_ptr<double>();
     return {first, first + all.numel()};
+}
+
+// What each rank has, one rank after the other: `numbers` of its device, then `signs`; every rank has as
+// many. Waits for the device once, after all of the work has been given to it; gives it copies to do, no
+// kernels but the collective's.
+std::vector<double> gather_numbers(const std::vector<at::Tensor>& numbers, std::span<const double> signs,
+                                   Communicator& communicator) {
+    const at::Device device = numbers.front().device();
+    const int64_t measured = std::ssize(numbers), share = measured + std::ssize(signs);
+    const int64_t ranks = communicator.world_size(), begin = communicator.rank() * share;
+    const auto doubles = at::TensorOptions().dtype(at::kDouble);
+    const at::Tensor host = at::empty({ranks * share}, doubles.pinned_memory(device.is_cuda()));
+    const at::Tensor all = device.is_cpu() ? host : at::empty({ranks * share}, doubles.device(device));
+    for (int64_t i = 0; i < measured; ++i)
+        all[begin + i].copy_(numbers[static_cast<size_t>(i)], /*non_blocking=*/true);
+    std::ranges::copy(signs, host.data_ptr<double>() + begin + measured);
+    const auto signs_in = [&](const at::Tensor& x) {
+        return x.narrow(0, begin + measured, std::ssize(signs));
+    };
+    if (device.is_cuda()) signs_in(all).copy_(signs_in(host), /*non_blocking=*/true);
+    const std::vector<int64_t> counts(static_cast<size_t>(ranks), share);
+    communicator.all_gather(all, counts, "losses")->wait();
+    if (device.is_cuda()) {
+        host.copy_(all, /*non_blocking=*/true);
+        wait_for(device);
+    }
+    const double* first = host.const_data_ptr<double>();
+    return {first, first + host.numel()};
 }
 
 RowShare row_share(const Communicator& communicator) {
@@ -237,22 +267,27 @@ Trainer::Agreed Trainer::agree(const std::vector<at::Tensor>& losses, const Step
                                Interrupt& interrupt) {
     std::vector<at::Tensor> numbers = losses;
     numbers.push_back(optimizer_.gradient_sum());
-    const std::vector<double> found = on_host(numbers);  // all that a step waits for the device
-    const auto own = losses.size();
-    const auto rows = own * static_cast<size_t>(communicator_.world_size());
-    std::vector<double> all(rows + kStepSigns, 0);
-    std::copy_n(found.begin(), own, all.begin() + static_cast<ptrdiff_t>(own) * communicator_.rank());
     const double stop = interrupt.poll() ? 1 : 0;
-    const auto signs = checkpointer_ ? checkpointer_->signs(interrupt.poll_save()) : Checkpointer::Signs{};
-    const double not_finite = std::isfinite(found.back()) ? 0 : 1;
-    const std::array<double, kStepSigns> own_signs{stop, signs.save, signs.pending, signs.failed, not_finite};
-    std::ranges::copy(own_signs, all.begin() + static_cast<ptrdiff_t>(rows));
-    sum_over_ranks(all, communicator_, "losses");
-    if (checkpointer_) checkpointer_->agreed({all[rows + 1], all[rows + 2], all[rows + 3]});
-    const double sum = std::accumulate(all.begin(), all.begin() + static_cast<ptrdiff_t>(rows), 0.0);
-    return {.mean_loss = sum / static_cast<double>(settings.batch_tokens),
-            .stop = all[rows] > 0,
-            .finite = std::isfinite(sum) && all[rows + 4] == 0};
+    const auto own = checkpointer_ ? checkpointer_->signs(interrupt.poll_save()) : Checkpointer::Signs{};
+    const std::vector<double> all =
+        gather_numbers(numbers, std::array{stop, own.save, own.pending, own.failed}, communicator_);
+    const size_t share = losses.size() + kStepSigns;
+    Checkpointer::Signs signs;
+    Agreed agreed;
+    for (size_t begin = 0; begin < all.size(); begin += share) {
+        const double* const rank = all.data() + begin;
+        for (size_t i = 0; i < losses.size(); ++i) agreed.mean_loss += rank[i];
+        const double* const of_rank = rank + losses.size();  // sum of gradients, and its signs
+        agreed.finite = agreed.finite && std::isfinite(of_rank[0]);
+        agreed.stop = agreed.stop || of_rank[1] > 0;
+        signs.save += of_rank[2];
+        signs.pending += of_rank[3];
+        signs.failed += of_rank[4];
+    }
+    if (checkpointer_) checkpointer_->agreed(signs);
+    agreed.mean_loss /= static_cast<double>(settings.batch_tokens);
+    agreed.finite = agreed.finite && std::isfinite(agreed.mean_loss);
+    return agreed;
 }
 
 std::vector<at::Tensor> Trainer::gradients(const std::vector<Batch>& batches, const StepSettings& settings) {
