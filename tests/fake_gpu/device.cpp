@@ -1,6 +1,6 @@
 // A GPU made of the host's memory, for machines without one: the device itself. What is asked of it is done
 // when the call returns, so that streams and events have nothing to wait for. FAKE_GPUS says how many there
-// are.
+// are, FAKE_GPU_MIB how much memory is free on each.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -12,7 +12,9 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
+#include <optional>
 #include <utility>
 
 namespace speedrun::fake_gpu {
@@ -24,9 +26,13 @@ using Index = c10::DeviceIndex;
 thread_local Index current = 0;
 thread_local c10::StreamId stream = 0;
 
+int64_t setting(const char* name, int64_t otherwise) {
+    const char* const text = std::getenv(name);
+    return text == nullptr ? otherwise : std::atoll(text);
+}
+
 Index count() {
-    const char* const wanted = std::getenv("FAKE_GPUS");
-    return static_cast<Index>(wanted == nullptr ? 1 : std::atoi(wanted));
+    return static_cast<Index>(setting("FAKE_GPUS", 1));
 }
 
 c10::Device with_index(c10::Device device) {
@@ -83,25 +89,58 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     }
 };
 
-// New memory is full of NaNs.
+// Bytes given to tensors; of one GPU, as a process uses one.
+struct Given {
+    std::mutex lock;
+    c10::CachingAllocator::Stat bytes;
+};
+Given& given() {
+    static Given all;
+    return all;
+}
+
+// New memory is full of NaNs. In front of it lies its size.
 class Allocator final : public c10::DeviceAllocator {
   public:
     c10::DataPtr allocate(size_t bytes) override {
-        constexpr size_t alignment = 512;
-        void* const memory = std::aligned_alloc(alignment, (bytes / alignment + 1) * alignment);
-        if (memory == nullptr) throw std::bad_alloc();
-        std::memset(memory, 0xff, bytes);
-        return {memory, memory, &std::free, {at::kCUDA, current}};
+        char* const block =
+            static_cast<char*>(std::aligned_alloc(kAlignment, (bytes / kAlignment + 2) * kAlignment));
+        if (block == nullptr) throw std::bad_alloc();
+        std::memcpy(block, &bytes, sizeof bytes);
+        std::memset(block + kAlignment, 0xff, bytes);
+        const std::scoped_lock held(given().lock);
+        given().bytes.increase(bytes);
+        return {block + kAlignment, block + kAlignment, &release, {at::kCUDA, current}};
     }
-    c10::DeleterFnPtr raw_deleter() const override { return &std::free; }
+    c10::DeleterFnPtr raw_deleter() const override { return &release; }
     void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
     bool initialized() override { return true; }
     void emptyCache(c10::MempoolId_t) override {}
     void recordStream(const c10::DataPtr&, c10::Stream) override {}
-    c10::CachingDeviceAllocator::DeviceStats getDeviceStats(Index) override { return {}; }
+    c10::CachingDeviceAllocator::DeviceStats getDeviceStats(Index) override {
+        constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+        c10::CachingDeviceAllocator::DeviceStats stats;
+        const std::scoped_lock held(given().lock);
+        stats.allocated_bytes[all] = stats.reserved_bytes[all] = given().bytes;
+        return stats;
+    }
     void resetAccumulatedStats(Index) override {}
     void resetPeakStats(Index) override {}
-    std::pair<size_t, size_t> getMemoryInfo(Index) override { return {size_t{1} << 37, size_t{1} << 37}; }
+    std::pair<size_t, size_t> getMemoryInfo(Index) override {
+        const auto bytes = static_cast<size_t>(setting("FAKE_GPU_MIB", 1 << 17)) << 20;
+        return {bytes, bytes};
+    }
+
+  private:
+    static constexpr size_t kAlignment = 512;
+    static void release(void* memory) {
+        char* const block = static_cast<char*>(memory) - kAlignment;
+        size_t bytes = 0;
+        std::memcpy(&bytes, block, sizeof bytes);
+        std::free(block);
+        const std::scoped_lock held(given().lock);
+        given().bytes.decrease(bytes);
+    }
 };
 
 class Hooks final : public at::CUDAHooksInterface {

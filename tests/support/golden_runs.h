@@ -61,6 +61,7 @@ class GoldenRuns : public ::testing::Test {
         EXPECT_EQ(job.exit_code, 0) << job.output;
         return read(name);
     }
+    // What the run in that folder has left.
     TrainingRun read(const std::string& name) const {
         TrainingRun run;
         std::ifstream metrics(folder_ / name / "metrics.jsonl");
