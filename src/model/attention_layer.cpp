@@ -108,11 +108,12 @@ void AttentionLayer::backward(Pass& pass) const {
     ops::gemm(dout, weight(parameter.used, 3, 1), dy.view({tokens, d_}));
     ops::gemm(dout.t(), gated.view({tokens, d_}), weight(parameter.grad, 3, 1), /*accumulate=*/true);
     enter(pass.probe, StepPart::norms);
-    if (!dnormed.accumulate) dnormed.tensor.zero_();
+    at::Tensor dgate_input;  // of the first channels of normed
     if (config_.out_gate) {
         Parameter& gate = pass.parameters[config_.out_gate->param];
+        dgate_input = ws.scratch({tokens, config_.out_gate->input_dims}, activations).zero_();
         ops::head_gate_backward(dy, ws.value(y_), ws.value(normed_), gate.used[gate_index_], ws.value(gate_),
-                                dy, dnormed.tensor, gate.grad[gate_index_]);
+                                dy, dgate_input, gate.grad[gate_index_]);
     }
 
     enter(pass.probe, StepPart::attention);
@@ -138,7 +139,11 @@ void AttentionLayer::backward(Pass& pass) const {
     value_mix_backward(pass, qkv.narrow(1, 2 * d_, d_), dv.view({tokens, d_}), dqkv.narrow(1, 2 * d_, d_));
     enter(pass.probe, StepPart::attention);
     ops::gemm(dqkv.t(), ws.value(normed_), weight(parameter.grad, 0, 3), /*accumulate=*/true);
-    ops::gemm(dqkv, weight(parameter.used, 0, 3), dnormed.tensor, /*accumulate=*/true);
+    ops::gemm(dqkv, weight(parameter.used, 0, 3), dnormed.tensor, dnormed.accumulate);
+    if (dgate_input.defined()) {
+        dnormed.tensor.narrow(1, 0, dgate_input.size(1)).add_(dgate_input);
+        ws.release_scratch(dgate_input);
+    }
     for (const at::Tensor& scratch : {dy, memory.dq, memory.dk, memory.dv, dqkv}) ws.release_scratch(scratch);
 }
 

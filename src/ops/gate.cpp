@@ -97,7 +97,8 @@ void head_gate_backward(const at::Tensor& dout, const at::Tensor& y, const at::T
         const auto from = cpu::rows<const T>(y, y.sizes(), "head_gate_backward: y");
         const auto input = cpu::rows<const T>(x, x.sizes(), "head_gate_backward: x");
         const auto to = cpu::rows<T>(dy, y.sizes(), "head_gate_backward: dy");
-        const auto dinput = cpu::rows<T>(dx, x.sizes(), "head_gate_backward: dx");
+        const auto dinput =
+            cpu::rows<T>(dx.narrow(1, 0, w.size(1)), {x.size(0), w.size(1)}, "head_gate_backward: dx");
         chunks.for_each([&](int64_t chunk, int64_t begin, int64_t end) {
             std::vector<float> dlogit(static_cast<size_t>(size.heads));
             for (int64_t t = begin; t < end; ++t) {

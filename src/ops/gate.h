@@ -10,8 +10,8 @@ namespace speedrun::ops {
 void head_gate(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, const at::Tensor& out,
                const at::Tensor& gate);
 
-// dy is overwritten and may be dout or y; dx [T, d]: the gradient of x[:, :n] is added to its first n
-// channels, the others are not touched; dw [H, n] contiguous, fp32 or bf16, is added to (summed over tokens
+// dy is overwritten and may be dout or y; dx [T, n] or wider: the gradient of x[:, :n] is added to its first
+// n channels, the others are not touched; dw [H, n] contiguous, fp32 or bf16, is added to (summed over tokens
 // in fp32, rounded once).
 void head_gate_backward(const at::Tensor& dout, const at::Tensor& y, const at::Tensor& x, const at::Tensor& w,
                         const at::Tensor& gate, const at::Tensor& dy, const at::Tensor& dx,

@@ -119,6 +119,9 @@ TEST(HeadGate, LeavesOtherChannelsOfTheInputAlone) {
     head_gate_backward(y, y, x, w, gate, dy, dx, dw);
     EXPECT_TRUE(at::equal(dx.narrow(1, 12, 4), before.narrow(1, 12, 4)));
     EXPECT_FALSE(at::equal(dx.narrow(1, 0, 12), before.narrow(1, 0, 12)));
+    const at::Tensor without_others = before.narrow(1, 0, 12).clone();
+    head_gate_backward(y, y, x, w, gate, dy, without_others, dw);
+    EXPECT_TRUE(at::equal(without_others, dx.narrow(1, 0, 12)));
 }
 
 TEST(HeadGate, SaturatesWithoutNan) {

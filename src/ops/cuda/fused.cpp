@@ -152,7 +152,8 @@ void Fused::head_gate_backward(const at::Tensor& dout, const at::Tensor& y, cons
     kernels_.head_gate_backward(
         rows(dout, y.sizes(), "head_gate_backward: dout"), rows(y, y.sizes(), "head_gate_backward: y"),
         numbers, floats(gate, y.size(0) * y.size(1), "head_gate_backward: gate"),
-        rows(dy, y.sizes(), "head_gate_backward: dy"), rows(dx, x.sizes(), "head_gate_backward: dx"),
+        rows(dy, y.sizes(), "head_gate_backward: dy"),
+        rows(dx.narrow(1, 0, w.size(1)), {x.size(0), w.size(1)}, "head_gate_backward: dx"),
         flat(dw, w.numel(), "head_gate_backward: dw"), sums.data_ptr<float>(), shape_of(y), stream_);
 }
 
