@@ -16,7 +16,8 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
       device_(device),
       parameters_(config.model, config.numerics, device, contiguous_runs(config)),
       rotary_(config.model, config.schedule.block_size, max_tokens, device),
-      batches_(device) {
+      training_batches_(device),
+      other_batches_(device) {
     rotary_.reset(config.schedule.stages.front().window_long);
     compile(model_, config.numerics);
     find_completions();
@@ -122,9 +123,9 @@ ValueId GPT::compile_layer(BuildContext& build, const LayerConfig& layer, ValueI
 // ---- running it
 // ------------------------------------------------------------------------------------------------
 
-Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings) {
+Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings, BatchBuffers& buffers) {
     rotary_.stretch(settings.yarn_window);
-    const DeviceBatch on_device = batches_.bring(batch);
+    const DeviceBatch on_device = buffers.bring(batch);
     const at::Tensor& cu_seqlens = on_device.cu_seqlens;
     const auto tokens = static_cast<int64_t>(batch.inputs.size());
     const int64_t longest = settings.longest > 0 ? settings.longest : longest_document(batch);
@@ -196,7 +197,7 @@ std::vector<ops::WorkPart> GPT::parts_of(const std::shared_ptr<Pass>& pass, cons
 at::Tensor GPT::forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale,
                                  const GradReady& grad_ready, StepProbe* probe) {
     enter(probe, StepPart::rest);
-    auto pass = std::make_shared<Pass>(make_pass(batch, settings));
+    auto pass = std::make_shared<Pass>(make_pass(batch, settings, training_batches_));
     pass->grad_scale = grad_scale;
     pass->probe = probe;
     if (graphs_ && !probe) return run_recorded(std::move(pass), settings, grad_ready);
@@ -229,7 +230,7 @@ at::Tensor GPT::run_recorded(std::shared_ptr<Pass> pass, const AttentionSettings
 }
 
 at::Tensor GPT::evaluate(const Batch& batch, const AttentionSettings& settings) {
-    Pass pass = make_pass(batch, settings);
+    Pass pass = make_pass(batch, settings, other_batches_);
     run_forward(pass, /*training=*/false);
     return pass.loss_per_token.mean(at::kDouble);
 }
@@ -238,7 +239,7 @@ at::Tensor GPT::next_token_logits(const std::vector<int32_t>& tokens, int64_t po
                                   const AttentionSettings& settings) {
     const auto length = static_cast<int32_t>(tokens.size());
     const Batch batch{tokens, std::vector<int64_t>(tokens.size(), 0), {0, length}};
-    Pass pass = make_pass(batch, settings);
+    Pass pass = make_pass(batch, settings, other_batches_);
     coefficients_.evaluate(parameters_);
     workspace_->begin(length, /*training=*/false);
     for (size_t i = 0; i + 1 < layers_.size(); ++i) {  // all but the loss

@@ -74,7 +74,7 @@ class GPT {
     void find_completions();
     void compile(const ModelConfig& model, const NumericsConfig& numerics);
     ValueId compile_layer(BuildContext& build, const LayerConfig& layer, ValueId x);
-    Pass make_pass(const Batch& batch, const AttentionSettings& settings);
+    Pass make_pass(const Batch& batch, const AttentionSettings& settings, BatchBuffers& buffers);
     void run_forward(Pass& pass, bool training);
     // Of layers [end, begin), the last first.
     void run_backward(Pass& pass, size_t begin, size_t end);
@@ -86,7 +86,8 @@ class GPT {
     at::Device device_;
     ParameterTable parameters_;
     Rotary rotary_;
-    BatchBuffers batches_;
+    BatchBuffers training_batches_;  // where recordings read them, whatever passes come in between
+    BatchBuffers other_batches_;
     CoefficientTable coefficients_;
     std::vector<std::unique_ptr<Layer>> layers_;
     // What is complete after each layer's backward; the last element: after that of the coefficients.

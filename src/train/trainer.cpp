@@ -152,7 +152,8 @@ void Trainer::warm_up() {
     TrainLoader loader(train_shards_, train_layout(config_.data), row_share(communicator_));
     const auto& stages = config_.schedule.stages;
     for (int64_t i = 0; i < config_.runtime.warmup_steps; ++i) {
-        const auto stage = static_cast<size_t>(i) % stages.size();
+        // Two steps in turn: where a step is one micro-batch, it lies in each of its two places.
+        const auto stage = static_cast<size_t>(i) / 2 % stages.size();
         if (stage == 0) model_.rotary().reset(stages.front().window_long);
         StepSettings settings =
             settings_at(config_, std::min(stages[stage].start, config_.schedule.total_steps() - 1));
