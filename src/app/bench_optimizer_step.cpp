@@ -11,6 +11,7 @@
 #include "app/update_costs.h"
 #include "config/matrix_rules.h"
 #include "record/text_table.h"
+#include "util/error.h"
 
 namespace speedrun {
 namespace {
@@ -81,6 +82,10 @@ int bench_optimizer_step(int argc, char** argv) {
     auto wanted = value_or_empty<std::vector<std::string>>(options, "rules");
     auto configs = contenders(options["config"].as<std::string>(),
                               value_or_empty<std::vector<std::string>>(options, "set"));
+    if (configs.front().second.runtime.device == RuntimeConfig::Device::cuda)
+        throw UserError(
+            "runtime.device: bench optimizer-step times updates on a CPU; on a GPU `speedrun bench ops` "
+            "does");
     set_threads(configs.front().second.runtime);  // the config's own, with its overrides
     if (!wanted.empty()) {
         wanted.emplace_back("muon");

@@ -84,6 +84,15 @@ TEST(Cli, PartsOfAVerbAreListedFoundAndMissed) {
     }
 }
 
+TEST(Cli, UpdatesAreTimedOnACpuAlone) {
+    const Outcome outcome =
+        run({"bench", "optimizer-step", "--config", SPEEDRUN_SOURCE_DIR "/configs/quickstart.json", "--set",
+             "runtime.device=cuda"});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_TRUE(has(outcome.err, "runtime.device: bench optimizer-step times updates on a CPU"))
+        << outcome.err;
+}
+
 TEST(Cli, UnknownOptionsAreTheUsersMistake) {
     for (const auto& verb : kVerbs) {
         const Outcome outcome = run({verb, "--no-such-option"});
