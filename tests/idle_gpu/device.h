@@ -95,6 +95,11 @@ class Device {
     uint64_t captures_ = 0;
 };
 
+constexpr size_t kTotalMemory = size_t{80} << 30;  // bytes
+
+// What the calling thread's cudaGetLastError() will return, unless it is success. Returns it.
+cudaError_t told(cudaError_t error);
+
 // cudaLaunchKernel and its relatives, after they have found the kernel's name.
 cudaError_t launch_kernel(
     const std::string& name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
