@@ -120,6 +120,11 @@ int64_t batch_bytes(const Config& config, int64_t world_size) {
     return 4 * rows * (tokens * (4 + 8) + 4 * config.data.max_num_docs.entries(tokens));
 }
 
+// Validation micro-batches go round the ranks; there may be fewer of them.
+bool validates(const DataConfig& data, int64_t rank) {
+    return rank < data.val_tokens / data.val_micro_batch_tokens;
+}
+
 }  // namespace
 
 int64_t value_size(const Config& config, const ParamConfig& param) {
@@ -189,11 +194,10 @@ int64_t activation_bytes_per_token(const Config& config) {
     return activation_bytes(config, tokens, 0) / tokens;
 }
 
-int64_t activation_bytes_of_rank(const Config& config, int64_t world_size, int64_t rank) {
+int64_t activation_bytes_of_rank(const Config& config, int64_t rank) {
     const DataConfig& data = config.data;
-    // Validation micro-batches go round the ranks.
-    const bool validates = rank < std::min(world_size, data.val_tokens / data.val_micro_batch_tokens);
-    return activation_bytes(config, data.micro_batch_tokens, validates ? data.val_micro_batch_tokens : 0);
+    return activation_bytes(config, data.micro_batch_tokens,
+                            validates(data, rank) ? data.val_micro_batch_tokens : 0);
 }
 
 std::vector<RankMemory> rank_memory(const Config& config, const Ownership& ownership, Operators operators) {
@@ -205,9 +209,8 @@ std::vector<RankMemory> rank_memory(const Config& config, const Ownership& owner
         if (used_size(config, param) != value) common.copies += elements * used_size(config, param);
     }
     const DataConfig& data = config.data;
-    const int64_t with_validation = activation_bytes_of_rank(config, ownership.world_size, 0);
-    const int64_t of_last = activation_bytes_of_rank(config, ownership.world_size, ownership.world_size - 1);
-    const int64_t validating = data.val_tokens / data.val_micro_batch_tokens;
+    const int64_t of_first = activation_bytes_of_rank(config, 0);
+    const int64_t of_last = activation_bytes_of_rank(config, ownership.world_size - 1);
     common.tables = std::max(data.micro_batch_tokens, data.val_micro_batch_tokens) * config.model.head_dim *
                     size_of(config.model.rope.table_dtype);
     common.operators = operator_bytes(config, operators);
@@ -221,7 +224,7 @@ std::vector<RankMemory> rank_memory(const Config& config, const Ownership& owner
     const auto unit_bytes = unit_state_bytes(config);
     for (int64_t rank = 0; rank < ownership.world_size; ++rank) {
         RankMemory& memory = ranks[static_cast<size_t>(rank)];
-        memory.activations = rank < validating ? with_validation : of_last;
+        memory.activations = validates(data, rank) ? of_first : of_last;
         memory.optimizer_state = optimizer_state_bytes(unit_bytes, ownership, rank);
         if (operators == Operators::cpu) memory.checkpoint = checkpoint_copy(config, ownership, rank);
         memory.optimizer_work = optimizer_work(config, ownership, rank, operators);

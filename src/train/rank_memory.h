@@ -33,8 +33,8 @@ int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64
 int64_t activation_bytes(const Config& config, int64_t tokens, int64_t val_tokens);
 // The same of one token of a long training micro-batch.
 int64_t activation_bytes_per_token(const Config& config);
-// Of the passes of a rank of a run; some ranks may have no validation to do.
-int64_t activation_bytes_of_rank(const Config& config, int64_t world_size, int64_t rank);
+// Of the passes that `rank` makes in a run.
+int64_t activation_bytes_of_rank(const Config& config, int64_t rank);
 
 // Which operators run: those for CPUs keep packed operands and chunks of logits, those for GPUs the logits.
 enum class Operators { cpu, gpu };

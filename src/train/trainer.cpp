@@ -107,8 +107,7 @@ Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
       val_loader_(val_shards, val_layout(config.data), config.data.val_tokens),
       options_(std::move(options)) {
     grad_accum_steps(config, communicator.world_size());
-    model_.reserve_activations(
-        activation_bytes_of_rank(config, communicator.world_size(), communicator.rank()));
+    model_.reserve_activations(activation_bytes_of_rank(config, communicator.rank()));
     const auto graphs =
         config.runtime.cuda_graphs && model.device().is_cuda() ? ops::cuda::make_graphs() : nullptr;
     model_.record_with(graphs);
