@@ -63,8 +63,9 @@ void print(const std::vector<Contender>& all, bool json) {
 }  // namespace
 
 int bench_optimizer_step(int argc, char** argv) {
-    cxxopts::Options specification("speedrun bench optimizer-step",
-                                   "Time the update of a config's matrices by its own rule and every other");
+    cxxopts::Options specification(
+        "speedrun bench optimizer-step",
+        "Time on a CPU the update of a config's matrices by its own rule and every other");
     auto add = specification.add_options();
     add("config", "run's JSON file", cxxopts::value<std::string>());
     add("set", "override a value of the config's own rule", cxxopts::value<std::vector<std::string>>());
