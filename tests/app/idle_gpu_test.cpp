@@ -126,6 +126,11 @@ TEST_F(IdleGpu, AStepIsGraphsAndSmallCopies) {
     EXPECT_EQ(sum_but(one_by_one.at("kernels"), "memset"), asked.at("graph_kernels"));
     EXPECT_EQ(one_by_one.at("waits").at("cudaStreamSynchronize"), 1);
     EXPECT_EQ(one_by_one.at("device_allocations"), 0);
+    // Gradients of matrices add up in their products: what ATen adds in fp32 is a micro-batch's scalars.
+    double additions = 0;
+    for (const auto& [name, count] : one_by_one.at("kernels").items())
+        if (name.find("CUDAFunctor_addIfE") != std::string::npos) additions += count.get<double>();
+    EXPECT_EQ(additions, 4);
 }
 
 TEST_F(IdleGpu, SoIsOneWithAHeadIn8Bits) {
@@ -181,6 +186,8 @@ TEST_F(IdleGpu, Record43FitsIn29GiB) {
         SPEEDRUN_EXECUTABLE " train --config " + record + " --run-dir " + (folder_ / "record").string();
     for (const std::string& setting : settings) command += " --set " + setting;
     const json asked = run(1, command).front();
+    // the weights to the GPU and back, and no tables of the rotary embedding
+    EXPECT_LT(asked.at("pageable_bytes"), int64_t{1200} << 20);
 
     const std::string log = contents(folder_ / "record/log.txt");
     const int64_t allocated = mebibytes_behind(log, "peak memory allocated: ");

@@ -199,6 +199,7 @@ std::string Device::report() const {
                                {"graph_copies", counts.graph_copies},
                                {"waits", counts.waits},
                                {"copies", counts.copies},
+                               {"pageable_bytes", counts.pageable_bytes},
                                {"device_allocations", counts.device_allocations},
                                {"host_allocations", counts.host_allocations},
                                {"refused", counts.refused}};

@@ -59,6 +59,7 @@ struct Counts {
     int64_t graph_launches = 0, graph_kernels = 0;
     std::map<std::string, int64_t> waits;   // of the host for the device, by call
     std::map<std::string, int64_t> copies;  // one by one: "host to device", "pageable to device", ...
+    int64_t pageable_bytes = 0;             // to and from memory of the host that is not pinned
     int64_t graph_copies = 0;
     int64_t device_allocations = 0, host_allocations = 0;
     std::map<std::string, int64_t> refused;  // what CUDA would have refused

@@ -61,9 +61,11 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
     Device& device = Device::get();
     const std::scoped_lock held(device.lock);
     const std::string way = place(from) + " to " + place(to);
+    const bool pageable = way.find("pageable") != std::string::npos;
+    if (pageable) device.counts.pageable_bytes += static_cast<int64_t>(bytes);
     if (!device.stream_of(stream).capture)
         ++device.counts.copies[way];
-    else if (way.find("pageable") != std::string::npos)
+    else if (pageable)
         return device.refuse("a copy of pageable memory in a recording", cudaErrorStreamCaptureUnsupported,
                              &device.stream_of(stream));
     const bool stays = way == "device to device";
