@@ -8,8 +8,8 @@
 #include <optional>
 #include <string>
 
+#include "comm/launch.h"
 #include "config/config.h"
-#include "dist/launch.h"
 #include "model/gpt.h"
 
 namespace speedrun {

@@ -14,7 +14,7 @@
 #include "model/parameters.h"
 #include "model/rotary.h"
 #include "model/workspace.h"
-#include "ops/cudnn_attention.h"
+#include "ops/attention/cudnn_attention.h"
 #include "ops/recording.h"
 
 namespace speedrun {

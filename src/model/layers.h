@@ -13,7 +13,7 @@
 #include "model/rotary.h"
 #include "model/step_probe.h"
 #include "model/workspace.h"
-#include "ops/attention.h"
+#include "ops/attention/attention.h"
 #include "ops/head_loss.h"
 
 namespace speedrun {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "config/config.h"
-#include "dist/communicator.h"
 #include "model/parameters.h"
 #include "model/step_probe.h"
 #include "ops/recording.h"

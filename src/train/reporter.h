@@ -4,13 +4,13 @@
 #include <span>
 #include <vector>
 
-#include "record/curve.h"
-#include "record/log.h"
-#include "record/metrics.h"
-#include "record/progress.h"
-#include "record/run_dir.h"
-#include "record/status_file.h"
-#include "train/memory_check.h"
+#include "plan/memory_check.h"
+#include "record/live/progress.h"
+#include "record/live/run_dir.h"
+#include "record/live/status_file.h"
+#include "record/log/log.h"
+#include "record/log/metrics.h"
+#include "record/report/curve.h"
 
 namespace speedrun {
 

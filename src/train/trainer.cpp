@@ -12,9 +12,9 @@
 
 #include "ops/cuda/fused.h"
 #include "optim/diagnostics.h"
-#include "train/memory_check.h"
-#include "train/rank_memory.h"
-#include "train/traffic.h"
+#include "plan/memory_check.h"
+#include "plan/rank_memory.h"
+#include "plan/traffic.h"
 #include "util/error.h"
 
 namespace speedrun {

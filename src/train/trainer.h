@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "config/config.h"
 #include "data/loader.h"
 #include "data/prefetch.h"
-#include "dist/communicator.h"
 #include "model/gpt.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"

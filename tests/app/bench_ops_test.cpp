@@ -5,12 +5,12 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "app/bench_ops/rows.h"
-#include "app/bench_timing.h"
-#include "app/counted_graphs.h"
+#include "app/bench/counted_graphs.h"
+#include "app/bench/ops/rows.h"
+#include "app/bench/timing.h"
+#include "plan/throughput.h"
 #include "support/function_graphs.h"
 #include "support/mpirun.h"
-#include "train/throughput.h"
 
 namespace speedrun {
 namespace {

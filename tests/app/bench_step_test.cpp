@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "app/step_shares.h"
+#include "app/bench/step_shares.h"
 #include "support/mpirun.h"
 
 namespace speedrun {

@@ -7,8 +7,8 @@
 
 #include "config/config.h"
 #include "optim/ownership.h"
+#include "plan/rank_memory.h"
 #include "support/golden_runs.h"
-#include "train/rank_memory.h"
 
 #ifndef SPEEDRUN_IDLE_GPU
 #define SPEEDRUN_IDLE_GPU ""

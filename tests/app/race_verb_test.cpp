@@ -3,7 +3,7 @@
 
 #include <csignal>
 
-#include "record/race.h"
+#include "record/race/race.h"
 #include "support/golden_runs.h"
 #include "support/running_job.h"
 #include "support/step_hold.h"

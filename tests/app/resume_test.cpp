@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <fstream>
 
-#include "record/run_dir.h"
+#include "record/live/run_dir.h"
 #include "support/golden_runs.h"
 #include "support/running_job.h"
 #include "support/step_hold.h"

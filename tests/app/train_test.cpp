@@ -13,7 +13,7 @@
 
 #include "app/cli.h"
 #include "data/shard.h"
-#include "record/run_log.h"
+#include "record/log/run_log.h"
 #include "support/file_text.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"

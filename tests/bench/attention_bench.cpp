@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "ops/attention.h"
-#include "ops/cpu/attention_plan.h"
+#include "ops/attention/attention.h"
+#include "ops/attention/cpu/attention_plan.h"
 #include "ops/cpu/brgemm.h"
 
 namespace {

@@ -9,7 +9,7 @@
 #include <functional>
 #include <vector>
 
-#include "dist/make_communicator.h"
+#include "comm/make_communicator.h"
 
 namespace speedrun {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <ctime>
 
-#include "record/run_log.h"
+#include "record/log/run_log.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "dist/nccl/nccl_table.h"
+#include "comm/nccl/nccl_table.h"
 
 namespace speedrun {
 namespace {

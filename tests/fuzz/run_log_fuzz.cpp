@@ -7,9 +7,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "record/parse_report.h"
-#include "record/run_log_parser.h"
-#include "record/stalls.h"
+#include "record/log/parse_report.h"
+#include "record/log/run_log_parser.h"
+#include "record/log/stalls.h"
 #include "util/error.h"
 
 namespace speedrun {

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "record/log.h"
+#include "record/log/log.h"
 
 namespace speedrun {
 

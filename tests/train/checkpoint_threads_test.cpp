@@ -5,7 +5,7 @@
 
 #include <fstream>
 
-#include "dist/make_communicator.h"
+#include "comm/make_communicator.h"
 #include "model/gpt.h"
 #include "model/initialize.h"
 #include "support/temporary_folder.h"

@@ -7,10 +7,10 @@
 #include <random>
 
 #include "model/initialize.h"
+#include "plan/throughput.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"
 #include "train/sample.h"
-#include "train/throughput.h"
 
 namespace speedrun {
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "dist/communicator.h"
+#include "comm/communicator.h"
 #include "train/checkpoint/writer.h"
 
 namespace speedrun {

@@ -1,5 +1,5 @@
 #pragma once
-#include "dist/communicator.h"
+#include "comm/communicator.h"
 #include "optim/optimizer.h"
 #include "train/checkpoint/find.h"
 

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <vector>
 
-#include "record/groups.h"
-#include "record/verdict.h"
+#include "record/judge/groups.h"
+#include "record/judge/verdict.h"
 
 int main(int argc, char** argv) {
     const std::vector<std::filesystem::path> folders(argv + 1, argv + argc);

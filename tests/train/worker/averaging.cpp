@@ -8,8 +8,8 @@
 #include <cstdio>
 #include <string>
 
+#include "comm/make_communicator.h"
 #include "data/loader.h"
-#include "dist/make_communicator.h"
 #include "model/weights.h"
 #include "optim/optimizer.h"
 #include "train/trainer.h"

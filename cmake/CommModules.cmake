@@ -1,0 +1,36 @@
+# Shared modules beside the executable, which loads them when a run needs them: each is built where its library is found,
+# and the executable itself needs none of these libraries.
+function(comm_module NAME)
+  add_library(speedrun_${NAME} MODULE ${PROJECT_SOURCE_DIR}/src/comm/modules/${NAME}.cpp)
+  target_link_libraries(speedrun_${NAME} PRIVATE speedrun_flags ${ARGN})
+  set_target_properties(speedrun_${NAME} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}
+                        CXX_VISIBILITY_PRESET hidden)
+  add_dependencies(speedrun speedrun_${NAME})
+endfunction()
+
+set(MPI_CXX_SKIP_MPICXX TRUE)
+find_package(MPI QUIET COMPONENTS CXX)
+if(MPI_CXX_FOUND)
+  comm_module(mpi MPI::MPI_CXX)
+  message(STATUS "MPI: ${MPI_CXX_LIBRARIES}")
+else()
+  message(STATUS "MPI: not found; several ranks on CPUs will not be possible")
+endif()
+
+# NCCL's header and library: the toolkit's, or those of the wheel beside LibTorch.
+if(SPEEDRUN_CUDA)
+  find_path(CUDA_RUNTIME_INCLUDE cuda_runtime_api.h HINTS /usr/local/cuda/include)
+  find_library(CUDA_RUNTIME_LIBRARY NAMES cudart libcudart.so.13 HINTS /usr/local/cuda/lib64)
+  find_path(NCCL_INCLUDE nccl.h HINTS /usr/local/cuda/include ${LIBTORCH_DIR}/../nvidia/nccl/include)
+  find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS /usr/local/cuda/lib64 ${LIBTORCH_DIR}/../nvidia/nccl/lib)
+endif()
+if(SPEEDRUN_CUDA AND CUDA_RUNTIME_INCLUDE AND CUDA_RUNTIME_LIBRARY AND NCCL_INCLUDE AND NCCL_LIBRARY)
+  comm_module(nccl ${CUDA_RUNTIME_LIBRARY} ${NCCL_LIBRARY})
+  target_include_directories(speedrun_nccl SYSTEM PRIVATE ${NCCL_INCLUDE} ${CUDA_RUNTIME_INCLUDE})
+  foreach(dir ${_runtime_path})
+    target_link_options(speedrun_nccl PRIVATE "LINKER:-rpath,${dir}")
+  endforeach()
+  message(STATUS "NCCL: ${NCCL_LIBRARY}")
+else()
+  message(STATUS "NCCL: not found, or SPEEDRUN_CUDA is off; several ranks on GPUs will not be possible")
+endif()

@@ -1,0 +1,68 @@
+#include "app/plan/run_plan.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "plan/memory_check.h"
+#include "train/trainer.h"
+
+namespace speedrun {
+namespace {
+
+Operators operators_of(const Machine& machine) {
+    return machine.gpu ? Operators::gpu : Operators::cpu;
+}
+
+int64_t fullest(std::span<const RankMemory> ranks) {
+    int64_t most = 0;
+    for (const RankMemory& memory : ranks) most = std::max(most, memory.peak());
+    return most;
+}
+
+}  // namespace
+
+RunPlan make_plan(Config config, std::string file, int64_t ranks, int64_t ranks_per_node,
+                  const Machine& machine) {
+    const int64_t accumulation = grad_accum_steps(config, ranks);
+    RunPlan plan{.config = std::move(config),
+                 .file = std::move(file),
+                 .ranks_per_node = ranks_per_node,
+                 .machine = machine,
+                 .accumulation = accumulation,
+                 .ownership = {},
+                 .traffic = {},
+                 .memory = {},
+                 .activations_per_token = 0,
+                 .without_adam = {},
+                 .with_adam = {},
+                 .scaling = {},
+                 .largest_micro_batch = {}};
+    plan.ownership = plan_ownership(plan.config, ranks);
+    plan.traffic = bucket_traffic(plan.config, plan.ownership);
+    plan.memory = rank_memory(plan.config, plan.ownership, operators_of(machine));
+    plan.activations_per_token = activation_bytes_per_token(plan.config);
+    const Layout layout{ranks_per_node, plan.config.data.micro_batch_tokens, plan.activations_per_token};
+    const auto floor = [&](bool adam) {
+        return step_floor(plan.config, plan.ownership, largest_step(plan.config, adam), machine, layout);
+    };
+    plan.without_adam = floor(false);
+    plan.with_adam = floor(true);
+    plan.scaling = scaling_table(plan.config, machine, ranks_per_node);
+    plan.largest_micro_batch = largest_micro_batch(
+        plan.config, plan.ownership, operators_of(machine), [&](std::span<const RankMemory> all) {
+            return fullest(all) + machine.reserved_bytes <= machine.memory_bytes;
+        });
+    return plan;
+}
+
+size_t fullest_rank(const RunPlan& plan) {
+    const auto fullest = std::ranges::max_element(plan.memory, {}, &RankMemory::peak);
+    return static_cast<size_t>(fullest - plan.memory.begin());
+}
+
+int64_t used_memory(const RunPlan& plan) {
+    return plan.memory[fullest_rank(plan)].peak() + plan.machine.reserved_bytes;
+}
+
+}  // namespace speedrun

@@ -1,0 +1,209 @@
+#include <chrono>
+#include <ctime>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "app/arguments.h"
+#include "app/build_info.h"
+#include "app/record/attempt_runner.h"
+#include "app/record/options.h"
+#include "app/record/verbs.h"
+#include "config/config.h"
+#include "record/log/run_json.h"
+#include "util/atomic_file.h"
+#include "util/exit_codes.h"
+#include "util/file_lock.h"
+
+namespace speedrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kRecord = 0, kNotARecord = 1;
+
+cxxopts::Options make_options() {
+    cxxopts::Options options(
+        "speedrun record attempt",
+        "Makes N runs of a config, each with another seed (the first seed + 0, 1, ...), in turns with a "
+        "baseline\n"
+        "where one is given, collects their logs with config, summary.json and README.md, and judges them.\n"
+        "Config, target, number of runs, seeds and the rule by which it may stop early are written into "
+        "summary.json\n"
+        "before the first run and cannot change after. The same command continues an attempt that was "
+        "interrupted.\n"
+        "Exit code: 0 a record, 1 not, 2 an error, 130 stopped by Ctrl-C.\n");
+    options.positional_help("CONFIG");
+    add_target_options(options);
+    options.add_options()                                                                         //
+        ("runs", "how many", cxxopts::value<int64_t>())                                           //
+        ("set", "override a value of both configs", cxxopts::value<std::vector<std::string>>())   //
+        ("baseline", "config to compare with", cxxopts::value<std::string>())                     //
+        ("seed", "first seed, instead of the config's runtime.seed", cxxopts::value<uint64_t>())  //
+        ("stop-rule",
+         "none: all runs are made. futility:K: give up once the mean of K or more runs is not below the "
+         "target. "
+         "significant:K: end once p is below the level, which is then 0.01 / (N - K + 1). Both with a comma",
+         cxxopts::value<std::string>()->default_value("none"))                                   //
+        ("launch", "start each run with this, words parted by spaces, such as \"mpirun -n 8\"",  //
+         cxxopts::value<std::string>()->default_value(""))                                       //
+        ("name", "of the attempt, instead of the config's", cxxopts::value<std::string>())       //
+        ("out", "folder, instead of records/DATE_NAME", cxxopts::value<std::string>())           //
+        ("runs-dir", "where the run directories go, instead of runs/DATE_NAME",
+         cxxopts::value<std::string>())                                                //
+        ("keep-weights", "keep each run's weights in its run directory")               //
+        ("json", "print summary.json at the end; what the runs print goes to stderr")  //
+        ("config", "the run's JSON file", cxxopts::value<std::string>())               //
+        ("help", "this text");
+    options.parse_positional({"config"});
+    return options;
+}
+
+std::string today() {
+    const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+    std::tm local{};
+    ::localtime_r(&now, &local);
+    char text[16];
+    return {text, std::strftime(text, sizeof text, "%Y-%m-%d", &local)};
+}
+
+// An attempt's configs, resolved.
+struct Configs {
+    Config attempt;
+    std::optional<Config> baseline;
+};
+
+Config load_with_seed(const std::string& file, std::vector<std::string> overrides, uint64_t seed) {
+    overrides.push_back("runtime.seed=" + std::to_string(seed));
+    return load_config(file, overrides);
+}
+
+uint64_t first_seed(const cxxopts::ParseResult& args, const std::vector<std::string>& overrides) {
+    if (args.count("seed") > 0) return args["seed"].as<uint64_t>();
+    return load_config(args["config"].as<std::string>(), overrides).runtime.seed;
+}
+
+int64_t runs_of(const cxxopts::ParseResult& args) {
+    const int64_t runs = args.count("runs") > 0 ? args["runs"].as<int64_t>() : 0;
+    if (runs < 1 || runs > 1000) throw UserError("record attempt: --runs must be from 1 to 1000");
+    return runs;
+}
+
+Configs load_configs(const AttemptPlan& plan) {
+    Configs configs{load_with_seed(plan.attempt.config, plan.attempt.overrides, plan.first_seed),
+                    std::nullopt};
+    if (plan.baseline)
+        configs.baseline = load_with_seed(plan.baseline->config, plan.baseline->overrides, plan.first_seed);
+    return configs;
+}
+
+AttemptPlan plan_of(const cxxopts::ParseResult& args) {
+    const auto overrides = value_or_empty<std::vector<std::string>>(args, "set");
+    AttemptPlan plan;
+    plan.attempt = {args["config"].as<std::string>(), overrides, ""};
+    if (args.count("baseline") > 0) plan.baseline = {args["baseline"].as<std::string>(), overrides, ""};
+    plan.name = args.count("name") > 0 ? args["name"].as<std::string>()
+                                       : fs::path(plan.attempt.config).stem().string();
+    plan.date = today();
+    plan.runs = runs_of(args);
+    plan.first_seed = first_seed(args, overrides);
+    plan.target = target_of(args);
+    plan.stop_rule = parse_stop_rule(args["stop-rule"].as<std::string>(), plan.runs);
+    plan.launch = args["launch"].as<std::string>();
+    plan.commit = build_commit();
+    return plan;
+}
+
+// records/DATE_NAME of today, or that of an earlier day whose attempt has not ended.
+fs::path folder_of(const AttemptPlan& plan) {
+    const fs::path records = "records";
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(records, none)) {
+        const std::string name = entry.path().filename();
+        if (name.size() != plan.name.size() + 11 || !name.ends_with("_" + plan.name)) continue;
+        const fs::path summary = entry.path() / "summary.json";
+        if (fs::exists(summary) && !read_attempt(summary).result) return entry.path();
+    }
+    return records / (plan.date + "_" + plan.name);
+}
+
+Attempt begin(const AttemptPlan& plan, const Configs& configs, const AttemptFolders& folders) {
+    if (!fs::is_empty(folders.record))
+        throw UserError(folders.record.string() + ": is not empty and holds no summary.json of an attempt");
+    write_atomically(folders.config(false), configs.attempt.resolved_json + "\n");
+    if (configs.baseline) write_atomically(folders.config(true), configs.baseline->resolved_json + "\n");
+    Attempt attempt = make_attempt(plan);
+    write_attempt(attempt, folders.summary());
+    return attempt;
+}
+
+Attempt begin_or_continue(const AttemptPlan& plan, const Configs& configs, const AttemptFolders& folders) {
+    if (!fs::exists(folders.summary())) return begin(plan, configs, folders);
+    Attempt attempt = read_attempt(folders.summary());
+    require_same_plan(attempt.plan, plan);
+    return attempt;
+}
+
+void make_folder(const fs::path& folder) {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) throw UserError(folder.string() + ": cannot create: " + error.message());
+}
+
+void write_readme(const Attempt& attempt, const Configs& configs, const AttemptFolders& folders) {
+    const std::string difference = configs.baseline ? config_diff(*configs.baseline, configs.attempt) : "";
+    write_atomically(folders.record / "README.md",
+                     attempt_readme(attempt, read_attempt_logs(attempt, folders.record), difference));
+}
+
+void print_result(const Attempt& attempt, const AttemptFolders& folders, bool json) {
+    if (json) {
+        std::cout << dump_json(attempt_json(attempt)) << "\n";
+        return;
+    }
+    const AttemptLogs logs = read_attempt_logs(attempt, folders.record);
+    std::cout << "\n" << check_table(judge_all(logs.attempt, attempt.plan.target));
+    std::cout << folders.record.string() << ": " << (attempt.result->record ? "a record: " : "not a record: ")
+              << attempt.result->reason << "\n";
+}
+
+int attempt_to(const cxxopts::ParseResult& args) {
+    AttemptPlan plan = plan_of(args);
+    const Configs configs = load_configs(plan);
+    plan.attempt.config_hash = configs.attempt.hash;
+    if (plan.baseline) plan.baseline->config_hash = configs.baseline->hash;
+    AttemptFolders folders;
+    folders.record = args.count("out") > 0 ? fs::path(args["out"].as<std::string>()) : folder_of(plan);
+    folders.runs = args.count("runs-dir") > 0 ? fs::path(args["runs-dir"].as<std::string>())
+                                              : "runs" / folders.record.filename();
+    make_folder(folders.record);
+    const FileLock lock(folders.record);
+    Attempt attempt = begin_or_continue(plan, configs, folders);
+    const bool json = args.count("json") > 0;
+    if (!attempt.result) {
+        const AttemptOptions options{.keep_weights = args.count("keep-weights") > 0, .quiet = json};
+        if (run_attempt(attempt, folders, options) == AttemptEnd::interrupted) {
+            std::cerr << folders.record.string() << ": interrupted; the same command continues it\n";
+            return kInterrupted;
+        }
+        write_readme(attempt, configs, folders);
+    }
+    print_result(attempt, folders, json);
+    return attempt.result->record ? kRecord : kNotARecord;
+}
+
+}  // namespace
+
+int run_record_attempt(int argc, char** argv) {
+    cxxopts::Options options = make_options();
+    const auto args = parse_arguments(options, argc, argv);
+    if (args.count("help") > 0) {
+        std::cout << options.help();
+        return 0;
+    }
+    if (args.count("config") == 0) throw UserError("record attempt: which config?\n" + options.help());
+    return attempt_to(args);
+}
+
+}  // namespace speedrun

@@ -1,0 +1,78 @@
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "app/arguments.h"
+#include "app/record/options.h"
+#include "app/record/verbs.h"
+#include "record/judge/check_report.h"
+#include "record/log/run_json.h"
+
+namespace speedrun {
+namespace {
+
+constexpr int kRecord = 0, kNotARecord = 1, kNothingJudged = 2;
+
+cxxopts::Options make_options() {
+    cxxopts::Options options(
+        "speedrun record check",
+        "Judges the runs whose logs lie in folders (*.txt, *.log, at any depth) by the track's rule: a "
+        "record's\n"
+        "mean final validation loss is below the target with p < 0.01 (one-sided one-sample t-test).\n"
+        "Runs are compared within one folder, number of steps, source and kind of hardware; every such group "
+        "is\n"
+        "judged by itself. Unfinished runs and copies are named and left out.\n"
+        "Exit code: 0 every group is a record, 1 one is not, 2 an error, or no log in what was named.\n");
+    options.positional_help("FOLDERS|FILES...");
+    add_target_options(options);
+    options.add_options()                                                         //
+        ("pool", "runs of different folders may form one group")                  //
+        ("markdown", "print Markdown for a pull request")                         //
+        ("json", "print a JSON list of the groups")                               //
+        ("paths", "folders or logs", cxxopts::value<std::vector<std::string>>())  //
+        ("help", "this text");
+    options.parse_positional({"paths"});
+    return options;
+}
+
+int exit_code(const Collection& runs, const std::vector<JudgedGroup>& groups) {
+    const bool any_log = std::ranges::any_of(runs.groups, &RunGroup::has_log);
+    if (!any_log) return kNothingJudged;
+    return std::ranges::all_of(groups, [](const JudgedGroup& g) { return g.verdict.record; }) ? kRecord
+                                                                                              : kNotARecord;
+}
+
+void print(const std::vector<JudgedGroup>& groups, const cxxopts::ParseResult& args) {
+    if (args.count("json") > 0) {
+        std::cout << dump_json(check_json(groups)) << "\n";
+    } else {
+        std::cout << (args.count("markdown") > 0 ? check_markdown(groups) : check_table(groups));
+    }
+}
+
+}  // namespace
+
+int run_record_check(int argc, char** argv) {
+    cxxopts::Options options = make_options();
+    const auto args = parse_arguments(options, argc, argv);
+    if (args.count("help") > 0) {
+        std::cout << options.help();
+        return 0;
+    }
+    if (args.count("paths") == 0) throw UserError("record check: which folders?\n" + options.help());
+    const double target = target_of(args);
+    std::vector<std::filesystem::path> paths;
+    for (const auto& path : args["paths"].as<std::vector<std::string>>()) paths.emplace_back(path);
+    CollectOptions collect;
+    collect.pool = args.count("pool") > 0;
+    const Collection runs = collect_runs(paths, collect);
+    const auto groups = judge_all(runs, target);
+    if (!groups.empty() || args.count("json") > 0) print(groups, args);
+    std::cout.flush();
+    for (const auto& warning : collection_warnings(runs)) std::cerr << warning << "\n";
+    return exit_code(runs, groups);
+}
+
+}  // namespace speedrun

@@ -1,0 +1,112 @@
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "app/arguments.h"
+#include "app/record/verbs.h"
+#include "record/judge/check_report.h"
+#include "record/judge/comparison.h"
+#include "record/log/run_json.h"
+
+namespace speedrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+cxxopts::Options make_options() {
+    cxxopts::Options options("speedrun record compare",
+                             "Says what NEW brought over BASELINE: difference of the mean times with Welch's "
+                             "confidence interval, of\n"
+                             "steps and of step times, and how much of the gain each of the two made. Either "
+                             "is a folder or a log. One\n"
+                             "folder with the logs of both, which are told apart by steps, source and "
+                             "hardware, may be given instead;\n"
+                             "the side that was started first is then the baseline.\n"
+                             "Exit code: 0, or 2 where there is nothing to compare.\n");
+    options.positional_help("BASELINE NEW");
+    options.add_options()                                                                            //
+        ("confidence", "of the intervals", cxxopts::value<double>()->default_value("0.95"))          //
+        ("paired", "also compare the i-th run of one side with the i-th of the other, by start")     //
+        ("markdown", "print Markdown for a pull request")                                            //
+        ("json", "print JSON")                                                                       //
+        ("paths", "two folders or logs, or one folder", cxxopts::value<std::vector<std::string>>())  //
+        ("help", "this text");
+    options.parse_positional({"paths"});
+    return options;
+}
+
+std::vector<RunGroup> groups_of(const fs::path& path) {
+    const std::array paths = {path};
+    CollectOptions options;
+    options.pool = true;
+    Collection runs = collect_runs(paths, options);
+    for (const auto& warning : collection_warnings(runs)) std::cerr << warning << "\n";
+    std::erase_if(runs.groups, [](const RunGroup& g) { return g.runs.empty(); });
+    for (RunGroup& group : runs.groups) {
+        group.path = path;
+        for (const Excluded& e : group.excluded)
+            std::cerr << "left out: " << e.path.string() << ": " << e.reason << "\n";
+    }
+    return std::move(runs.groups);
+}
+
+// The only group of a side.
+RunGroup side_of(const fs::path& path) {
+    auto groups = groups_of(path);
+    if (groups.empty()) throw UserError(path.string() + ": no complete run");
+    if (groups.size() == 1) return std::move(groups.front());
+    std::string text =
+        path.string() + ": its runs differ in steps, source or hardware; name those of one kind:";
+    for (const RunGroup& group : groups)
+        text += "\n  " + std::to_string(group.steps) + " steps, source " + group.source_hash + ", " +
+                group.hardware + ": " + std::to_string(group.runs.size()) + " runs, such as " +
+                group.runs.front().path.string();
+    throw UserError(text);
+}
+
+int64_t first_start(const RunGroup& group) {
+    int64_t first = INT64_MAX;
+    for (const GroupRun& r : group.runs) first = std::min(first, r.run.header.started.value_or(INT64_MAX));
+    return first;
+}
+
+std::array<RunGroup, 2> sides_in(const fs::path& folder) {
+    auto groups = groups_of(folder);
+    if (groups.size() != 2)
+        throw UserError(folder.string() + ": holds runs of " + std::to_string(groups.size()) +
+                        " kinds (steps, source, hardware); two are needed to compare one folder");
+    if (first_start(groups[1]) < first_start(groups[0])) std::swap(groups[0], groups[1]);
+    for (RunGroup& group : groups) group.path = folder / ("(source " + group.source_hash + ")");
+    return {std::move(groups[0]), std::move(groups[1])};
+}
+
+}  // namespace
+
+int run_record_compare(int argc, char** argv) {
+    cxxopts::Options options = make_options();
+    const auto args = parse_arguments(options, argc, argv);
+    if (args.count("help") > 0) {
+        std::cout << options.help();
+        return 0;
+    }
+    const auto paths = value_or_empty<std::vector<std::string>>(args, "paths");
+    if (paths.empty() || paths.size() > 2)
+        throw UserError("record compare: a baseline and a new side are needed\n" + options.help());
+    const auto [baseline, changed] =
+        paths.size() == 1 ? sides_in(paths[0]) : std::array{side_of(paths[0]), side_of(paths[1])};
+    const Comparison comparison =
+        compare_groups(baseline, changed, args["confidence"].as<double>(), args.count("paired") > 0);
+    if (args.count("json") > 0) {
+        std::cout << dump_json(comparison_json(comparison)) << "\n";
+    } else {
+        std::cout << (args.count("markdown") > 0 ? comparison_markdown(comparison)
+                                                 : comparison_text(comparison));
+    }
+    return 0;
+}
+
+}  // namespace speedrun

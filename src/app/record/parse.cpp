@@ -1,0 +1,60 @@
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "app/arguments.h"
+#include "app/record/verbs.h"
+#include "record/log/parse_report.h"
+#include "record/log/run_json.h"
+
+namespace speedrun {
+namespace {
+
+cxxopts::Options make_options() {
+    cxxopts::Options options("speedrun record parse",
+                             "Says what logs hold: their runs, validations, stalls, hardware.\n"
+                             "Exit code: 0, or 2 where no file holds a run.\n");
+    options.positional_help("FILES...");
+    options.add_options()                                              //
+        ("json", "print a JSON list of the runs")                      //
+        ("files", "logs", cxxopts::value<std::vector<std::string>>())  //
+        ("help", "this text");
+    options.parse_positional({"files"});
+    return options;
+}
+
+}  // namespace
+
+int run_record_parse(int argc, char** argv) {
+    cxxopts::Options options = make_options();
+    const auto args = parse_arguments(options, argc, argv);
+    if (args.count("help") > 0) {
+        std::cout << options.help();
+        return 0;
+    }
+    if (args.count("files") == 0) throw UserError("record parse: which logs?\n" + options.help());
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    bool any = false;
+    for (const auto& file : args["files"].as<std::vector<std::string>>()) {
+        RunLog log;
+        try {
+            log = read_run_log(file);
+        } catch (const UserError& error) {
+            std::cerr << error.what() << "\n";
+            continue;
+        }
+        for (const auto& remark : log_remarks(log)) std::cerr << remark << "\n";
+        any = any || !log.runs.empty();
+        for (size_t i = 0; i < log.runs.size(); ++i) {
+            if (args.count("json") > 0) {
+                all.push_back(run_json(log, i));
+            } else {
+                std::cout << run_text(log, i);
+            }
+        }
+    }
+    if (args.count("json") > 0) std::cout << dump_json(all) << "\n";
+    return any ? 0 : 2;
+}
+
+}  // namespace speedrun

@@ -1,0 +1,76 @@
+#include "plan/traffic.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "comm/exchange.h"
+#include "plan/rank_memory.h"
+
+namespace speedrun {
+
+std::vector<BucketTraffic> bucket_traffic(const Config& config, const Ownership& ownership) {
+    std::vector<BucketTraffic> all;
+    for (const Bucket& bucket : ownership.buckets) {
+        const ParamConfig& param = config.model.param(bucket.pieces.front().param);
+        const int64_t gradient = value_size(config, param), used = used_size(config, param);
+        const std::vector<int64_t> counts = bucket.counts();
+        const int64_t elements = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+        BucketTraffic& traffic = all.emplace_back();
+        traffic.gradient_bytes = elements * gradient;
+        traffic.value_bytes = elements * used;
+        for (const int64_t own : counts) {
+            const bool alone = ownership.world_size == 1;
+            traffic.reduce_sent.push_back(alone ? 0 : (elements - own) * gradient);
+            traffic.gather_sent.push_back((ownership.world_size - 1) * own * used);
+        }
+    }
+    return all;
+}
+
+// As Exchange::all_reduce has it.
+int64_t all_reduce_sent(int64_t count, int64_t world_size, int64_t rank) {
+    constexpr auto item = static_cast<int64_t>(sizeof(double));
+    const int64_t bytes = count * item, others = world_size - 1;
+    if (bytes <= Exchange::kSmall && bytes * world_size <= Exchange::kStaging) return others * bytes;
+    const int64_t own = count * (rank + 1) / world_size - count * rank / world_size;
+    return world_size == 1 ? 0 : (count - own) * item + others * own * item;
+}
+
+StepTraffic step_traffic(const Config& config, const Ownership& ownership,
+                         const std::vector<BucketTraffic>& buckets, const StepSettings& settings,
+                         int64_t rank) {
+    StepTraffic step;
+    for (size_t i = 0; i < buckets.size(); ++i) {
+        if (ownership.buckets[i].rule == OptimParamConfig::Rule::adam && !settings.adam_steps) continue;
+        step.reduced += buckets[i].reduce_sent[static_cast<size_t>(rank)];
+        step.gathered += buckets[i].gather_sent[static_cast<size_t>(rank)];
+    }
+    const int64_t rows = settings.batch_tokens / config.data.micro_batch_tokens;
+    step.losses = (ownership.world_size - 1) * (rows / ownership.world_size + kStepSigns) *
+                  static_cast<int64_t>(sizeof(double));
+    return step;
+}
+
+double least_sent(const Ownership& ownership, const std::vector<BucketTraffic>& buckets, bool adam_steps) {
+    double bytes = 0;
+    for (size_t i = 0; i < buckets.size(); ++i)
+        if (adam_steps || ownership.buckets[i].rule != OptimParamConfig::Rule::adam)
+            bytes += static_cast<double>(buckets[i].gradient_bytes + buckets[i].value_bytes);
+    const auto ranks = static_cast<double>(ownership.world_size);
+    return bytes * (ranks - 1) / ranks;
+}
+
+int64_t run_sent(const Config& config, const Ownership& ownership, int64_t rank) {
+    const auto buckets = bucket_traffic(config, ownership);
+    const int64_t validation = all_reduce_sent(config.data.val_tokens / config.data.val_micro_batch_tokens,
+                                               ownership.world_size, rank);
+    int64_t bytes = 0;
+    for (int64_t step = 0; step <= config.schedule.total_steps(); ++step) {
+        const StepSettings settings = settings_at(config, step);
+        if (settings.validate) bytes += validation;
+        if (settings.trains) bytes += step_traffic(config, ownership, buckets, settings, rank).sum();
+    }
+    return bytes;
+}
+
+}  // namespace speedrun

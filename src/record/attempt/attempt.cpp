@@ -1,0 +1,142 @@
+#include "record/attempt/attempt.h"
+
+#include <algorithm>
+
+#include "util/error.h"
+#include "util/text_table.h"
+
+namespace speedrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string log_name(const AttemptRun& run, bool with_baseline) {
+    const std::string name = format_text("run_%02lld_seed_%llu.txt", static_cast<long long>(run.index),
+                                         static_cast<unsigned long long>(run.seed));
+    if (!with_baseline) return name;
+    return (run.baseline ? "baseline/" : "this_record/") + name;
+}
+
+void require(bool same, const std::string& what, const std::string& stated, const std::string& wanted) {
+    if (!same)
+        throw UserError("this attempt was begun with " + what + " " + stated + ", not " + wanted +
+                        ": what was stated before the first run cannot change; take another --out or --name");
+}
+
+std::string side_text(const AttemptSide& side) {
+    std::string text = side.config;
+    for (const auto& value : side.overrides) text += " --set " + value;
+    return text + " (sha256 " + side.config_hash.substr(0, 12) + "...)";
+}
+
+std::string side_text(const std::optional<AttemptSide>& side) {
+    return side ? side_text(*side) : "none";
+}
+
+std::string quoted(const std::string& text) {
+    return "\"" + text + "\"";
+}
+
+Collection collect_logs(const Attempt& attempt, const fs::path& folder, bool baseline) {
+    std::vector<fs::path> paths;
+    for (const AttemptRun& run : attempt.runs)
+        if (run.baseline == baseline && run.state != AttemptRun::State::waiting &&
+            fs::exists(folder / run.log))
+            paths.push_back(folder / run.log);
+    return collect_runs(paths);
+}
+
+std::string failed_runs(const Attempt& attempt) {
+    std::string text;
+    for (const AttemptRun& run : attempt.runs)
+        if (!run.baseline && run.state == AttemptRun::State::failed)
+            text +=
+                (text.empty() ? "" : ", ") + run.log + " (exit code " + std::to_string(run.exit_code) + ")";
+    return text;
+}
+
+}  // namespace
+
+Attempt make_attempt(const AttemptPlan& plan) {
+    Attempt attempt{plan, {}, std::nullopt};
+    for (int64_t i = 0; i < plan.runs; ++i) {
+        for (const bool baseline : {true, false}) {
+            if (baseline && !plan.baseline) continue;
+            AttemptRun run;
+            run.baseline = baseline;
+            run.index = i;
+            run.seed = plan.first_seed + static_cast<uint64_t>(i);
+            run.log = log_name(run, plan.baseline.has_value());
+            attempt.runs.push_back(run);
+        }
+    }
+    return attempt;
+}
+
+void require_same_plan(const AttemptPlan& stated, const AttemptPlan& wanted) {
+    const auto number = [](auto value) { return std::to_string(value); };
+    require(stated.attempt == wanted.attempt, "the config", side_text(stated.attempt),
+            side_text(wanted.attempt));
+    require(stated.baseline == wanted.baseline, "the baseline", side_text(stated.baseline),
+            side_text(wanted.baseline));
+    require(stated.runs == wanted.runs, "--runs", number(stated.runs), number(wanted.runs));
+    require(stated.first_seed == wanted.first_seed, "the first seed", number(stated.first_seed),
+            number(wanted.first_seed));
+    require(stated.target == wanted.target, "the target", format_text("%g", stated.target),
+            format_text("%g", wanted.target));
+    require(stated.stop_rule == wanted.stop_rule, "--stop-rule", stop_rule_text(stated.stop_rule),
+            stop_rule_text(wanted.stop_rule));
+    require(stated.launch == wanted.launch, "--launch", quoted(stated.launch), quoted(wanted.launch));
+    require(stated.commit == wanted.commit, "a program of commit", stated.commit, wanted.commit);
+}
+
+std::vector<double> losses_so_far(const Attempt& attempt, bool baseline) {
+    std::vector<double> losses;
+    for (const AttemptRun& run : attempt.runs)
+        if (run.baseline == baseline &&
+            (run.state == AttemptRun::State::done || run.state == AttemptRun::State::failed))
+            losses.push_back(run.val_loss);
+    return losses;
+}
+
+AttemptLogs read_attempt_logs(const Attempt& attempt, const fs::path& folder) {
+    AttemptLogs logs{collect_logs(attempt, folder, false), std::nullopt};
+    if (attempt.plan.baseline) logs.baseline = collect_logs(attempt, folder, true);
+    return logs;
+}
+
+const RunGroup* only_group(const Collection& runs) {
+    const RunGroup* only = nullptr;
+    for (const RunGroup& group : runs.groups) {
+        if (group.runs.empty()) continue;
+        if (only != nullptr) return nullptr;
+        only = &group;
+    }
+    return only;
+}
+
+AttemptResult judge_attempt(const Attempt& attempt, const AttemptLogs& logs, const std::string& stopped) {
+    AttemptResult result;
+    result.significance = significance_level(attempt.plan.stop_rule, attempt.plan.runs);
+    result.stopped = stopped;
+    result.groups = check_json(judge_all(logs.attempt, attempt.plan.target));
+    const RunGroup* group = only_group(logs.attempt);
+    if (const std::string failed = failed_runs(attempt); !failed.empty()) {
+        result.reason = "failed: " + failed;
+    } else if (group == nullptr) {
+        result.reason = "the runs differ in steps, source or hardware, or none is complete";
+    } else {
+        const Verdict verdict = judge(*group, attempt.plan.target);
+        result.record = verdict.test.p < result.significance;
+        result.reason = verdict.reason;
+        if (verdict.record && !result.record)
+            result.reason +=
+                format_text(", and not below %.3g, the level of this stop rule", result.significance);
+    }
+    const RunGroup* baseline = logs.baseline ? only_group(*logs.baseline) : nullptr;
+    if (group != nullptr && baseline != nullptr)
+        result.comparison = comparison_json(compare_groups(*baseline, *group));
+    return result;
+}
+
+}  // namespace speedrun

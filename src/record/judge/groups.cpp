@@ -1,0 +1,219 @@
+#include "record/judge/groups.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+#include "record/log/parse_report.h"
+#include "util/error.h"
+
+namespace speedrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+// One file to read, and the folder its runs are grouped under.
+struct Source {
+    fs::path file, folder;
+    bool named = false;  // by the user, not found in a folder
+};
+
+struct ReadFile {
+    RunLog log;
+    std::string problem;  // "" where it could be read
+};
+
+bool is_log_name(const fs::path& path) {
+    return path.extension() == ".txt" || path.extension() == ".log";
+}
+
+void find_logs(const fs::path& folder, std::vector<Source>& sources, Collection& out) {
+    std::error_code error;
+    const size_t before = sources.size();
+    auto entries = fs::recursive_directory_iterator(folder, fs::directory_options::none, error);
+    for (; !error && entries != fs::recursive_directory_iterator(); entries.increment(error)) {
+        std::error_code ignored;
+        if (is_log_name(entries->path()) && entries->is_regular_file(ignored))
+            sources.push_back({entries->path(), entries->path().parent_path(), false});
+    }
+    if (error) out.problems.push_back(folder.string() + ": cannot read: " + error.message());
+    if (!error && sources.size() == before)
+        out.problems.push_back(folder.string() + ": no logs (*.txt, *.log) in this folder");
+}
+
+std::vector<Source> find_sources(std::span<const fs::path> paths, Collection& out) {
+    std::vector<Source> sources;
+    for (const fs::path& path : paths) {
+        std::error_code error;
+        const auto status = fs::status(path, error);
+        if (fs::is_directory(status)) {
+            find_logs(path.has_filename() ? path : path.parent_path(), sources, out);
+        } else if (!fs::exists(status)) {
+            out.problems.push_back(path.string() + ": " +
+                                   (error ? error.message() : "No such file or directory"));
+        } else if (fs::is_character_file(status) || fs::is_block_file(status) || fs::is_socket(status)) {
+            out.problems.push_back(path.string() + ": neither a file nor a folder");
+        } else {
+            sources.push_back({path, path.parent_path(), true});
+        }
+    }
+    std::ranges::sort(sources, {}, [](const Source& s) { return std::tie(s.folder, s.file); });
+    const auto repeated = std::ranges::unique(sources, {}, &Source::file);
+    sources.erase(repeated.begin(), repeated.end());
+    return sources;
+}
+
+ReadFile read_one(const Source& source, const ParseOptions& options) {
+    ReadFile file;
+    try {
+        file.log = read_run_log(source.file, options);
+    } catch (const UserError& error) {
+        file.problem = error.what();
+        file.log.path = source.file;
+    }
+    return file;
+}
+
+std::vector<ReadFile> read_all(const std::vector<Source>& sources, const CollectOptions& options) {
+    std::vector<ReadFile> files(sources.size());
+    std::atomic<size_t> next = 0;
+    const auto work = [&] {
+        for (size_t i = next++; i < sources.size(); i = next++)
+            files[i] = read_one(sources[i], options.parse);
+    };
+    const size_t wanted = options.threads > 0 ? static_cast<size_t>(options.threads)
+                                              : std::max(1U, std::thread::hardware_concurrency());
+    std::vector<std::jthread> others;
+    for (size_t i = 1; i < std::min(wanted, sources.size()); ++i) others.emplace_back(work);
+    work();
+    others.clear();
+    return files;
+}
+
+struct Key {
+    fs::path folder;
+    int64_t steps = 0;
+    std::string source_hash, hardware;
+    auto operator<=>(const Key&) const = default;
+};
+
+struct LeftOut {
+    Key key;
+    Excluded what;
+    bool is_run = false;  // not a file without runs
+};
+
+class Grouping {
+  public:
+    Grouping(Collection& out, bool pool) : out_(out), pool_(pool) {}
+
+    void add(const Source& source, const RunLog& log) {
+        out_.unplaced_count += log.unplaced_count;
+        const Key folder = key_of_folder(source);
+        if (const std::string reason = no_log_reason(log); !reason.empty()) {
+            if (source.named) out_.problems.push_back(source.file.string() + ": not a log: " + reason);
+            left_.push_back({folder, {source.file, 0, reason}, false});
+            return;
+        }
+        for (const auto& remark : log_remarks(log)) out_.remarks.push_back(remark);
+        const auto [first, is_new] =
+            originals_.try_emplace({folder.folder, log.bytes, log.content_hash}, source.file);
+        for (size_t i = 0; i < log.runs.size(); ++i) {
+            const Key key = key_of(folder.folder, log.runs[i]);
+            std::string reason = log.runs[i].incomplete_reason();
+            if (!is_new) reason = "same bytes as " + first->second.string();
+            if (reason.empty()) {
+                groups_[key].runs.push_back({source.file, i, log.runs[i]});
+            } else {
+                left_.push_back({key, {source.file, i, reason}, true});
+            }
+        }
+    }
+
+    void add_unreadable(const Source& source, const std::string& problem) {
+        out_.problems.push_back(problem);
+        left_.push_back({key_of_folder(source), {source.file, 0, "cannot be read"}, false});
+    }
+
+    void finish() {
+        for (LeftOut& left : left_) {
+            RunGroup& group = home_of(left.key);
+            group.has_log = group.has_log || left.is_run;
+            group.excluded.push_back(std::move(left.what));
+        }
+        for (auto& [key, group] : groups_) {
+            group.has_log = group.has_log || !group.runs.empty();
+            group.path = key.folder;
+            group.steps = key.steps;
+            group.source_hash = key.source_hash;
+            group.hardware = key.hardware;
+            out_.groups.push_back(std::move(group));
+        }
+    }
+
+  private:
+    Key key_of_folder(const Source& source) const {
+        Key key;
+        key.folder = pool_ ? fs::path("pooled") : source.folder;
+        return key;
+    }
+
+    static Key key_of(const fs::path& folder, const Run& run) {
+        return {folder, run.scheduled_steps.value_or(run.final_step), run.header.source_hash,
+                run.header.hardware.text()};
+    }
+
+    // The group that an excluded run would have been in; else the largest of its folder; else one of its own.
+    RunGroup& home_of(const Key& key) {
+        if (const auto exact = groups_.find(key); exact != groups_.end()) return exact->second;
+        RunGroup* largest = nullptr;
+        for (auto& [other, group] : groups_) {
+            if (other.folder != key.folder) continue;
+            if (largest == nullptr || group.runs.size() > largest->runs.size()) largest = &group;
+        }
+        return largest != nullptr ? *largest : groups_[key];
+    }
+
+    Collection& out_;
+    bool pool_;
+    std::map<Key, RunGroup> groups_;
+    std::vector<LeftOut> left_;
+    std::map<std::tuple<fs::path, uint64_t, uint64_t>, fs::path> originals_;  // by folder, size, hash
+};
+
+}  // namespace
+
+std::vector<double> RunGroup::final_losses() const {
+    std::vector<double> losses;
+    for (const GroupRun& run : runs) losses.push_back(run.run.last_validation->loss);
+    return losses;
+}
+
+std::vector<double> RunGroup::final_times_ms() const {
+    std::vector<double> times;
+    for (const GroupRun& run : runs) times.push_back(run.run.last_validation->train_time_ms);
+    return times;
+}
+
+Collection collect_runs(std::span<const fs::path> paths, const CollectOptions& options) {
+    Collection out;
+    const auto sources = find_sources(paths, out);
+    const auto files = read_all(sources, options);
+    Grouping grouping(out, options.pool);
+    for (size_t i = 0; i < files.size(); ++i) {
+        ++out.files;
+        out.bytes += files[i].log.bytes;
+        if (files[i].problem.empty()) {
+            grouping.add(sources[i], files[i].log);
+        } else {
+            grouping.add_unreadable(sources[i], files[i].problem);
+        }
+    }
+    grouping.finish();
+    return out;
+}
+
+}  // namespace speedrun
