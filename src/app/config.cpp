@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "app/verbs.h"
+#include "model/load_config.h"
 #include "util/error.h"
 
 namespace speedrun {

@@ -27,11 +27,12 @@ int run_eval(int argc, char** argv) {
                                               value_or_empty<std::vector<std::string>>(options, "set"));
     const Config& config = saved.config;
     set_threads(config.runtime);
-    const ValLoader loader(find_shards(config.data.val), val_layout(config.data), config.data.val_tokens);
+    const ValLoader loader(find_shards(config.data.val), data_layout(config.data), val_row(config.data),
+                           config.data.val_tokens);
     const auto model =
         make_model(config, saved.weights, config.data.val_micro_batch_tokens, choose_device(config.runtime));
     std::printf("val_loss:%.6f val_tokens:%lld\n",
-                validate(*model, loader, final_attention(config, *model), *make_self_communicator()),
+                validate(*model, loader, final_settings(config, *model), *make_self_communicator()),
                 static_cast<long long>(config.data.val_tokens));
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "app/session.h"
 #include "app/verbs.h"
 #include "data/tokenizer.h"
+#include "plan/rank_memory.h"
 #include "train/sample.h"
 
 namespace speedrun {
@@ -35,7 +36,7 @@ SampleOptions sample_options(const cxxopts::ParseResult& options, const Config& 
     const SampleOptions sampling{.tokens = options["tokens"].as<int64_t>(),
                                  .temperature = options["temperature"].as<double>(),
                                  .top_k = options["top-k"].as<int64_t>(),
-                                 .context = config.data.micro_batch_tokens,
+                                 .context = row_lengths(config).back(),
                                  .seed = options["seed"].as<uint64_t>(),
                                  .vocab_size = static_cast<int32_t>(config.data.vocab_size),
                                  .stop_token = tokenizer.end_of_text()};
@@ -93,7 +94,7 @@ int generate(const cxxopts::ParseResult& options) {
     std::fputs(prompt_text.c_str(), stdout);
     {
         TextStream stream(tokenizer);
-        sample(*model, final_attention(saved.config, *model), std::move(prompt), sampling, std::ref(stream));
+        sample(*model, final_settings(saved.config, *model), std::move(prompt), sampling, std::ref(stream));
     }
     std::puts("");
     return 0;

@@ -4,7 +4,7 @@
 #include <array>
 #include <sstream>
 
-#include "config/saved_config.h"
+#include "model/load_config.h"
 #include "util/error.h"
 
 namespace speedrun {

@@ -7,11 +7,11 @@
 
 #include <cstdio>
 
-#include "config/saved_config.h"
+#include "config/schedule.h"
 #include "model/initialize.h"
+#include "model/load_config.h"
 #include "model/weights.h"
-#include "ops/cuda/fused.h"
-#include "optim/schedule.h"
+#include "ops/cuda/gpu.h"
 #include "train/trainer.h"
 #include "util/error.h"
 
@@ -77,11 +77,11 @@ std::unique_ptr<GPT> make_model(const Config& config, const std::optional<std::f
     return model;
 }
 
-AttentionSettings final_attention(const Config& config, GPT& model) {
+StepSettings final_settings(const Config& config, GPT& model) {
     const int64_t last = config.schedule.total_steps();
     for (const Stage& stage : config.schedule.stages)
         if (stage.start <= last) model.rotary().stretch(stage.window_long);
-    return attention_settings(settings_at(config, last));
+    return settings_at(config, last);
 }
 
 SavedModel find_saved_model(const std::string& run_dir, const std::string& config, const std::string& weights,

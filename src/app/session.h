@@ -28,9 +28,9 @@ at::ScalarType activation_type(const Config& config);
 std::unique_ptr<GPT> make_model(const Config& config, const std::optional<std::filesystem::path>& weights,
                                 int64_t max_tokens, at::Device device);
 
-// Windows of the last validation, in which a trained model is used. Takes `model`, as make_model left it,
+// Settings of the last validation, in which a trained model is used. Takes `model`, as make_model left it,
 // through every window of the schedule on the way: YaRN's steps are cumulative, so the path matters.
-AttentionSettings final_attention(const Config& config, GPT& model);
+StepSettings final_settings(const Config& config, GPT& model);
 
 // Config and weights of `--run-dir DIR`, or of `--config FILE --weights FILE`.
 struct SavedModel {

@@ -17,9 +17,12 @@
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
 #include "job/job.h"
+#include "model/load_config.h"
 #include "model/weights.h"
 #include "ops/head_loss.h"
+#include "plan/graph_work.h"
 #include "plan/memory_check.h"
+#include "plan/rank_memory.h"
 #include "plan/throughput.h"
 #include "record/log/hardware.h"
 #include "train/trainer.h"
@@ -131,7 +134,7 @@ std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
                                         const std::optional<Checkpoint>& checkpoint) {
     const Config& config = rank.config;
     const double peak = measure_gemm_peak(activation_type(config), rank.device);
-    const double flop = gemm_flop_per_token(config.model);
+    const double flop = flop_per_token(compile(config), pass_shape(config, settings_at(config, 0))).gemm;
     const int64_t total = config.schedule.total_steps();
     if (checkpoint && belongs_to(*checkpoint, dir)) {
         const auto& saved = checkpoint->manifest;
@@ -168,7 +171,7 @@ struct Shards {
 
 Shards find_shards_of(const Config& config) {
     Shards shards{find_shards(config.data.train), find_shards(config.data.val)};
-    require_enough_data(shards.train, train_layout(config.data), step_shapes(config));
+    require_enough_data(shards.train, data_layout(config.data), step_shapes(config));
     return shards;
 }
 
@@ -244,7 +247,7 @@ int train(const Rank& rank, Job& job) {
     const std::string init = rank.text("init");
     auto model =
         make_model(config, init.empty() ? std::nullopt : std::optional<std::filesystem::path>(init),
-                   std::max(config.data.micro_batch_tokens, config.data.val_micro_batch_tokens), rank.device);
+                   std::max(row_lengths(config).back(), config.data.val_micro_batch_tokens), rank.device);
     std::vector<std::string> notes;
     const auto checkpoint = agree_on_checkpoint(rank, notes);
     std::optional<RunDir> dir;

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-namespace speedrun {
+#include "config/model_config.h"
 
-enum class Dtype { fp32, bf16 };
+namespace speedrun {
 
 // ---- data
 // ------------------------------------------------------------------------------------------------------
@@ -22,7 +22,9 @@ struct DataConfig {
     std::string train;       // glob of training shards; relative paths are relative to the working directory
     std::string val;         // glob of validation shards
     int64_t val_tokens = 0;  // tokens a validation reads; a multiple of val_micro_batch_tokens
-    int64_t micro_batch_tokens = 0;      // T: tokens of one row = one micro-batch
+    // Rows of a step's batch, whatever its tokens: a row is one micro-batch, packed by itself. Ranks share
+    // them.
+    int64_t rows = 0;
     int64_t val_micro_batch_tokens = 0;  // T of a validation micro-batch
     int64_t vocab_size = 0;  // token ids are < vocab_size (50257; the model's table is padded to 50304)
     int64_t bos_id = 0;
@@ -31,116 +33,6 @@ struct DataConfig {
         int64_t divisor = 300, multiple = 128;
         int64_t entries(int64_t tokens) const;
     } max_num_docs;
-};
-
-// ---- model
-// -----------------------------------------------------------------------------------------------------
-
-struct Init {
-    enum class Kind { zeros, constant, normal, uniform } kind = Kind::zeros;
-    double value =
-        0;  // constant: the value; normal, uniform: the standard deviation (uniform: bound = sqrt(3) std)
-    bool operator==(const Init&) const = default;
-};
-
-// A named part of a scalar parameter: elements [at, at + prod(shape)).
-struct Slice {
-    std::string name;
-    int64_t at = 0;
-    std::vector<int64_t> shape;
-    std::vector<double> init;  // repeated over the slice
-};
-
-// A parameter is declared once. `shape` is the bank's: one contiguous tensor; a per-layer parameter has one
-// entry of dimension 0 for each of `layers`.
-struct ParamConfig {
-    std::string name;
-    std::vector<int64_t> shape;
-    Dtype dtype = Dtype::fp32;
-    std::vector<int64_t> layers;  // empty: not a per-layer parameter
-    std::vector<Init> init;       // one for the whole, or one for each index of dimension 1 (q, k, v, o)
-    std::vector<Slice> slices;    // of scalar parameters; empty otherwise
-    std::string state_dict;       // the reference's name; {i}: layer, {k}: index in dimension 0; "" = `name`
-    std::vector<int64_t>
-        state_dict_shape;  // shape of one entry there; empty: the bank's own (one entry's, if per layer)
-};
-
-// scale * fn(parameter element), or the constant `scale` where `param` is empty. JSON: a number, or
-// "[-]param.slice[a,b]" or "[-]sigmoid(param.slice[a])".
-struct Coefficient {
-    enum class Fn { identity, sigmoid } fn = Fn::identity;
-    double scale = 1;
-    std::string param;  // "" = constant
-    int64_t index = 0;  // element of the flat parameter
-    bool operator==(const Coefficient&) const = default;
-};
-
-// One term of x <- sum_j c_j * s_j. Sources: "x", "x0", "attn_out", "mlp_out", "v", "ve.K", or a cached layer
-// output.
-struct MixTerm {
-    Coefficient coefficient;
-    std::string source;
-    bool operator==(const MixTerm&) const = default;
-};
-
-enum class Window { short_window, long_window };
-
-struct GateConfig {
-    std::string param;
-    int64_t input_dims = 0;  // the gate reads the first input_dims channels
-};
-
-struct AttentionConfig {
-    std::string param;  // bank [n, 4, dim, dim] of q, k, v, o, each [out, in]
-    Window window = Window::short_window;
-    std::vector<MixTerm> v_terms;        // sources "v" and "ve.K"
-    std::optional<GateConfig> out_gate;  // y *= sigmoid(gate . x[:input_dims]) per head
-};
-
-// relu(x c_fc)^2 c_proj^T: c_fc stored [dim, hidden] ("in_out"), c_proj stored [dim, hidden] ("out_in").
-struct MlpConfig {
-    std::string fc, proj;
-};
-
-struct LayerConfig {
-    int64_t index = 0;
-    bool skip_layer = false;                                         // does nothing at all
-    std::vector<MixTerm> entry, before_attn, after_attn, after_mlp;  // empty: x unchanged
-    std::optional<AttentionConfig> attn;
-    std::optional<MlpConfig> mlp;
-    std::string cache;  // name under which the layer's output can be a source; "" = none
-};
-
-struct SmearConfig {
-    GateConfig gate;
-    Coefficient lambda;
-};
-
-struct ModelConfig {
-    int64_t vocab_size = 0, d_model = 0, n_head = 0, head_dim = 0, n_layer = 0, mlp_hidden = 0;
-    double norm_eps = 1.1920928955078125e-07;
-    struct Rope {
-        double theta = 1024;
-        int64_t rotary_dims = 0;  // dims that turn; the rest of the frequencies are zero
-        Dtype table_dtype = Dtype::bf16;
-        double yarn_alpha = 1, yarn_beta = 32, softmax_scale_init = 0.1, softmax_scale_log_coef = 0.2;
-    } rope;
-    std::vector<ParamConfig> params;  // in declaration order
-    struct Input {
-        std::string token;         // embedding table
-        std::string value_embeds;  // bank [n, vocab, dim] behind "ve.K"; "" = none
-        std::optional<SmearConfig> smear;
-    } input;
-    std::vector<LayerConfig> layers;  // n_layer of them
-    struct Output {
-        std::vector<MixTerm> mix;
-        std::string head;
-        double softcap_a = 30, softcap_b = 0, softcap_c = 7.5;  // A * sigmoid((z + B) / C)
-    } output;
-
-    const ParamConfig& param(const std::string& name) const;  // InternalError if there is none
-    // Whether matmuls read it, so that it has a copy in the activations' dtype; tables are looked up instead.
-    bool multiplied(const ParamConfig& param) const;
 };
 
 // ---- objective, numerics
@@ -278,7 +170,7 @@ struct OptimizerConfig {
 
 struct Stage {
     int64_t start = 0;                          // first step
-    int64_t batch_tokens = 0;                   // a multiple of data.micro_batch_tokens
+    int64_t batch_tokens = 0;                   // a multiple of data.rows
     int64_t max_seq_len = 0;                    // documents are cut here
     int64_t window_short = 0, window_long = 0;  // in blocks of block_size tokens
     double lr_mul = 1;
@@ -337,11 +229,6 @@ struct Config {
     std::string resolved_json;  // canonical text of the whole resolved config (what `config show` prints)
     std::string hash;           // sha-256 of resolved_json, hex
 };
-
-// Reads `file`, overlays it on what it "extends", applies `overrides` ("optimizer.matrix.lr=0.02", JSON
-// values or bare strings), checks everything. Throws UserError with file, JSON path, value found, values
-// allowed, nearest valid key.
-Config load_config(const std::filesystem::path& file, std::span<const std::string> overrides = {});
 
 // Lines "path: a -> b" for every leaf in which two configs differ, sorted by path; empty if they agree.
 std::string config_diff(const Config& a, const Config& b);

@@ -46,6 +46,8 @@ class Fields {
 
     // True where no values are at hand and every key is to be shown, whatever other keys say.
     virtual bool describes() const { return false; }
+    // All parameters have been visited, and what comes refers to them.
+    virtual void params_complete() {}
     // From here on "i" in coefficients is `index`.
     virtual void inside_layer(int64_t) {}
 
@@ -62,7 +64,9 @@ class Fields {
     // Sizes: numbers, "d_model" or "4*d_model".
     virtual void dims(Key key, std::vector<int64_t>& values, Count rank) = 0;
     virtual void init(Key key, std::vector<Init>& values) = 0;
-    virtual void coefficient(Key key, Coefficient& value) = 0;
+    // A part of a parameter: "mlp_fc", "mlp_bank[i,0]".
+    virtual void weight(Key key, WeightRef& value) = 0;
+    virtual void coefficient(Key key, std::optional<Coefficient>& value) = 0;
     virtual void mix(Key key, std::vector<MixTerm>& terms) = 0;
 
     virtual void object(Key key, const Visit& visit) = 0;

@@ -19,7 +19,8 @@ class KeyList final : public Fields {
     void numbers(Key key, std::vector<double>&, NumberRange, Count) override { add(key); }
     void dims(Key key, std::vector<int64_t>&, Count) override { add(key); }
     void init(Key key, std::vector<Init>&) override { add(key); }
-    void coefficient(Key key, Coefficient&) override { add(key); }
+    void weight(Key key, WeightRef&) override { add(key); }
+    void coefficient(Key key, std::optional<Coefficient>&) override { add(key); }
     void mix(Key key, std::vector<MixTerm>&) override { add(key); }
     void object(Key key, const Visit&) override { add(key); }
     void nullable(Key key, bool&, const Visit&) override { add(key); }

@@ -91,8 +91,10 @@ double Reader::to_number(const std::string& path, const Json& value, NumberRange
     return x;
 }
 
+// Defaults are read as the layers that take them: only there it is known which layer's entries are meant.
 template <typename T>
 T Reader::notation(const std::string& path, const Json& value, const std::function<T()>& parse) const {
+    if (scope_.partial) return {};
     try {
         return parse();
     } catch (const NotationError& error) {
@@ -222,10 +224,16 @@ void Reader::init(Key key, std::vector<Init>& values) {
     for (const Json& item : *json) values.push_back(to_init(join_path(at(key), values.size()), item));
 }
 
-void Reader::coefficient(Key key, Coefficient& value) {
+void Reader::weight(Key key, WeightRef& value) {
+    std::string text;
+    this->text(key, text);
+    if (!text.empty())
+        value = notation<WeightRef>(at(key), text, [&] { return parse_weight(text, names()); });
+}
+
+void Reader::coefficient(Key key, std::optional<Coefficient>& value) {
     if (const Json* json = find(key))
-        value = notation<Coefficient>(at(key), *json,
-                                      [&] { return parse_coefficient(*json, *scope_.model, scope_.layer); });
+        value = notation<Coefficient>(at(key), *json, [&] { return parse_coefficient(*json, names()); });
 }
 
 void Reader::mix(Key key, std::vector<MixTerm>& terms) {
@@ -237,8 +245,8 @@ void Reader::mix(Key key, std::vector<MixTerm>& terms) {
         if (!item.is_array() || item.size() != 2 || !item[1].is_string())
             fail_type(path, item, "a term [coefficient, \"source\"]");
         MixTerm term;
-        term.coefficient = notation<Coefficient>(
-            path + "[0]", item[0], [&] { return parse_coefficient(item[0], *scope_.model, scope_.layer); });
+        term.coefficient =
+            notation<Coefficient>(path + "[0]", item[0], [&] { return parse_coefficient(item[0], names()); });
         term.source = item[1].get<std::string>();
         terms.push_back(term);
     }

@@ -8,7 +8,9 @@
 
 #include "config/fields.h"
 #include "config/json_document.h"
+#include "config/notation.h"
 #include "config/origins.h"
+#include "config/validate.h"
 
 namespace speedrun {
 
@@ -25,6 +27,7 @@ class Reader final : public Fields {
     // Reads the members of `object` at `path`, then rejects those that nobody asked for.
     static void read(const Json& object, const std::string& path, Scope scope, const Visit& visit);
 
+    void params_complete() override { validate_params(*scope_.model, *scope_.report); }
     void inside_layer(int64_t index) override { scope_.layer = index; }
     void integer(Key key, int64_t& value, IntRange range) override;
     void seed(Key key, uint64_t& value) override;
@@ -37,7 +40,8 @@ class Reader final : public Fields {
     void numbers(Key key, std::vector<double>& values, NumberRange range, Count count) override;
     void dims(Key key, std::vector<int64_t>& values, Count rank) override;
     void init(Key key, std::vector<Init>& values) override;
-    void coefficient(Key key, Coefficient& value) override;
+    void weight(Key key, WeightRef& value) override;
+    void coefficient(Key key, std::optional<Coefficient>& value) override;
     void mix(Key key, std::vector<MixTerm>& terms) override;
     void object(Key key, const Visit& visit) override;
     void nullable(Key key, bool& present, const Visit& visit) override;
@@ -58,6 +62,7 @@ class Reader final : public Fields {
     Init to_init(const std::string& path, const Json& value) const;
     template <typename T>
     T notation(const std::string& path, const Json& value, const std::function<T()>& parse) const;
+    NotationScope names() const { return {*scope_.model, scope_.layer}; }
     void finish() const;
 
     const Json& object_;

@@ -68,7 +68,8 @@ class Schema final : public Fields {
     void init(Key key, std::vector<Init>&) override {
         add(key, either(reference("init"), array_of(reference("init"), {1, 4096})));
     }
-    void coefficient(Key key, Coefficient&) override { add(key, reference("coefficient")); }
+    void weight(Key key, WeightRef&) override { add(key, reference("weight")); }
+    void coefficient(Key key, std::optional<Coefficient>&) override { add(key, reference("coefficient")); }
     void mix(Key key, std::vector<MixTerm>&) override { add(key, reference("mix")); }
     void object(Key key, const Visit& visit) override { add(key, of(visit)); }
     void nullable(Key key, bool&, const Visit& visit) override { add(key, of(visit)); }
@@ -101,8 +102,9 @@ class Schema final : public Fields {
 Json definitions() {
     const Json size = either({{"type", "integer"}, {"minimum", 1}, {"maximum", int64_t{1} << 40}},
                              {{"type", "string"}, {"pattern", dim_pattern}});
-    const Json coefficient =
-        either({{"type", "number"}}, {{"type", "string"}, {"pattern", coefficient_pattern}});
+    const Json coefficient{
+        {"description", coefficient_allowed}, {"type", {"number", "string"}}, {"minLength", 1}};
+    const Json weight{{"description", weight_allowed}, {"type", "string"}, {"minLength", 1}};
     const Json term{{"type", "array"},
                     {"prefixItems", {reference("coefficient"), {{"type", "string"}}}},
                     {"minItems", 2},
@@ -119,7 +121,11 @@ Json definitions() {
                      {"minProperties", 1},
                      {"additionalProperties", false}};
     const Json init = either({{"const", "zeros"}}, drawn);
-    return {{"size", size}, {"coefficient", coefficient}, {"mix", array_of(term, {1, 64})}, {"init", init}};
+    return {{"size", size},
+            {"weight", weight},
+            {"coefficient", coefficient},
+            {"mix", array_of(term, {1, 64})},
+            {"init", init}};
 }
 
 Json build() {

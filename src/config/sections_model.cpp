@@ -1,12 +1,8 @@
+#include "config/notation.h"
 #include "config/sections.h"
 
 namespace speedrun {
 namespace {
-
-void visit_gate(Fields& f, GateConfig& gate) {
-    f.text({"param", "parameter whose rows weigh the channels"}, gate.param);
-    f.integer({"input_dims", "the gate reads this many channels, the first ones"}, gate.input_dims, positive);
-}
 
 void visit_slice(Fields& f, Slice& slice) {
     f.integer({"at", "first element"}, slice.at, {});
@@ -36,19 +32,39 @@ void visit_param(Fields& f, ParamConfig& param) {
            param.state_dict_shape, {1, 5});
 }
 
+// "qkvo", "qk" and "vo" name several matrices at once that follow each other; the single ones win.
+void visit_projections(Fields& f, AttentionConfig& attn) {
+    WeightRef qkvo, qk, vo;
+    f.weight({"qkvo", "q, k, v and o, [4 * d_model, d_model] one after the other", optional_key}, qkvo);
+    f.weight({"qk", "q and k, the same way", optional_key}, qk);
+    f.weight({"vo", "v and o, the same way", optional_key}, vo);
+    split_weight(qkvo, {&attn.q, &attn.k, &attn.v, &attn.o});
+    split_weight(qk, {&attn.q, &attn.k});
+    split_weight(vo, {&attn.v, &attn.o});
+    f.weight({"q", "projection of queries, [d_model, d_model], stored [out, in]", optional_key}, attn.q);
+    f.weight({"k", "of keys", optional_key}, attn.k);
+    f.weight({"v", "of values", optional_key}, attn.v);
+    f.weight({"o", "of the heads' output", optional_key}, attn.o);
+}
+
 void visit_attention(Fields& f, AttentionConfig& attn) {
-    f.text({"param", "bank [n, 4, d_model, d_model] of q, k, v, o"}, attn.param);
+    visit_projections(f, attn);
     f.choice({"window", "which of the stage's two windows", optional_key}, attn.window,
              std::array{"short", "long"});
     f.mix({"v_terms", "terms of the values, from \"v\" and \"ve.K\"; absent: v unchanged", optional_key},
           attn.v_terms);
-    f.maybe({"out_gate", "each head's output times sigmoid(gate . x[:input_dims])", optional_key},
-            attn.out_gate, visit_gate);
+    f.coefficient({"out_gate", "multiplies each head's output; gates may read the input, a", optional_key},
+                  attn.out_gate);
 }
 
 void visit_mlp(Fields& f, MlpConfig& mlp) {
-    f.text({"fc", "bank [n, d_model, mlp_hidden], stored [in, out]"}, mlp.fc);
-    f.text({"proj", "bank [n, d_model, mlp_hidden], stored [out, in]"}, mlp.proj);
+    constexpr std::array layouts{"in_out", "out_in"};
+    f.weight({"fc", "up-projection"}, mlp.fc);
+    f.weight({"proj", "down-projection"}, mlp.proj);
+    f.choice({"fc_layout", "in_out: [d_model, mlp_hidden]; out_in: [mlp_hidden, d_model]", optional_key},
+             mlp.fc_layout, layouts);
+    f.choice({"proj_layout", "in_out: [mlp_hidden, d_model]; out_in: [d_model, mlp_hidden]", optional_key},
+             mlp.proj_layout, layouts);
 }
 
 void visit_yarn(Fields& f, ModelConfig::Rope& rope) {
@@ -76,12 +92,8 @@ void visit_input(Fields& f, ModelConfig::Input& input) {
     f.text(
         {"value_embeds", "bank [n, vocab_size, d_model] behind ve.0 .. ve.n-1; absent: none", optional_key},
         input.value_embeds);
-    f.maybe(
-        {"smear", "e_t += lambda * sigmoid(gate . e_t[:input_dims]) * e_(t-1)", optional_key}, input.smear,
-        [](Fields& s, SmearConfig& smear) {
-            s.object({"gate", "parameter [1, input_dims]"}, [&](Fields& g) { visit_gate(g, smear.gate); });
-            s.coefficient({"lambda", "weight of the previous token"}, smear.lambda);
-        });
+    f.coefficient({"smear", "e_t += smear * e_(t-1); gates may read the embedding, e", optional_key},
+                  input.smear);
 }
 
 void visit_output(Fields& f, ModelConfig::Output& output) {
@@ -125,6 +137,7 @@ void visit_model(Fields& f, ModelConfig& model) {
                     &ParamConfig::name, visit_param);
     for (ParamConfig& param : model.params)
         if (!param.slices.empty()) param.init = {Init{}};
+    f.params_complete();
     f.object({"input", "from tokens to the first hidden state"},
              [&](Fields& in) { visit_input(in, model.input); });
     f.defaults({"layer_defaults", "what every layer has unless its own entry says otherwise", optional_key},

@@ -5,7 +5,7 @@ namespace {
 
 void visit_stage(Fields& f, Stage& stage) {
     f.integer({"start", "first step"}, stage.start, steps_range);
-    f.integer({"batch_tokens", "tokens of a step, a multiple of data.micro_batch_tokens"}, stage.batch_tokens,
+    f.integer({"batch_tokens", "tokens of a step, a multiple of data.rows"}, stage.batch_tokens,
               {1, int64_t{1} << 40});
     f.integer({"max_seq_len", "documents are cut here"}, stage.max_seq_len, positive);
     f.object({"window", "attention windows in blocks of block_size tokens"}, [&](Fields& window) {
@@ -23,7 +23,9 @@ void visit_data(Fields& f, DataConfig& data) {
     f.text({"val", "glob of validation shards"}, data.val);
     f.integer({"val_tokens", "tokens a validation reads, a multiple of val_micro_batch_tokens"},
               data.val_tokens, {1, int64_t{1} << 40});
-    f.integer({"micro_batch_tokens", "tokens of a training micro-batch"}, data.micro_batch_tokens, positive);
+    f.integer({"rows",
+               "rows of a step's batch, each a micro-batch of batch_tokens / rows tokens; ranks share them"},
+              data.rows, {1, 1 << 20});
     f.integer({"val_micro_batch_tokens", "tokens of a validation micro-batch"}, data.val_micro_batch_tokens,
               positive);
     f.integer({"vocab_size", "token ids are below this"}, data.vocab_size, {1, 65536});

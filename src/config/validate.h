@@ -6,10 +6,9 @@
 namespace speedrun {
 
 void validate_data(const Config& config, const Report& report);
-void validate_params(const ModelConfig& model,
-                     const Report& report);  // shapes, slices, initialisers, names in files
-void validate_layers(const ModelConfig& model,
-                     const Report& report);  // what input, layers and output refer to
+// Shapes, slices, initialisers and names in files of the parameters. The rest of the model is what compiling
+// it checks (model/graph).
+void validate_params(const ModelConfig& model, const Report& report);
 void validate_optimizer(const Config& config, const Report& report);
 // Buckets hold every parameter once, and each what one collective can carry.
 void validate_comm(const Config& config, const Report& report);

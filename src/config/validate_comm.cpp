@@ -37,12 +37,9 @@ void check_alike(const Config& config, const CommBucket& bucket, const std::stri
     for (const CommRange& range : bucket.ranges) {
         const ParamConfig& param = config.model.param(range.param);
         if (row_of(config, param.name).rule != rule || param.dtype != first.dtype ||
-            unit_elements(param, rule) != unit_elements(first, rule) ||
-            config.model.multiplied(param) != config.model.multiplied(first))
-            report.fail(
-                path, in_quotes(param.name) + " and " + in_quotes(first.name) + " differ too much",
-                {in_quotes(bucket.name),
-                 "one rule, dtype, size of an entry and use (multiplied or looked up) in a bucket", ""});
+            unit_elements(param, rule) != unit_elements(first, rule))
+            report.fail(path, in_quotes(param.name) + " and " + in_quotes(first.name) + " differ too much",
+                        {in_quotes(bucket.name), "one rule, dtype and size of an entry in a bucket", ""});
     }
 }
 

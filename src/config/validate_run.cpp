@@ -115,19 +115,21 @@ void validate_schedule(const Config& config, const Report& report) {
             report.fail(
                 path + ".start", "stages must ascend",
                 {std::to_string(stages[k].start), "more than " + std::to_string(stages[k - 1].start), ""});
-        check_multiple(path + ".batch_tokens", stages[k].batch_tokens, "data.micro_batch_tokens",
-                       config.data.micro_batch_tokens, report);
+        check_multiple(path + ".batch_tokens", stages[k].batch_tokens, "data.rows", config.data.rows, report);
     }
 }
 
 // Whether the device is a GPU is known only where it runs.
 void validate_runtime(const Config& config, const Report& report) {
     const RuntimeConfig& runtime = config.runtime;
-    const int64_t tokens = config.data.micro_batch_tokens;
-    if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8 &&
-        runtime.device != RuntimeConfig::Device::cpu && tokens % 16 != 0)
-        report.fail("data.micro_batch_tokens", "numerics.lm_head.format fp8 takes 16 tokens at a time",
-                    {std::to_string(tokens), "a multiple of 16", ""});
+    const auto& stages = config.schedule.stages;
+    const bool fp8 = config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8 &&
+                     runtime.device != RuntimeConfig::Device::cpu;
+    for (size_t k = 0; fp8 && k < stages.size(); ++k)
+        if (const int64_t tokens = stages[k].batch_tokens / config.data.rows; tokens % 16 != 0)
+            report.fail(join_path("schedule.stages", k) + ".batch_tokens",
+                        "numerics.lm_head.format fp8 takes rows of 16 tokens at a time",
+                        {std::to_string(tokens) + " tokens a row", "a multiple of 16", ""});
     if (runtime.attention != RuntimeConfig::Attention::cudnn) return;
     const std::string path = "runtime.attention";
     if (runtime.device == RuntimeConfig::Device::cpu)

@@ -57,8 +57,11 @@ class Writer final : public Fields {
         for (const Init& value : values) list.push_back(init_json(value));
         object_[key.name] = list.size() == 1 ? list[0] : list;
     }
-    void coefficient(Key key, Coefficient& value) override {
-        object_[key.name] = format_coefficient(value, model_);
+    void weight(Key key, WeightRef& value) override {
+        if (!value.param.empty()) object_[key.name] = format_weight(value, model_);
+    }
+    void coefficient(Key key, std::optional<Coefficient>& value) override {
+        object_[key.name] = value ? format_coefficient(*value, model_) : Json();
     }
     void mix(Key key, std::vector<MixTerm>& terms) override {
         if (terms.empty()) return;

@@ -13,10 +13,8 @@ namespace speedrun {
 
 // What a loader must know of the data besides the files.
 struct DataLayout {
-    int64_t micro_batch_tokens = 0;  // T: tokens of a row
-    int64_t cu_seqlens_entries = 0;  // size of Batch::cu_seqlens
-    int64_t vocab_size = 0;          // every token is < vocab_size
-    uint16_t bos_id = 0;             // first token of every document
+    int64_t vocab_size = 0;  // every token is < vocab_size
+    uint16_t bos_id = 0;     // first token of every document
 };
 
 struct IndexedShard {

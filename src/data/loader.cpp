@@ -8,16 +8,6 @@
 namespace speedrun {
 namespace {
 
-int64_t rows_per_step(const StepShape& shape, const DataLayout& layout) {
-    check(shape.batch_tokens > 0 && shape.batch_tokens % layout.micro_batch_tokens == 0,
-          "batch_tokens must be a positive multiple of micro_batch_tokens");
-    return shape.batch_tokens / layout.micro_batch_tokens;
-}
-
-DataLayout layout_of(const DataConfig& data, int64_t tokens) {
-    return {tokens, data.max_num_docs.entries(tokens), data.vocab_size, static_cast<uint16_t>(data.bos_id)};
-}
-
 void check_position(const LoaderPosition& p, bool ok, int64_t limit, const char* field, int64_t found) {
     if (ok) return;
     throw UserError("data position " + std::to_string(p.shard) + "/" + std::to_string(p.document) + ": " +
@@ -27,11 +17,11 @@ void check_position(const LoaderPosition& p, bool ok, int64_t limit, const char*
 
 }  // namespace
 
-DataLayout train_layout(const DataConfig& data) {
-    return layout_of(data, data.micro_batch_tokens);
+DataLayout data_layout(const DataConfig& data) {
+    return {data.vocab_size, static_cast<uint16_t>(data.bos_id)};
 }
-DataLayout val_layout(const DataConfig& data) {
-    return layout_of(data, data.val_micro_batch_tokens);
+RowShape val_row(const DataConfig& data) {
+    return {data.val_micro_batch_tokens, data.max_num_docs.entries(data.val_micro_batch_tokens)};
 }
 
 TrainLoader::TrainLoader(std::vector<std::filesystem::path> shards, DataLayout layout, RowShare share,
@@ -41,10 +31,9 @@ TrainLoader::TrainLoader(std::vector<std::filesystem::path> shards, DataLayout l
 }
 
 std::pair<StepPlan, int64_t> TrainLoader::plan_next(const StepShape& shape) {
-    const int64_t rows = rows_per_step(shape, layout_);
     int64_t document = position_.document;
     for (int64_t index = position_.shard; index < shards_.size(); ++index, document = 0) {
-        auto plan = plan_step(shards_.at(index).documents(), document, rows, layout_.micro_batch_tokens,
+        auto plan = plan_step(shards_.at(index).documents(), document, shape.rows, shape.row.tokens,
                               shape.max_seq_len);
         if (plan) return {std::move(*plan), index};
     }
@@ -62,7 +51,7 @@ std::vector<Batch> TrainLoader::next_step(const StepShape& shape) {
     std::vector<Batch> batches;
     for (int64_t row = share_.index * own; row < (share_.index + 1) * own; ++row)
         batches.push_back(
-            make_train_batch(shard.shard.tokens(), plan.rows[static_cast<size_t>(row)], layout_));
+            make_train_batch(shard.shard.tokens(), plan.rows[static_cast<size_t>(row)], shape.row));
     shard.shard.check_unchanged();
     position_ = {index, plan.next_document, position_.step + 1};
     return batches;
@@ -83,19 +72,18 @@ DataBudget measure_data(std::vector<std::filesystem::path> files, DataLayout lay
     ShardSequence shards(std::move(files), layout, ReadAhead::yes);
     DataBudget budget;
     budget.steps_needed = static_cast<int64_t>(steps.size());
-    for (const StepShape& shape : steps) budget.tokens_needed += shape.batch_tokens;
+    for (const StepShape& shape : steps) budget.tokens_needed += shape.batch_tokens();
     for (int64_t index = 0; index < shards.size() && budget.steps_served < budget.steps_needed; ++index) {
         const Documents documents = shards.at(index).documents();
         budget.shard_tokens += documents.tokens;
         int64_t document = 0;
         while (budget.steps_served < budget.steps_needed) {
             const StepShape& shape = steps[static_cast<size_t>(budget.steps_served)];
-            const auto plan = plan_step(documents, document, rows_per_step(shape, layout),
-                                        layout.micro_batch_tokens, shape.max_seq_len);
+            const auto plan = plan_step(documents, document, shape.rows, shape.row.tokens, shape.max_seq_len);
             if (!plan) break;
             document = plan->next_document;
             ++budget.steps_served;
-            budget.tokens_served += shape.batch_tokens;
+            budget.tokens_served += shape.batch_tokens();
         }
     }
     return budget;
@@ -114,9 +102,10 @@ void require_enough_data(const std::vector<std::filesystem::path>& shards, const
                     std::to_string(b.tokens_needed - b.tokens_served) + " tokens are missing");
 }
 
-ValLoader::ValLoader(const std::vector<std::filesystem::path>& shards, DataLayout layout, int64_t val_tokens)
-    : layout_(layout) {
-    const int64_t row = layout.micro_batch_tokens;
+ValLoader::ValLoader(const std::vector<std::filesystem::path>& shards, DataLayout layout, RowShape shape,
+                     int64_t val_tokens)
+    : layout_(layout), row_(shape) {
+    const int64_t row = shape.tokens;
     check(row > 0 && val_tokens > 0 && val_tokens % row == 0, "val_tokens must be a positive multiple of T");
     const auto wanted = static_cast<size_t>(val_tokens / row);
     int64_t held = 0;
@@ -140,9 +129,9 @@ Batch ValLoader::at(int64_t index) const {
     check(index >= 0 && index < size(), "validation micro-batch out of range");
     const Place place = places_[static_cast<size_t>(index)];
     const Shard& shard = shards_[place.shard];
-    Batch batch = make_val_batch(shard.tokens().subspan(static_cast<size_t>(place.token),
-                                                        static_cast<size_t>(layout_.micro_batch_tokens + 1)),
-                                 layout_);
+    Batch batch = make_val_batch(
+        shard.tokens().subspan(static_cast<size_t>(place.token), static_cast<size_t>(row_.tokens + 1)), row_,
+        layout_.bos_id);
     shard.check_unchanged();
     return batch;
 }

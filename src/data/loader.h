@@ -14,8 +14,9 @@
 
 namespace speedrun {
 
-DataLayout train_layout(const DataConfig& data);
-DataLayout val_layout(const DataConfig& data);
+DataLayout data_layout(const DataConfig& data);
+// Of validation micro-batches.
+RowShape val_row(const DataConfig& data);
 
 // Where a loader stands: all that is needed to go on from there.
 struct LoaderPosition {
@@ -38,7 +39,7 @@ class TrainLoader {
     TrainLoader(std::vector<std::filesystem::path> shards, DataLayout layout, RowShare share = {},
                 ReadAhead read_ahead = ReadAhead::no);
 
-    // This share of the next step's batch_tokens / T rows, in order. UserError if the shards are used up
+    // This share of the next step's rows, in order. UserError if the shards are used up
     // or a row has more documents than cu_seqlens has room for; the position is then unchanged.
     std::vector<Batch> next_step(const StepShape& shape);
 
@@ -78,7 +79,8 @@ void require_enough_data(const std::vector<std::filesystem::path>& shards, const
 class ValLoader {
   public:
     // UserError unless the shards serve val_tokens (a multiple of T).
-    ValLoader(const std::vector<std::filesystem::path>& shards, DataLayout layout, int64_t val_tokens);
+    ValLoader(const std::vector<std::filesystem::path>& shards, DataLayout layout, RowShape row,
+              int64_t val_tokens);
 
     int64_t size() const { return static_cast<int64_t>(places_.size()); }  // micro-batches
     Batch at(int64_t index) const;
@@ -89,6 +91,7 @@ class ValLoader {
         int64_t token;
     };
     DataLayout layout_;
+    RowShape row_;
     std::vector<Shard> shards_;
     std::vector<Place> places_;
 };

@@ -3,21 +3,21 @@
 #include <algorithm>
 #include <string>
 
+#include "data/shard.h"
 #include "util/error.h"
 
 namespace speedrun {
 namespace {
 
 // The document starts of a micro-batch, then T up to the end. One entry must be left for the final T.
-void fill_cu_seqlens(std::vector<int32_t>& out, std::span<const int32_t> starts, const DataLayout& layout) {
-    if (static_cast<int64_t>(starts.size()) >= layout.cu_seqlens_entries) {
-        throw UserError("a micro-batch of " + std::to_string(layout.micro_batch_tokens) + " tokens has " +
+void fill_cu_seqlens(std::vector<int32_t>& out, std::span<const int32_t> starts, const RowShape& shape) {
+    if (static_cast<int64_t>(starts.size()) >= shape.cu_seqlens_entries) {
+        throw UserError("a micro-batch of " + std::to_string(shape.tokens) + " tokens has " +
                         std::to_string(starts.size()) + " documents, data.max_num_docs allows " +
-                        std::to_string(layout.cu_seqlens_entries - 1) +
+                        std::to_string(shape.cu_seqlens_entries - 1) +
                         ": lower its divisor, or join short documents");
     }
-    out.assign(static_cast<size_t>(layout.cu_seqlens_entries),
-               static_cast<int32_t>(layout.micro_batch_tokens));
+    out.assign(static_cast<size_t>(shape.cu_seqlens_entries), static_cast<int32_t>(shape.tokens));
     std::copy(starts.begin(), starts.end(), out.begin());
 }
 
@@ -31,28 +31,28 @@ Batch widen(std::span<const uint16_t> row) {
 }  // namespace
 
 Batch make_train_batch(std::span<const uint16_t> tokens, std::span<const Segment> segments,
-                       const DataLayout& layout) {
+                       const RowShape& shape) {
     std::vector<uint16_t> row;
-    row.reserve(static_cast<size_t>(layout.micro_batch_tokens + 1));
+    row.reserve(static_cast<size_t>(shape.tokens + 1));
     std::vector<int32_t> starts;
     for (const Segment& s : segments) {
         starts.push_back(static_cast<int32_t>(row.size()));
         row.insert(row.end(), tokens.begin() + s.begin, tokens.begin() + s.end);
     }
-    check(static_cast<int64_t>(row.size()) == layout.micro_batch_tokens + 1, "a row of the wrong length");
+    check(static_cast<int64_t>(row.size()) == shape.tokens + 1, "a row of the wrong length");
     Batch batch = widen(row);
-    fill_cu_seqlens(batch.cu_seqlens, starts, layout);
+    fill_cu_seqlens(batch.cu_seqlens, starts, shape);
     return batch;
 }
 
-Batch make_val_batch(std::span<const uint16_t> row, const DataLayout& layout) {
-    check(static_cast<int64_t>(row.size()) == layout.micro_batch_tokens + 1, "a row of the wrong length");
+Batch make_val_batch(std::span<const uint16_t> row, const RowShape& shape, uint16_t bos_id) {
+    check(static_cast<int64_t>(row.size()) == shape.tokens + 1, "a row of the wrong length");
     std::vector<int32_t> starts{0};
-    for (const uint32_t at : bos_index(row.first(row.size() - 1), layout.bos_id)) {
+    for (const uint32_t at : bos_index(row.first(row.size() - 1), bos_id)) {
         starts.push_back(static_cast<int32_t>(at));
     }
     Batch batch = widen(row);
-    fill_cu_seqlens(batch.cu_seqlens, starts, layout);
+    fill_cu_seqlens(batch.cu_seqlens, starts, shape);
     return batch;
 }
 

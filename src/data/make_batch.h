@@ -3,17 +3,16 @@
 #include <span>
 
 #include "data/batch.h"
-#include "data/indexed_shard.h"
 #include "data/packing.h"
 
 namespace speedrun {
 
 // The row that `segments` of a shard's tokens make, T + 1 tokens in all: inputs are the first T, targets the
-// last T, each segment a document. UserError if there are more documents than layout.cu_seqlens_entries - 1.
+// last T, each segment a document. UserError if there are more documents than row.cu_seqlens_entries - 1.
 Batch make_train_batch(std::span<const uint16_t> tokens, std::span<const Segment> segments,
-                       const DataLayout& layout);
+                       const RowShape& row);
 
 // The micro-batch of T + 1 contiguous tokens, documents split at BOS. UserError as above.
-Batch make_val_batch(std::span<const uint16_t> row, const DataLayout& layout);
+Batch make_val_batch(std::span<const uint16_t> tokens, const RowShape& row, uint16_t bos_id);
 
 }  // namespace speedrun

@@ -8,10 +8,19 @@
 
 namespace speedrun {
 
-// Batch shape of one step: rows = batch_tokens / micro_batch_tokens; documents are cut at max_seq_len tokens.
+// A row of a batch: one micro-batch.
+struct RowShape {
+    int64_t tokens = 0;              // T
+    int64_t cu_seqlens_entries = 0;  // size of Batch::cu_seqlens
+    bool operator==(const RowShape&) const = default;
+};
+
+// Batch shape of one step; documents are cut at max_seq_len tokens.
 struct StepShape {
-    int64_t batch_tokens = 0;
+    int64_t rows = 0;
+    RowShape row;
     int64_t max_seq_len = 0;
+    int64_t batch_tokens() const { return rows * row.tokens; }
     bool operator==(const StepShape&) const = default;
 };
 

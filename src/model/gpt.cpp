@@ -2,254 +2,169 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <set>
 #include <utility>
 
-#include "config/comm.h"
-#include "util/error.h"
+#include "model/nodes/head.h"
 
 namespace speedrun {
+namespace {
+
+ops::Attention::Backend backend_of(const RuntimeConfig& runtime) {
+    using Backend = ops::Attention::Backend;
+    switch (runtime.attention) {
+        case RuntimeConfig::Attention::flash_atomic:
+            return Backend::flash_atomic;
+        case RuntimeConfig::Attention::cudnn:
+            return Backend::cudnn;
+        default:
+            return Backend::standard;
+    }
+}
+
+}  // namespace
 
 GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
-    : model_(config.model),
-      device_(device),
-      parameters_(config.model, config.numerics, device, contiguous_runs(config)),
+    : device_(device),
+      graph_(compile(config)),
+      parameters_(config, graph_, device),
       rotary_(config.model, config.schedule.block_size, max_tokens, device),
       training_batches_(device),
-      other_batches_(device) {
+      other_batches_(device),
+      scalars_(graph_.scalars(), parameters_, device),
+      completed_(gradient_completions(graph_, config.model)),
+      workspace_(
+          std::make_unique<Workspace>(graph_.values(), scalar_type(config.numerics.activations), device)),
+      attention_(ops::Attention::make(backend_of(config.runtime), device)) {
     rotary_.reset(config.schedule.stages.front().window_long);
-    compile(model_, config.numerics);
-    find_completions();
-    if (config.runtime.attention == RuntimeConfig::Attention::cudnn && !device.is_meta())
-        cudnn_ = std::make_unique<ops::cuda::CudnnAttention>(device);
-    atomic_attention_ = config.runtime.attention == RuntimeConfig::Attention::flash_atomic;
+    const size_t nodes = graph_.nodes().size();
+    size_t begin = nodes;
+    for (size_t i = nodes; i-- > 1;) {
+        if (completed_[i].empty()) continue;
+        sections_.push_back({begin, i});
+        begin = i;
+    }
+    sections_.push_back({begin, 0});
+    whole_ = {nodes, 0};
 }
 
-// ---- the plan becomes a flat list
-// ------------------------------------------------------------------------------
-
-void GPT::compile(const ModelConfig& model, const NumericsConfig& numerics) {
-    const at::ScalarType activations = numerics.activations == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
-    ValueDeclarations values;
-    BuildContext build{model, activations, values, coefficients_, 0, numerics.lm_head};
-    const auto add = [&](auto layer) {
-        layers_.push_back(std::move(layer));
-        build.layer = static_cast<int>(layers_.size());
-    };
-    auto input = std::make_unique<InputLayer>(build);
-    names_ = {{"x0", input->x0()}};
-    ValueId x = input->x0();
-    add(std::move(input));
-    if (!model.input.value_embeds.empty()) {
-        const int64_t tables = model.param(model.input.value_embeds).shape.front();
-        for (int64_t k = 0; k < tables; ++k) {
-            auto embed = std::make_unique<ValueEmbedLayer>(build, k);
-            names_["ve." + std::to_string(k)] = embed->output();
-            add(std::move(embed));
-        }
-    }
-    for (const LayerConfig& layer : model.layers) {
-        if (!layer.skip_layer) x = compile_layer(build, layer, x);
-        if (!layer.cache.empty()) names_[layer.cache] = x;
-    }
-    names_["x"] = x;
-    std::vector<ValueId> sources;
-    for (const MixTerm& term : model.output.mix) sources.push_back(names_.at(term.source));
-    auto mix = std::make_unique<MixLayer>(build, model.output.mix, sources, /*with_norm=*/true);
-    head_input_ = mix->normed();
-    add(std::move(mix));
-    add(std::make_unique<HeadLayer>(build, head_input_));
-    coefficients_.finish(device_);
-    workspace_ = std::make_unique<Workspace>(values.specs(), device_);
-}
-
-// Backward goes through the layers in reverse, so the first layer that trains an entry completes it. What
-// none of them trains waits for the coefficients, which train the scalars.
-void GPT::find_completions() {
-    std::set<BankEntry> claimed;
-    completed_.resize(layers_.size() + 1);
-    for (size_t i = 0; i < layers_.size(); ++i)
-        for (const BankEntry& entry : layers_[i]->trained())
-            if (claimed.insert(entry).second) completed_[i].push_back(entry);
-    for (const ParamConfig& param : model_.params) {
-        const bool by_entry = std::ranges::any_of(
-            claimed, [&](const BankEntry& entry) { return entry.param == param.name && entry.index >= 0; });
-        if (!by_entry && !claimed.contains({param.name})) completed_.back().push_back({param.name});
-        for (int64_t k = 0; by_entry && k < param.shape[0]; ++k)
-            if (!claimed.contains({param.name, k})) completed_.back().push_back({param.name, k});
-    }
-}
-
-ValueId GPT::compile_layer(BuildContext& build, const LayerConfig& layer, ValueId x) {
-    const auto add = [&](auto op) {
-        layers_.push_back(std::move(op));
-        build.layer = static_cast<int>(layers_.size());
-    };
-    ValueId normed = -1;
-    const std::vector<MixTerm> unchanged{{Coefficient{}, "x"}};
-    // x <- mix of `terms`; leaves rms_norm(x) in `normed` where the next op wants it
-    const auto mix = [&](const std::vector<MixTerm>& terms, bool with_norm) {
-        if (terms.empty() && !with_norm) return;
-        const auto& used = terms.empty() ? unchanged : terms;
-        names_["x"] = x;
-        std::vector<ValueId> sources;
-        for (const MixTerm& term : used) sources.push_back(names_.at(term.source));
-        auto op = std::make_unique<MixLayer>(build, used, sources, with_norm);
-        x = op->output();
-        normed = op->normed();
-        add(std::move(op));
-    };
-    mix(layer.entry, false);
-    mix(layer.before_attn, layer.attn || layer.mlp);
-    if (layer.attn) {
-        std::vector<ValueId> sources;
-        for (const MixTerm& term : layer.attn->v_terms)
-            sources.push_back(term.source == "v" ? -1 : names_.at(term.source));
-        auto attn = std::make_unique<AttentionLayer>(build, *layer.attn, layer.index, normed, sources);
-        names_["attn_out"] = attn->output();
-        add(std::move(attn));
-        mix(layer.after_attn, layer.mlp.has_value());
-    }
-    if (layer.mlp) {
-        auto mlp = std::make_unique<MlpLayer>(build, *layer.mlp, layer.index, normed);
-        names_["mlp_out"] = mlp->output();
-        add(std::move(mlp));
-        mix(layer.after_mlp, false);
-    }
-    return x;
-}
-
-// ---- running it
-// ------------------------------------------------------------------------------------------------
-
-Pass GPT::make_pass(const Batch& batch, const AttentionSettings& settings, BatchBuffers& buffers) {
+Pass GPT::make_pass(const Batch& batch, const StepSettings& settings, BatchBuffers& buffers,
+                    int64_t longest) {
     rotary_.stretch(settings.yarn_window);
     const DeviceBatch on_device = buffers.bring(batch);
-    const at::Tensor& cu_seqlens = on_device.cu_seqlens;
     const auto tokens = static_cast<int64_t>(batch.inputs.size());
-    const int64_t longest = settings.longest > 0 ? settings.longest : longest_document(batch);
-    const auto mask = [&](int64_t window) {
-        return ops::AttentionMask{cu_seqlens, window, longest, cudnn_.get(), atomic_attention_};
-    };
     return Pass{.workspace = *workspace_,
                 .parameters = parameters_,
-                .coefficients = coefficients_,
+                .scalars = scalars_,
                 .rotary = rotary_,
+                .attention = *attention_,
                 .inputs = on_device.inputs,
                 .targets = on_device.targets,
-                .short_mask = mask(settings.window_short),
-                .long_mask = mask(settings.window_long),
+                .short_mask = {on_device.cu_seqlens, settings.window_short, longest},
+                .long_mask = {on_device.cu_seqlens, settings.window_long, longest},
                 .loss_per_token = at::empty({tokens}, at::TensorOptions().dtype(at::kFloat).device(device_)),
+                .logits = {},
                 .loss_sum = {}};
 }
 
 void GPT::run_forward(Pass& pass, bool training) {
-    coefficients_.evaluate(parameters_);
+    scalars_.evaluate();
     pass.workspace.begin(pass.inputs.size(0), training);
-    for (size_t i = 0; i < layers_.size(); ++i) {
-        enter(pass.probe, layers_[i]->part());
-        layers_[i]->forward(pass);
-        pass.workspace.end_forward_op(static_cast<int>(i));
+    for (size_t i = 0; i < graph_.nodes().size(); ++i) {
+        const Node& node = *graph_.nodes()[i];
+        if (pass.probe) pass.probe->enter(node, Direction::forward);
+        node.forward(pass);
+        pass.workspace.end_forward_node(static_cast<int>(i));
     }
 }
 
-void GPT::run_backward(Pass& pass, size_t begin, size_t end) {
-    for (size_t i = begin; i-- > end;) {
-        enter(pass.probe, layers_[i]->part());
-        layers_[i]->backward(pass);
+void GPT::run_backward(Pass& pass, const Section& section) {
+    for (size_t i = section.begin; i-- > section.end;) {
+        const Node& node = *graph_.nodes()[i];
+        if (pass.probe) pass.probe->enter(node, Direction::backward);
+        node.backward(pass);
         enter(pass.probe, StepPart::rest);
-        for (const ValueId id : layers_[i]->outputs()) workspace_->release(id);
+        for (const ValueId id : node.outputs()) workspace_->release(id);
     }
+    if (section.end > 0) return;
+    scalars_.backward();
+    pass.loss_sum = pass.loss_per_token.sum(at::kDouble);
 }
 
-// A part ends where gradients are complete that somebody waits for; the last one ends the pass. What is given
-// to the device is kept by a recording, so that it refers to nothing of the caller's.
-std::vector<ops::WorkPart> GPT::parts_of(const std::shared_ptr<Pass>& pass, const GradReady& grad_ready) {
-    const auto report = [&grad_ready](const std::vector<BankEntry>& completed) {
-        return [&grad_ready, &completed] {
-            for (const BankEntry& entry : completed) grad_ready(entry.param, entry.index);
-        };
+// What the section has completed; after the last one, what waited for the scalars too.
+void GPT::report(const Section& section, const GradReady& grad_ready) const {
+    const auto tell = [&](const std::vector<ElementRange>& ranges) {
+        for (const ElementRange& range : ranges) grad_ready(range);
     };
-    std::vector<ops::WorkPart> parts;
-    size_t begin = layers_.size();
-    const auto until = [&](size_t end) {
-        const bool first = parts.empty();
-        return [this, pass, first, begin, end] {
-            if (first) run_forward(*pass, /*training=*/true);
-            run_backward(*pass, begin, end);
-        };
-    };
-    for (size_t i = layers_.size(); grad_ready && i-- > 0;) {
-        if (completed_[i].empty()) continue;
-        parts.push_back({until(i), report(completed_[i])});
-        begin = i;
-    }
-    parts.push_back({[this, pass, rest = until(0)] {
-                         rest();
-                         coefficients_.backward(parameters_);
-                         pass->loss_sum = pass->loss_per_token.sum(at::kDouble);
-                     },
-                     grad_ready ? report(completed_.back()) : std::function<void()>()});
-    return parts;
+    tell(completed_[section.end]);
+    if (section.end == 0) tell(completed_.back());
 }
 
-at::Tensor GPT::forward_backward(const Batch& batch, const AttentionSettings& settings, double grad_scale,
+at::Tensor GPT::forward_backward(const Batch& batch, const StepSettings& settings, double grad_scale,
                                  const GradReady& grad_ready, StepProbe* probe) {
     enter(probe, StepPart::rest);
-    auto pass = std::make_shared<Pass>(make_pass(batch, settings, training_batches_));
-    pass->grad_scale = grad_scale;
-    pass->probe = probe;
-    if (graphs_ && !probe) return run_recorded(std::move(pass), settings, grad_ready);
-    for (const ops::WorkPart& part : parts_of(pass, grad_ready)) {
-        part.device();
-        if (part.host) part.host();
+    Pass pass = make_pass(batch, settings, training_batches_, settings.max_seq_len);
+    pass.grad_scale = grad_scale;
+    pass.probe = probe;
+    if (graphs_ && !probe) return run_captured(std::move(pass), settings, grad_ready);
+    run_forward(pass, /*training=*/true);
+    if (!grad_ready) {
+        run_backward(pass, whole_);
+        return pass.loss_sum;
     }
-    return pass->loss_sum;
+    for (const Section& section : sections_) {
+        run_backward(pass, section);
+        report(section, grad_ready);
+    }
+    return pass.loss_sum;
 }
 
-void GPT::record_with(std::shared_ptr<cuda::Graphs> graphs) {
-    recorded_.clear();
+void GPT::capture_with(std::shared_ptr<cuda::Graphs> graphs) {
+    captured_.clear();
     graphs_ = std::move(graphs);
 }
 
-at::Tensor GPT::run_recorded(std::shared_ptr<Pass> pass, const AttentionSettings& settings,
-                             const GradReady& grad_ready) {
+// What is given to the device is kept by a capture, so that it refers to nothing of the caller's.
+at::Tensor GPT::run_captured(Pass own, const StepSettings& settings, const GradReady& grad_ready) {
     const bool cut = static_cast<bool>(grad_ready);
-    const PassKind kind{settings,
-                        pass->inputs.const_data_ptr(),
-                        pass->inputs.size(0),
-                        pass->short_mask.cu_seqlens.size(0),
-                        pass->grad_scale,
+    const PassKind kind{settings.window_short,
+                        settings.window_long,
+                        settings.max_seq_len,
+                        own.inputs.const_data_ptr(),
+                        own.inputs.size(0),
+                        own.short_mask.cu_seqlens.size(0),
+                        own.grad_scale,
                         rotary_.attn_scale(),
                         cut};
-    RecordedPass& recorded = recorded_[kind];
-    if (!recorded.pass) recorded.pass = std::move(pass);
-    recorded.recording.run(parts_of(recorded.pass, grad_ready), *graphs_);
-    return recorded.pass->loss_sum.clone();  // the next launch writes over it
+    CapturedPass& captured = captured_[kind];
+    if (!captured.pass) captured.pass = std::make_shared<Pass>(std::move(own));
+    std::vector<ops::WorkPart> parts;
+    for (const Section& section : cut ? sections_ : std::vector{whole_}) {
+        const bool first = parts.empty();
+        ops::WorkPart& part = parts.emplace_back();
+        part.device = [this, pass = captured.pass, section, first] {
+            if (first) run_forward(*pass, /*training=*/true);
+            run_backward(*pass, section);
+        };
+        if (cut) part.host = [this, &grad_ready, section] { report(section, grad_ready); };
+    }
+    captured.capture.run(parts, *graphs_);
+    return captured.pass->loss_sum.clone();  // the next launch writes over it
 }
 
-at::Tensor GPT::evaluate(const Batch& batch, const AttentionSettings& settings) {
-    Pass pass = make_pass(batch, settings, other_batches_);
+at::Tensor GPT::evaluate(const Batch& batch, const StepSettings& settings) {
+    Pass pass = make_pass(batch, settings, other_batches_, longest_document(batch));
     run_forward(pass, /*training=*/false);
     return pass.loss_per_token.mean(at::kDouble);
 }
 
 at::Tensor GPT::next_token_logits(const std::vector<int32_t>& tokens, int64_t position,
-                                  const AttentionSettings& settings) {
+                                  const StepSettings& settings) {
     const auto length = static_cast<int32_t>(tokens.size());
     const Batch batch{tokens, std::vector<int64_t>(tokens.size(), 0), {0, length}};
-    Pass pass = make_pass(batch, settings, other_batches_);
-    coefficients_.evaluate(parameters_);
-    workspace_->begin(length, /*training=*/false);
-    for (size_t i = 0; i + 1 < layers_.size(); ++i) {  // all but the loss
-        layers_[i]->forward(pass);
-        if (i + 2 < layers_.size()) workspace_->end_forward_op(static_cast<int>(i));
-    }
-    const auto& output = model_.output;
-    const at::Tensor x = workspace_->value(head_input_)[position].to(at::kFloat);
-    const at::Tensor z = at::mv(parameters_[output.head].used.to(at::kFloat), x);
-    return at::sigmoid((z + output.softcap_b) / output.softcap_c) * output.softcap_a;
+    Pass pass = make_pass(batch, settings, other_batches_, length);
+    pass.wanted_logits = position;
+    run_forward(pass, /*training=*/false);
+    return pass.logits;
 }
 
 }  // namespace speedrun

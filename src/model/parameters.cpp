@@ -4,6 +4,7 @@
 #include <functional>
 #include <numeric>
 
+#include "config/comm.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -35,37 +36,34 @@ std::vector<at::Tensor> carve(const std::vector<std::vector<int64_t>>& shapes,
     return tensors;
 }
 
+at::Tensor view_of(const at::Tensor& bank, const WeightRef& part) {
+    return bank.view(-1).narrow(0, part.begin, product(part.shape)).view(part.shape);
+}
+
 }  // namespace
 
 at::ScalarType scalar_type(Dtype dtype) {
     return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
 }
 
-int64_t bank_index(const ParamConfig& param, int64_t layer) {
-    const auto found = std::ranges::find(param.layers, layer);
-    check(found != param.layers.end(), param.name + " has no entry for layer " + std::to_string(layer));
-    return found - param.layers.begin();
+ParameterTable::ParameterTable(const Config& config, const Graph& graph, at::Device device) {
+    for (const ParamConfig& param : config.model.params) parameters_.push_back({param, {}, {}, {}});
+    for (const auto& run : contiguous_runs(config)) allocate(run, graph, config.numerics, device);
+    for (const ParamConfig& param : config.model.params)
+        if (!(*this)[param.name].value.defined()) allocate({param.name}, graph, config.numerics, device);
 }
 
-ParameterTable::ParameterTable(const ModelConfig& model, const NumericsConfig& numerics, at::Device device,
-                               const std::vector<std::vector<std::string>>& contiguous) {
-    for (const ParamConfig& config : model.params) parameters_.push_back({config, {}, {}, {}});
-    for (const auto& run : contiguous) allocate(run, model, numerics, device);
-    for (const ParamConfig& config : model.params)
-        if (!(*this)[config.name].value.defined()) allocate({config.name}, model, numerics, device);
-}
-
-void ParameterTable::allocate(const std::vector<std::string>& run, const ModelConfig& model,
+void ParameterTable::allocate(const std::vector<std::string>& run, const Graph& graph,
                               const NumericsConfig& numerics, at::Device device) {
     const ParamConfig& first = (*this)[run.front()].config;
     const bool all_fp32 = numerics.params == NumericsConfig::Params::fp32;
     const at::ScalarType dtype = all_fp32 ? at::kFloat : scalar_type(first.dtype);
     const at::ScalarType activations = scalar_type(numerics.activations);
-    const bool copied = model.multiplied(first) && dtype != activations;
+    const bool copied = graph.multiplies(first.name) && dtype != activations;
     std::vector<std::vector<int64_t>> shapes;
     for (const std::string& name : run) {
         const ParamConfig& config = (*this)[name].config;
-        check(config.dtype == first.dtype && model.multiplied(config) == model.multiplied(first),
+        check(config.dtype == first.dtype && graph.multiplies(config.name) == graph.multiplies(first.name),
               name + " cannot share memory with " + first.name);
         shapes.push_back(config.shape);
     }
@@ -89,6 +87,14 @@ const Parameter& ParameterTable::operator[](const std::string& name) const {
 
 Parameter& ParameterTable::operator[](const std::string& name) {
     return const_cast<Parameter&>(std::as_const(*this)[name]);
+}
+
+at::Tensor ParameterTable::used(const WeightRef& part) const {
+    return view_of((*this)[part.param].used, part);
+}
+
+at::Tensor ParameterTable::grad(const WeightRef& part) const {
+    return view_of((*this)[part.param].grad, part);
 }
 
 void ParameterTable::refresh() {

@@ -5,11 +5,9 @@
 #include <vector>
 
 #include "config/config.h"
+#include "model/graph/graph.h"
 
 namespace speedrun {
-
-// Index in dimension 0 of a per-layer bank that serves `layer`; InternalError if the bank has none for it.
-int64_t bank_index(const ParamConfig& param, int64_t layer);
 
 // A bank: one contiguous tensor per kind of parameter.
 struct Parameter {
@@ -25,23 +23,26 @@ class ParameterTable {
   public:
     // Allocates values (uninitialised), zero gradients, and compute copies where activations differ from the
     // master dtype for parameters of two dimensions or more that matmuls read (embedding tables are looked
-    // up, not multiplied: their `used` is `value`). The parameters of each run in `contiguous` follow each
-    // other in memory: values, gradients and copies alike.
-    ParameterTable(const ModelConfig& model, const NumericsConfig& numerics, at::Device device,
-                   const std::vector<std::vector<std::string>>& contiguous = {});
+    // up, not multiplied: their `used` is `value`). Parameters that share a bucket (config/comm.h) follow
+    // each other in memory: values, gradients and copies alike.
+    ParameterTable(const Config& config, const Graph& graph, at::Device device);
 
     Parameter& operator[](const std::string& name);  // InternalError if there is none
     const Parameter& operator[](const std::string& name) const;
     std::vector<Parameter>& all() { return parameters_; }
     const std::vector<Parameter>& all() const { return parameters_; }
 
+    // A part as forward reads it, and its gradient: views of the part's shape.
+    at::Tensor used(const WeightRef& part) const;
+    at::Tensor grad(const WeightRef& part) const;
+
     void refresh();         // copies every master into its compute copy; call after each optimizer step
     void zero_grad();       // all gradients to zero
     int64_t count() const;  // elements in all
 
   private:
-    void allocate(const std::vector<std::string>& run, const ModelConfig& model,
-                  const NumericsConfig& numerics, at::Device device);
+    void allocate(const std::vector<std::string>& run, const Graph& graph, const NumericsConfig& numerics,
+                  at::Device device);
 
     std::vector<Parameter> parameters_;
 };

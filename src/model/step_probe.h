@@ -3,6 +3,8 @@
 
 namespace speedrun {
 
+class Node;
+
 // What a step's time goes to.
 enum class StepPart : uint8_t {
     head,           // its products, soft cap and loss
@@ -15,11 +17,16 @@ enum class StepPart : uint8_t {
 };
 inline constexpr int step_parts = 7;
 
-// Is told whenever a step goes on to a part, before its first op.
+enum class Direction : uint8_t { forward, backward };
+
+// Is told what a step is about to do.
 class StepProbe {
   public:
     virtual ~StepProbe() = default;
+    // Before the first op of a part.
     virtual void enter(StepPart part) = 0;
+    // Before a node of the model; of those whose parts alone are wanted, nobody needs to know more.
+    virtual void enter(const Node&, Direction) {}
 };
 
 // Nothing without a probe.

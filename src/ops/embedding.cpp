@@ -11,7 +11,7 @@
 
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/rows.h"
-#include "ops/cuda/fused.h"
+#include "ops/cuda/addresses.h"
 #include "ops/wide.h"
 #include "util/error.h"
 
@@ -95,7 +95,7 @@ void add_ids(const cpu::Rows<const From>& dout, std::span<const uint64_t> keys, 
 
 void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& out) {
     if (out.is_meta()) return;
-    if (cuda::fused(out)) return cuda::on_device_of(out).embedding(table, ids, out);
+    if (cuda::fused(out)) return cuda::embedding(cuda::gpu_of(out), table, ids, out);
     if (!cpu::fused(table) || !cpu::fused(out)) return reference::embedding(table, ids, out);
     const int64_t tokens = out.size(0), d = cpu::row_length(out);
     check(table.dim() == 2 && table.size(1) == d, "embedding: table is [V, d], out [T, d]");
@@ -112,7 +112,7 @@ void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor&
 
 void embedding_backward(const at::Tensor& dout, const at::Tensor& ids, const at::Tensor& dtable) {
     if (dout.is_meta()) return;
-    if (cuda::fused(dout)) return cuda::on_device_of(dout).embedding_backward(dout, ids, dtable);
+    if (cuda::fused(dout)) return cuda::embedding_backward(cuda::gpu_of(dout), dout, ids, dtable);
     if (!cpu::fused(dout) || !cpu::fused(dtable)) return reference::embedding_backward(dout, ids, dtable);
     const int64_t tokens = dout.size(0), d = cpu::row_length(dout);
     check(dtable.dim() == 2 && dtable.size(1) == d, "embedding_backward: dtable is [V, d], dout [T, d]");
@@ -128,5 +128,38 @@ void embedding_backward(const at::Tensor& dout, const at::Tensor& ids, const at:
         });
     });
 }
+
+namespace cuda {
+namespace {
+
+const int32_t* token_ids(const at::Tensor& ids, int64_t tokens) {
+    check(ids.scalar_type() == at::kInt && ids.numel() == tokens && ids.is_contiguous(),
+          "embedding: ids are not int32 [T]");
+    return ids.const_data_ptr<int32_t>();
+}
+
+}  // namespace
+
+void embedding(const Gpu& gpu, const at::Tensor& table, const at::Tensor& ids, const at::Tensor& out) {
+    check(table.dim() == 2 && out.dim() == 2 && table.size(1) == out.size(1),
+          "embedding: table is [V, d], out [T, d]");
+    gpu.kernels.embedding(rows(table, table.sizes(), "embedding: table"), token_ids(ids, out.size(0)),
+                          rows(out, out.sizes(), "embedding: out"), shape_of(out), gpu.stream);
+}
+
+void embedding_backward(const Gpu& gpu, const at::Tensor& dout, const at::Tensor& ids,
+                        const at::Tensor& dtable) {
+    check(dtable.dim() == 2 && dout.dim() == 2 && dtable.size(1) == dout.size(1),
+          "embedding_backward: dtable is [V, d], dout [T, d]");
+    const auto [sorted, order] = at::sort(ids, /*stable=*/true, 0, /*descending=*/false);
+    const int64_t chunks = (dout.size(0) + raw::kEmbeddingChunk - 1) / raw::kEmbeddingChunk;
+    const at::Tensor sums = at::empty({chunks, 2, dout.size(1)}, dout.options().dtype(at::kFloat));
+    gpu.kernels.embedding_backward(rows(dout, dout.sizes(), "embedding_backward: dout"),
+                                   token_ids(sorted, dout.size(0)), order.const_data_ptr<int64_t>(),
+                                   rows(dtable, dtable.sizes(), "embedding_backward: dtable"),
+                                   sums.data_ptr<float>(), shape_of(dout), gpu.stream);
+}
+
+}  // namespace cuda
 
 }  // namespace speedrun::ops

@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include "ops/cuda/gpu.h"
+
 namespace speedrun::ops {
 
 // out[t] = table[ids[t]]. table [V, d] and out [T, d] fp32 or bf16 each, rows contiguous, any row stride; ids
@@ -17,5 +19,11 @@ namespace reference {
 void embedding(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& out);
 void embedding_backward(const at::Tensor& dout, const at::Tensor& ids, const at::Tensor& dtable);
 }  // namespace reference
+
+namespace cuda {
+void embedding(const Gpu& gpu, const at::Tensor& table, const at::Tensor& ids, const at::Tensor& out);
+void embedding_backward(const Gpu& gpu, const at::Tensor& dout, const at::Tensor& ids,
+                        const at::Tensor& dtable);
+}  // namespace cuda
 
 }  // namespace speedrun::ops

@@ -6,7 +6,7 @@
 
 #include "ops/cpu/brgemm.h"
 #include "ops/cpu/gemm.h"
-#include "ops/cuda/fused.h"
+#include "ops/cuda/gram.h"
 #include "util/error.h"
 
 namespace speedrun::ops {
@@ -62,10 +62,6 @@ void check_operands(const at::Tensor& a, const at::Tensor& b, const at::Tensor& 
           "gemm: the output's dtype does not fit the operands'");
 }
 
-bool has_fast_path(const at::Tensor& a) {
-    return a.device().is_cpu() && (a.scalar_type() == at::kFloat || cpu::has_bf16_brgemm());
-}
-
 void aten_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool accumulate) {
     at::Tensor out = c;
     if (a.scalar_type() == c.scalar_type()) {
@@ -76,15 +72,11 @@ void aten_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bo
         }
         return;
     }
-    // bf16 operands, fp32 result: only the CUDA overloads keep the fp32 sums
-    if (a.is_cuda() && accumulate) {
+    // bf16 operands, fp32 result: the overloads that keep the fp32 sums
+    if (accumulate) {
         at::addmm_out(out, out, a, b, at::kFloat);
-    } else if (a.is_cuda()) {
-        at::mm_out(out, a, b, at::kFloat);
-    } else if (accumulate) {
-        out.addmm_(a.to(at::kFloat), b.to(at::kFloat));
     } else {
-        at::mm_out(out, a.to(at::kFloat), b.to(at::kFloat));
+        at::mm_out(out, a, b, at::kFloat);
     }
 }
 
@@ -108,7 +100,7 @@ void batched_any(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, 
                         addend.scalar_type() == c.scalar_type() && is_row_major(addend)),
           "batched_gemm: the addend does not look like the output");
     if (c.numel() == 0) return;
-    if (!has_fast_path(a)) {
+    if (!a.is_cpu()) {
         at::Tensor out = c;
         at::baddbmm_out(out, beta == 0 ? c : addend, a, b, beta, alpha);
     } else if (a.scalar_type() == at::kFloat) {
@@ -124,7 +116,7 @@ void gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool ac
     check_operands(a, b, c, 2);
     if (c.numel() == 0 || c.is_meta()) return;
     const float beta = accumulate ? 1.0F : 0.0F;
-    if (!has_fast_path(a)) {
+    if (!a.is_cpu()) {
         aten_gemm(a, b, c, accumulate);
     } else if (a.scalar_type() == at::kFloat) {
         cpu::gemm<float, float>({view<float>(a), view<float>(b), output<float>(c, 0, 1, beta, c)});
@@ -145,19 +137,18 @@ void batched_gram(const at::Tensor& x, const at::Tensor& c, double alpha, double
                   const at::Tensor& addend) {
     check(x.dim() == 3, "batched_gram: x is not [n, rows, cols]");
     if (x.is_cuda() && cuda::takes_gram(x) && c.numel() > 0) {
-        cuda::on_device_of(x).gram(x, c, alpha, beta, addend);
+        cuda::gram(cuda::gpu_of(x), x, c, alpha, beta, addend);
     } else {
         batched_any(x, x.mT(), c, alpha, beta, addend, /*symmetric=*/true);
     }
 }
 
 std::string gemm_backend(at::ScalarType dtype) {
-    if (dtype == at::kBFloat16 && !cpu::has_bf16_brgemm()) return "ATen matmul (no AVX512-BF16)";
+    const bool bf16 = dtype == at::kBFloat16, widened = bf16 && !cpu::has_bf16_brgemm();
     const char* instructions = "AVX2";
     if (__builtin_cpu_supports("avx512f")) instructions = "AVX-512";
-    if (dtype == at::kBFloat16) instructions = "AVX512-BF16";
-    if (dtype == at::kBFloat16 && __builtin_cpu_supports("amx-bf16")) instructions = "AMX";
-    return std::string("oneDNN brgemm (") + instructions + ")";
+    if (bf16 && !widened) instructions = __builtin_cpu_supports("amx-bf16") ? "AMX" : "AVX512-BF16";
+    return std::string("oneDNN brgemm (") + instructions + (widened ? ", bf16 widened to fp32)" : ")");
 }
 
 }  // namespace speedrun::ops

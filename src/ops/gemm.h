@@ -9,9 +9,9 @@ namespace speedrun::ops {
 // c = a b, or c += a b. a [M, K], b [K, N], c [M, N]; a and b may be transposed views (one of their strides
 // is 1), c is row-major. a and b share a dtype (fp32 or bf16); c is fp32, or bf16 where a and b are. Products
 // are accumulated in fp32. CPU: tiles of ATen's brgemm (AVX2, AVX-512, AVX512-BF16, AMX chosen at run time);
-// machines without AVX512-BF16: ATen's matmul for bf16. CUDA: ATen's matmul (cuBLASLt). The result does not
-// depend on timing, only on the number of threads. Throws InternalError where shapes, dtypes or strides do
-// not fit.
+// machines without AVX512-BF16: bf16 operands widened to fp32. CUDA: ATen's matmul (cuBLASLt). The result
+// does not depend on timing, only on the number of threads. Throws InternalError where shapes, dtypes or
+// strides do not fit.
 void gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool accumulate = false);
 
 // c[i] = alpha a[i] b[i] + beta addend[i], like at::baddbmm. a [B, M, K], b [B, K, N], addend and c [B, M,

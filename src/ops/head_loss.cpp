@@ -10,7 +10,7 @@
 #include "ops/cpu/brgemm.h"
 #include "ops/cpu/head_loss.h"
 #include "ops/cpu/softcap.h"
-#include "ops/cuda/fused.h"
+#include "ops/cuda/head.h"
 #include "ops/gemm.h"
 #include "util/error.h"
 
@@ -95,10 +95,6 @@ void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, c
     }
 }
 
-// Logits of at most this many tokens at a time: 3.3 GB in bf16 for a vocabulary of 50304, record 43's
-// micro-batch on 8 GPUs.
-constexpr int64_t gpu_chunk = 32768;
-
 // Some tokens of a micro-batch; dx undefined: the loss only.
 struct HeadPart {
     at::Tensor x, logits, targets, loss, dx;
@@ -107,20 +103,20 @@ struct HeadPart {
 // The head in one dtype, that of x and w: the gradient of the logits takes their place.
 class PlainHead {
   public:
-    PlainHead(const cuda::Fused& fused, at::Tensor w) : fused_(fused), w_(std::move(w)) {}
+    PlainHead(const cuda::Gpu& gpu, at::Tensor w) : gpu_(gpu), w_(std::move(w)) {}
 
     void pass(const HeadPart& part, const Softcap& cap, double grad_scale, const at::Tensor& dw) const {
         const at::Tensor& z = part.logits;
         gemm(part.x, w_.t(), z);
-        fused_.softcap_loss(z, part.targets, cap, grad_scale, part.loss,
-                            part.dx.defined() ? z : at::Tensor());
+        cuda::softcap_loss(gpu_, z, part.targets, cap, grad_scale, part.loss,
+                           part.dx.defined() ? z : at::Tensor());
         if (!part.dx.defined()) return;
         gemm(z, w_, part.dx);
         gemm(z.t(), part.x, dw, /*accumulate=*/true);
     }
 
   private:
-    const cuda::Fused& fused_;
+    const cuda::Gpu& gpu_;
     at::Tensor w_;
 };
 
@@ -128,20 +124,21 @@ class PlainHead {
 // the transposes. The products of the gradient add up in fp32, as train_gpt.py's do (use_fast_accum=False).
 class Fp8Head {
   public:
-    Fp8Head(const cuda::Fused& fused, const at::Tensor& w, const Fp8Scales& scales)
-        : fused_(fused),
+    Fp8Head(const cuda::Gpu& gpu, const at::Tensor& w, const Fp8Scales& scales)
+        : gpu_(gpu),
           scales_(scales),
           x_scale_(at::full({}, scales.x, w.options().dtype(at::kFloat))),
           w_scale_(at::full({}, scales.w, x_scale_.options())),
           grad_scale_(at::full({}, scales.grad, x_scale_.options())),
-          w_(fused.quantize(w, scales.w, at::kFloat8_e4m3fn)) {}
+          w_(cuda::quantize(gpu, w, scales.w, at::kFloat8_e4m3fn)) {}
 
     void pass(const HeadPart& part, const Softcap& cap, double grad_scale, const at::Tensor& dw) const {
-        const auto x = fused_.quantize(part.x, scales_.x, at::kFloat8_e4m3fn);
+        const auto x = cuda::quantize(gpu_, part.x, scales_.x, at::kFloat8_e4m3fn);
         at::Tensor z = part.logits, dx = part.dx;
         at::_scaled_mm_out(z, x.whole, w_.whole.t(), x_scale_, w_scale_, {}, {}, at::kBFloat16,
                            /*use_fast_accum=*/true);
-        const auto g = fused_.softcap_loss_fp8(z, part.targets, cap, grad_scale, part.loss, scales_.grad);
+        const auto g =
+            cuda::softcap_loss_fp8(gpu_, z, part.targets, cap, grad_scale, part.loss, scales_.grad);
         at::_scaled_mm_out(dx, g.whole, w_.transposed.t(), grad_scale_, w_scale_, {}, {}, at::kBFloat16,
                            /*use_fast_accum=*/false);
         at::Tensor(dw).add_(at::_scaled_mm(g.transposed, x.transposed.t(), grad_scale_, x_scale_, {}, {},
@@ -149,17 +146,17 @@ class Fp8Head {
     }
 
   private:
-    const cuda::Fused& fused_;
+    const cuda::Gpu& gpu_;
     Fp8Scales scales_;
     at::Tensor x_scale_, w_scale_, grad_scale_;
-    cuda::Fused::Quantized w_;
+    cuda::Quantized w_;
 };
 
 // Logits are rounded to x's dtype, as train_gpt.py's are.
 void on_gpu(const auto& head, const at::Tensor& x, int64_t vocab, const at::Tensor& targets,
             const Softcap& softcap, double grad_scale, const at::Tensor& loss, const at::Tensor& dx,
             const at::Tensor& dw) {
-    const int64_t rows = std::min(gpu_chunk, x.size(0));
+    const int64_t rows = std::min(gpu_head_rows, x.size(0));
     const at::Tensor buffer = at::empty({rows, vocab}, x.options());
     for (int64_t begin = 0; begin < x.size(0); begin += rows) {
         const int64_t count = std::min(rows, x.size(0) - begin);
@@ -172,8 +169,7 @@ void on_gpu(const auto& head, const at::Tensor& x, int64_t vocab, const at::Tens
 }
 
 bool has_kernel(const at::Tensor& x, const at::Tensor& w, const Softcap& softcap) {
-    return cuda::fused(x) && x.scalar_type() == w.scalar_type() &&
-           std::abs(softcap.a) <= cuda::Fused::most_softcap;
+    return cuda::fused(x) && x.scalar_type() == w.scalar_type() && std::abs(softcap.a) <= cuda::most_softcap;
 }
 
 constexpr int64_t reference_chunk = 4096;
@@ -223,7 +219,7 @@ void reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targe
 }  // namespace
 
 bool has_fp8(at::Device device) {
-    return device.is_cuda() && cuda::on_device_of(at::empty({0}, device)).has_fp8();
+    return device.is_cuda() && cuda::has_fp8(cuda::gpu_of(at::empty({0}, device)));
 }
 
 void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
@@ -233,8 +229,8 @@ void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targe
     if (has_fast_path(x, softcap)) {
         fast(x, w, targets, softcap, 0, loss_per_token, {}, {});
     } else if (has_kernel(x, w, softcap)) {
-        const cuda::Fused fused = cuda::on_device_of(x);
-        on_gpu(PlainHead(fused, w), x, w.size(0), targets, softcap, 0, loss_per_token, {}, {});
+        const cuda::Gpu gpu = cuda::gpu_of(x);
+        on_gpu(PlainHead(gpu, w), x, w.size(0), targets, softcap, 0, loss_per_token, {}, {});
     } else {
         reference(x, w, targets, softcap, 0, loss_per_token, {}, {});
     }
@@ -249,14 +245,14 @@ void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tens
     if (has_fast_path(x, softcap)) {
         fast(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
     } else if (has_kernel(x, w, softcap)) {
-        const cuda::Fused fused = cuda::on_device_of(x);
+        const cuda::Gpu gpu = cuda::gpu_of(x);
         const auto run = [&](const auto& head) {
             on_gpu(head, x, w.size(0), targets, softcap, grad_scale, loss_per_token, dx, dw);
         };
-        if (fp8 && x.scalar_type() == at::kBFloat16 && fused.has_fp8())
-            run(Fp8Head(fused, w, *fp8));
+        if (fp8 && x.scalar_type() == at::kBFloat16 && cuda::has_fp8(gpu))
+            run(Fp8Head(gpu, w, *fp8));
         else
-            run(PlainHead(fused, w));
+            run(PlainHead(gpu, w));
     } else {
         reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
     }

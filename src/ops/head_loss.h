@@ -15,6 +15,9 @@ struct Softcap {
 struct Fp8Scales {
     double x = 1, w = 1, grad = 1;
 };
+// On a GPU the logits of at most this many tokens at a time are kept: 3.3 GB in bf16 for a vocabulary of
+// 50304.
+inline constexpr int64_t gpu_head_rows = 32768;
 // Whether `device` multiplies them; others use the dtype of x and w instead.
 bool has_fp8(at::Device device);
 

@@ -4,7 +4,7 @@
 
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/rows.h"
-#include "ops/cuda/fused.h"
+#include "ops/cuda/addresses.h"
 #include "ops/wide.h"
 
 namespace speedrun::ops {
@@ -24,7 +24,7 @@ void reference::rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, con
 
 void rms_norm(const at::Tensor& x, double eps, const at::Tensor& y, const at::Tensor& rstd) {
     if (x.is_meta()) return;
-    if (cuda::fused(x)) return cuda::on_device_of(x).rms_norm(x, eps, y, rstd);
+    if (cuda::fused(x)) return cuda::rms_norm(cuda::gpu_of(x), x, eps, y, rstd);
     if (!cpu::fused(x)) return reference::rms_norm(x, eps, y, rstd);
     const int64_t d = cpu::row_length(x);
     float* r = cpu::flat<float>(rstd, x.size(0), "rms_norm: rstd");
@@ -59,7 +59,7 @@ void rms_norm_backward_row(const T* dy, const T* x, float rstd, T* dx, int64_t d
 void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
                        const at::Tensor& dx, bool accumulate) {
     if (x.is_meta()) return;
-    if (cuda::fused(x)) return cuda::on_device_of(x).rms_norm_backward(dy, x, rstd, dx, accumulate);
+    if (cuda::fused(x)) return cuda::rms_norm_backward(cuda::gpu_of(x), dy, x, rstd, dx, accumulate);
     if (!cpu::fused(x)) return reference::rms_norm_backward(dy, x, rstd, dx, accumulate);
     const int64_t d = cpu::row_length(x);
     const float* r = cpu::flat<const float>(rstd, x.size(0), "rms_norm_backward: rstd");
@@ -71,6 +71,21 @@ void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tens
             rms_norm_backward_row(above[t], from[t], r[t], to[t], d, accumulate);
         });
     });
+}
+
+void cuda::rms_norm(const Gpu& gpu, const at::Tensor& x, double eps, const at::Tensor& y,
+                    const at::Tensor& rstd) {
+    gpu.kernels.rms_norm(rows(x, x.sizes(), "rms_norm: x"), static_cast<float>(eps),
+                         rows(y, x.sizes(), "rms_norm: y"), floats(rstd, x.size(0), "rms_norm: rstd"),
+                         shape_of(x), gpu.stream);
+}
+
+void cuda::rms_norm_backward(const Gpu& gpu, const at::Tensor& dy, const at::Tensor& x,
+                             const at::Tensor& rstd, const at::Tensor& dx, bool accumulate) {
+    gpu.kernels.rms_norm_backward(
+        rows(dy, x.sizes(), "rms_norm_backward: dy"), rows(x, x.sizes(), "rms_norm_backward: x"),
+        floats(rstd, x.size(0), "rms_norm_backward: rstd"), rows(dx, x.sizes(), "rms_norm_backward: dx"),
+        accumulate, shape_of(x), gpu.stream);
 }
 
 }  // namespace speedrun::ops

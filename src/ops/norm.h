@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include "ops/cuda/gpu.h"
+
 namespace speedrun::ops {
 
 // Root-mean-square norm without a weight (torch.nn.functional.rms_norm): y = x * rstd, rstd = 1 /
@@ -19,5 +21,11 @@ void rms_norm(const at::Tensor& x, double eps, const at::Tensor& y, const at::Te
 void rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
                        const at::Tensor& dx, bool accumulate);
 }  // namespace reference
+
+namespace cuda {
+void rms_norm(const Gpu& gpu, const at::Tensor& x, double eps, const at::Tensor& y, const at::Tensor& rstd);
+void rms_norm_backward(const Gpu& gpu, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
+                       const at::Tensor& dx, bool accumulate);
+}  // namespace cuda
 
 }  // namespace speedrun::ops

@@ -7,7 +7,7 @@
 
 #include "ops/cpu/convert.h"
 #include "ops/cpu/rows.h"
-#include "ops/cuda/fused.h"
+#include "ops/cuda/addresses.h"
 #include "ops/wide.h"
 
 namespace speedrun::ops {
@@ -47,7 +47,7 @@ void relu2_backward_row(const T* dy, const T* x, T* dx, int64_t d) {
 
 void relu2(const at::Tensor& x, const at::Tensor& y) {
     if (x.is_meta()) return;
-    if (cuda::fused(x)) return cuda::on_device_of(x).relu2(x, y);
+    if (cuda::fused(x)) return cuda::relu2(cuda::gpu_of(x), x, y);
     if (!cpu::fused(x)) return reference::relu2(x, y);
     const int64_t d = cpu::row_length(x);
     cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {
@@ -59,7 +59,7 @@ void relu2(const at::Tensor& x, const at::Tensor& y) {
 
 void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx) {
     if (x.is_meta()) return;
-    if (cuda::fused(x)) return cuda::on_device_of(x).relu2_backward(dy, x, dx);
+    if (cuda::fused(x)) return cuda::relu2_backward(cuda::gpu_of(x), dy, x, dx);
     if (!cpu::fused(x)) return reference::relu2_backward(dy, x, dx);
     const int64_t d = cpu::row_length(x);
     cpu::with_dtype(x.scalar_type(), [&]<class T>(T) {
@@ -68,6 +68,17 @@ void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor&
         const auto to = cpu::rows<T>(dx, x.sizes(), "relu2_backward: dx");
         cpu::for_each_row(x.size(0), d, [&](int64_t t) { relu2_backward_row(above[t], from[t], to[t], d); });
     });
+}
+
+void cuda::relu2(const Gpu& gpu, const at::Tensor& x, const at::Tensor& y) {
+    gpu.kernels.relu2(rows(x, x.sizes(), "relu2: x"), rows(y, x.sizes(), "relu2: y"), shape_of(x),
+                      gpu.stream);
+}
+
+void cuda::relu2_backward(const Gpu& gpu, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx) {
+    gpu.kernels.relu2_backward(rows(dy, x.sizes(), "relu2_backward: dy"),
+                               rows(x, x.sizes(), "relu2_backward: x"),
+                               rows(dx, x.sizes(), "relu2_backward: dx"), shape_of(x), gpu.stream);
 }
 
 }  // namespace speedrun::ops

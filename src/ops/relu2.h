@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include "ops/cuda/gpu.h"
+
 namespace speedrun::ops {
 
 // y = max(x, 0)^2 (So et al. 2021, arXiv:2109.08668). x, y [T, d] of one dtype (fp32 or bf16), rows
@@ -15,5 +17,10 @@ namespace reference {
 void relu2(const at::Tensor& x, const at::Tensor& y);
 void relu2_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx);
 }  // namespace reference
+
+namespace cuda {
+void relu2(const Gpu& gpu, const at::Tensor& x, const at::Tensor& y);
+void relu2_backward(const Gpu& gpu, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dx);
+}  // namespace cuda
 
 }  // namespace speedrun::ops

@@ -6,7 +6,7 @@
 
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/rows.h"
-#include "ops/cuda/fused.h"
+#include "ops/cuda/addresses.h"
 #include "ops/wide.h"
 #include "util/error.h"
 
@@ -117,7 +117,7 @@ void for_each_position(const at::Tensor& cos, const at::Tensor& sin, const at::T
 void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, double eps,
                     const at::Tensor& y, const at::Tensor& rstd) {
     if (x.is_meta()) return;
-    if (cuda::fused(x)) return cuda::on_device_of(x).qk_norm_rotary(x, cos, sin, eps, y, rstd);
+    if (cuda::fused(x)) return cuda::qk_norm_rotary(cuda::gpu_of(x), x, cos, sin, eps, y, rstd);
     if (!cpu::fused(x)) return reference::qk_norm_rotary(x, cos, sin, eps, y, rstd);
     check(x.dim() == 3, "qk_norm_rotary: x is [T, H, D]");
     const int64_t heads = x.size(1), d = x.size(2);
@@ -139,7 +139,7 @@ void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor
 void qk_norm_rotary_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
                              const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx) {
     if (x.is_meta()) return;
-    if (cuda::fused(x)) return cuda::on_device_of(x).qk_norm_rotary_backward(dy, x, cos, sin, rstd, dx);
+    if (cuda::fused(x)) return cuda::qk_norm_rotary_backward(cuda::gpu_of(x), dy, x, cos, sin, rstd, dx);
     if (!cpu::fused(x)) return reference::qk_norm_rotary_backward(dy, x, cos, sin, rstd, dx);
     check(x.dim() == 3, "qk_norm_rotary_backward: x is [T, H, D]");
     const int64_t heads = x.size(1), d = x.size(2);
@@ -157,5 +157,36 @@ void qk_norm_rotary_backward(const at::Tensor& dy, const at::Tensor& x, const at
         });
     });
 }
+
+namespace cuda {
+namespace {
+
+raw::Rotary rotary_of(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+    check(x.dim() == 3 && x.size(2) % 2 == 0 && cos.dim() == 2 && cos.size(0) >= x.size(0) &&
+              cos.size(1) == x.size(2) / 2,
+          "rotary: x is [T, H, D], D even, cos [T' >= T, D/2]");
+    check(cos.scalar_type() == sin.scalar_type(), "rotary: cos and sin of one dtype");
+    return {rows(cos, cos.sizes(), "rotary: cos"), rows(sin, cos.sizes(), "rotary: sin"), x.size(1)};
+}
+
+}  // namespace
+
+void qk_norm_rotary(const Gpu& gpu, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                    double eps, const at::Tensor& y, const at::Tensor& rstd) {
+    gpu.kernels.qk_norm_rotary(rows(x, x.sizes(), "qk_norm_rotary: x"), rotary_of(x, cos, sin),
+                               static_cast<float>(eps), rows(y, x.sizes(), "qk_norm_rotary: y"),
+                               floats(rstd, x.size(0) * x.size(1), "qk_norm_rotary: rstd"), shape_of(x),
+                               gpu.stream);
+}
+
+void qk_norm_rotary_backward(const Gpu& gpu, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
+                             const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx) {
+    gpu.kernels.qk_norm_rotary_backward(
+        rows(dy, x.sizes(), "qk_norm_rotary_backward: dy"), rows(x, x.sizes(), "qk_norm_rotary_backward: x"),
+        rotary_of(x, cos, sin), floats(rstd, x.size(0) * x.size(1), "qk_norm_rotary_backward: rstd"),
+        rows(dx, x.sizes(), "qk_norm_rotary_backward: dx"), shape_of(x), gpu.stream);
+}
+
+}  // namespace cuda
 
 }  // namespace speedrun::ops

@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include "ops/cuda/gpu.h"
+
 namespace speedrun::ops {
 
 // RMS norm of every head, then rotary embedding in halves:
@@ -22,5 +24,12 @@ void qk_norm_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor
 void qk_norm_rotary_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
                              const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx);
 }  // namespace reference
+
+namespace cuda {
+void qk_norm_rotary(const Gpu& gpu, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                    double eps, const at::Tensor& y, const at::Tensor& rstd);
+void qk_norm_rotary_backward(const Gpu& gpu, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& cos,
+                             const at::Tensor& sin, const at::Tensor& rstd, const at::Tensor& dx);
+}  // namespace cuda
 
 }  // namespace speedrun::ops

@@ -3,29 +3,8 @@
 
 #include "config/config.h"
 #include "optim/rule.h"
-#include "optim/step_numbers.h"
 
 namespace speedrun {
-
-// Numbers of one Adam step.
-struct AdamStep {
-    double beta1 = 0, beta2 = 0, eps = 0;
-    StepNumber step_size = 0;  // lr * sqrt(1 - beta2^t) / (1 - beta1^t)
-    StepNumber keep = 1;       // 1 - lr * weight_decay, multiplies the value first
-};
-
-// m <- beta1 m + (1 - beta1) g; v <- beta2 v + (1 - beta2) g^2; p <- keep p - step_size * m / (sqrt(v) +
-// eps); g <- 0. As in train_gpt.py's class DistAdam, compiled: one pass in fp32, with the unrounded m and v
-// in the step, each of m, v, p rounded once to its dtype. value and grad share a dtype, exp_avg and
-// exp_avg_sq another (fp32 or bf16 each).
-void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
-                 const at::Tensor& exp_avg_sq, const AdamStep& step);
-
-namespace reference {
-// The same on ATen calls: for other devices and dtypes, and for tests.
-void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tensor& exp_avg,
-                 const at::Tensor& exp_avg_sq, const AdamStep& step);
-}  // namespace reference
 
 // The element rule.
 class Adam final : public UpdateRule {

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "config/matrix_rules.h"
-#include "optim/matrix_update.h"
+#include "optim/matrices.h"
 #include "optim/rule.h"
 
 namespace speedrun {
@@ -32,8 +32,8 @@ class MatrixAdamW final : public UpdateRule {
             v.mul_(config_.beta2).addcmul_(g, g, 1 - config_.beta2);
             at::Tensor u = (v / correction2).sqrt_().add_(config_.eps);
             at::div_out(u, m, u).div_(correction1);
-            apply_matrix_update(u, {}, {}, of(all.value), of(all.copy),
-                                plain_step(config_, row_, step.lr_scale));
+            ops::apply_matrix_update(u, {}, {}, of(all.value), of(all.copy),
+                                     plain_step(config_, row_, step.lr_scale));
             of(all.grad).zero_();
         });
     }
@@ -45,7 +45,7 @@ class MatrixAdamW final : public UpdateRule {
     RuleCost cost(bool fused) const override {
         const auto& [matrices, rows, cols] = row_.matrix_view;
         return {.work_bytes =
-                    (fused ? 2 : 7) * 4 * rows * cols * std::min(matrices, matrix_group(rows, cols))};
+                    (fused ? 2 : 7) * 4 * rows * cols * std::min(matrices, ops::matrix_group(rows, cols))};
     }
 
   private:

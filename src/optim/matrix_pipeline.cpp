@@ -1,12 +1,13 @@
 #include "optim/matrix_pipeline.h"
+#include "optim/matrices.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "ops/optim/orthogonalize.h"
 #include "optim/orthogonality.h"
-#include "optim/orthogonalize.h"
 #include "optim/running_root.h"
 #include "util/error.h"
 
@@ -46,15 +47,15 @@ void take_signs(const at::Tensor& x, const at::Tensor& of) {
 }
 
 at::Tensor gradient_norm_factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& moment,
-                                 const MatrixStep& step) {
-    const at::Tensor n = matrix_norms(u), s = moment.view(-1);
+                                 const ops::MatrixStep& step) {
+    const at::Tensor n = ops::matrix_norms(u), s = moment.view(-1);
     s.lerp_(n.square(), 1 - step.beta2);
     const at::Tensor root = (s / step.correction.now()).sqrt();
     const auto divided = [&](const at::Tensor& a, const at::Tensor& b) {
         return step.eps_form == MatrixConfig::EpsForm::add ? a / (b + step.eps)
                                                            : a / b.clamp_min(std::sqrt(step.eps));
     };
-    return divided(divided(n, matrix_norms(x)), root);
+    return divided(divided(n, ops::matrix_norms(x)), root);
 }
 
 MatrixPipeline::MatrixPipeline(const MatrixRuleInput& input)
@@ -80,9 +81,9 @@ bool MatrixPipeline::moments() const {
     return config_.second_moment != SecondMoment::none && config_.second_moment != SecondMoment::matrix;
 }
 
-MatrixStep MatrixPipeline::numbers(const RuleStep& step) const {
+ops::MatrixStep MatrixPipeline::numbers(const RuleStep& step) const {
     const auto& [matrices, rows, cols] = row_.matrix_view;
-    MatrixStep numbers = plain_step(config_, row_, step.lr_scale);
+    ops::MatrixStep numbers = plain_step(config_, row_, step.lr_scale);
     numbers.lr = rounded(numbers.lr.value, dtype_);
     numbers.decay = rounded(numbers.decay.value, dtype_);
     numbers.moments = moments();
@@ -101,7 +102,7 @@ at::Tensor MatrixPipeline::orthogonal(const at::Tensor& u, const at::Tensor& pre
                                       int64_t t) const {
     if (config_.orthogonalize.method == Method::none) return u.clone();
     if (config_.orthogonalize.method != Method::preconditioner)
-        return orthogonalize(u, config_.orthogonalize);
+        return ops::orthogonalize(u, config_.orthogonalize);
     const bool due = (t - 1) % config_.preconditioner.every_n_steps == 0;
     if (due || !roots_exist_) update_running_root(u, preconditioner, config_, due);
     return apply_running_root(u, preconditioner, config_);
@@ -110,25 +111,26 @@ at::Tensor MatrixPipeline::orthogonal(const at::Tensor& u, const at::Tensor& pre
 // Numbers of whole matrices; undefined where there are none. Without a second moment, to restore a norm is to
 // leave it.
 at::Tensor MatrixPipeline::factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& second_moment,
-                                   const MatrixStep& step) const {
+                                   const ops::MatrixStep& step) const {
     at::Tensor found;
     if (config_.second_moment == SecondMoment::matrix)
         found = gradient_norm_factors(x, u, second_moment, step);
     if (moments() || config_.scale == Scale::none) return found;
     if (config_.scale == Scale::restore_norm) return {};
-    return 0.2 * std::sqrt(static_cast<double>(x.size(1) * x.size(2))) / matrix_norms(x).clamp_min(1e-10);
+    return 0.2 * std::sqrt(static_cast<double>(x.size(1) * x.size(2))) /
+           ops::matrix_norms(x).clamp_min(1e-10);
 }
 
-// momentum, then lr, decay and correction of a MatrixStep.
+// momentum, then lr, decay and correction of a ops::MatrixStep.
 std::vector<double> MatrixPipeline::step_numbers(const RuleStep& step) const {
     if (preconditioner_.defined() || config_.second_moment == SecondMoment::matrix) return {};
-    const MatrixStep numbers = this->numbers(step);
+    const ops::MatrixStep numbers = this->numbers(step);
     return {step.momentum, numbers.lr.value, numbers.decay.value, numbers.correction.value};
 }
 
 void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
-    MatrixStep numbers = this->numbers(step);
-    StepNumber momentum_now = step.momentum;
+    ops::MatrixStep numbers = this->numbers(step);
+    ops::StepNumber momentum_now = step.momentum;
     if (const std::vector<double> varying = step_numbers(step); !varying.empty()) {
         momentum_now = step.number(varying, 0);
         numbers.lr = step.number(varying, 1);
@@ -142,15 +144,16 @@ void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
     all.for_each_group([&](const auto& of) {
         const at::Tensor u = at::empty(of(all.value).sizes(), all.value.options().dtype(dtype));
         const at::Tensor signs = config_.signs == Signs::gradient ? of(all.grad).to(dtype, false, true) : u;
-        momentum_update(of(all.grad), of(momentum), u, momentum_now, config_.momentum);
+        ops::momentum_update(of(all.grad), of(momentum), u, momentum_now, config_.momentum);
         const at::Tensor x = orthogonal(u, of(preconditioner_), step.t);
         if (config_.signs != Signs::keep) take_signs(x, signs);
         const at::Tensor second_moment = of(second_moment_);
-        apply_matrix_update(x, factors(x, u, second_moment, numbers),
-                            moments() ? second_moment : at::Tensor(), of(all.value), of(all.copy), numbers);
+        ops::apply_matrix_update(x, factors(x, u, second_moment, numbers),
+                                 moments() ? second_moment : at::Tensor(), of(all.value), of(all.copy),
+                                 numbers);
     });
     if (preconditioner_.defined() && !roots_exist_)
-        roots_exist_ = matrix_norms(preconditioner_).ne(0).all().item<bool>();
+        roots_exist_ = ops::matrix_norms(preconditioner_).ne(0).all().item<bool>();
 }
 
 std::vector<StateTensor> MatrixPipeline::state() const {
@@ -178,7 +181,7 @@ RuleCost MatrixPipeline::cost(bool fused) const {
     // ATen's apply_matrix_update keeps X, its square, u, the decay and its mask, and the new value, in fp32.
     const int64_t applying = fused ? item * size : 6 * wide * size;
     const int64_t kept = config_.signs == Signs::gradient ? 2 * item * size : item * size;
-    const int64_t group = std::min(matrices, matrix_group(rows, cols));
+    const int64_t group = std::min(matrices, ops::matrix_group(rows, cols));
     return {static_cast<double>(matrices) * flop, group * (kept + std::max({widened, iterating, applying}))};
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-#include "optim/matrix_update.h"
+#include "ops/optim/matrix_update.h"
 #include "optim/rule.h"
 
 namespace speedrun {
@@ -22,13 +22,13 @@ class MatrixPipeline final : public UpdateRule {
     RuleCost cost(bool fused) const override;
 
     // What a step hands to apply_matrix_update.
-    MatrixStep numbers(const RuleStep& step) const;
+    ops::MatrixStep numbers(const RuleStep& step) const;
 
   private:
     bool moments() const;  // a second moment of rows or columns
     at::Tensor orthogonal(const at::Tensor& u, const at::Tensor& preconditioner, int64_t t) const;
     at::Tensor factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& second_moment,
-                       const MatrixStep& step) const;
+                       const ops::MatrixStep& step) const;
 
     MatrixConfig config_;
     OptimParamConfig row_;
@@ -43,6 +43,6 @@ void take_signs(const at::Tensor& x, const at::Tensor& of);
 // AdaMuon's numbers of each matrix, [n], fp32: with n = ||u||_F, s <- s + (1 - beta2) (n^2 - s), x * factor
 // is x * n / (||x||_F + eps) / (sqrt(s / correction) + eps). `moment` holds s, [n, 1, 1], fp32.
 at::Tensor gradient_norm_factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& moment,
-                                 const MatrixStep& step);
+                                 const ops::MatrixStep& step);
 
 }  // namespace speedrun

@@ -120,23 +120,21 @@ void Optimizer::begin(const StepSettings& settings) {
     launching_ = true;
     started_sum_.reset();
     adam_launching_ = settings.adam_steps;
-    for (BucketState& bucket : buckets_) bucket.units_missing = bucket.bucket.total_units();
+    for (BucketState& bucket : buckets_) bucket.elements_missing = bucket.grad.numel();
 }
 
-void Optimizer::grad_ready(const std::string& param, int64_t index) {
+void Optimizer::grad_ready(const ElementRange& part) {
     if (!on_grad_ready_ || !launching_) return;
-    const at::Tensor& grad = table_[param].grad;
     for (BucketState& bucket : buckets_) {
         if (bucket.bucket.rule == Rule::adam && !adam_launching_) continue;
-        const int64_t entry = grad.numel() / grad.size(0) / bucket.bucket.unit_elements;  // units of one
-        const int64_t begin = index < 0 ? 0 : index * entry;
-        const int64_t end = index < 0 ? grad.size(0) * entry : begin + entry;
+        const int64_t unit = bucket.bucket.unit_elements;
         int64_t completed = 0;
         for (const Piece& piece : bucket.bucket.pieces)
-            if (piece.param == param)
-                completed += std::max<int64_t>(0, std::min(end, piece.end) - std::max(begin, piece.begin));
-        bucket.units_missing -= completed;
-        if (completed == 0 || bucket.units_missing > 0) continue;
+            if (piece.param == part.param)
+                completed += std::max<int64_t>(
+                    0, std::min(part.end, piece.end * unit) - std::max(part.begin, piece.begin * unit));
+        bucket.elements_missing -= completed;
+        if (completed == 0 || bucket.elements_missing > 0) continue;
         add_sum(started_sum_, bucket.grad);
         reduce(bucket);
     }
@@ -151,23 +149,23 @@ at::Tensor Optimizer::sum_of_gradients() const {
 
 at::Tensor Optimizer::gradient_sum() {
     if (!graphs_ || started_sum_.defined()) return sum_of_gradients();
-    sum_recording_.run([this] { recorded_sum_ = sum_of_gradients(); }, *graphs_);
-    return recorded_sum_;
+    sum_capture_.run([this] { captured_sum_ = sum_of_gradients(); }, *graphs_);
+    return captured_sum_;
 }
 
-void Optimizer::record_with(std::shared_ptr<cuda::Graphs> graphs) {
+void Optimizer::capture_with(std::shared_ptr<cuda::Graphs> graphs) {
     graphs_ = std::move(graphs);
     numbers_.reset();
     if (graphs_) numbers_.emplace(buckets_.front().value.device());
-    sum_recording_ = {};
+    sum_capture_ = {};
     for (BucketState& bucket : buckets_) {
-        bucket.recording = {};
-        bucket.recordable = graphs_ && !bucket.shards.empty();
+        bucket.capture = {};
+        bucket.capturable = graphs_ && !bucket.shards.empty();
         if (!graphs_) continue;
         for (Shard& shard : bucket.shards) {
             shard.number_count = std::ssize(shard.rule->step_numbers({}));
             shard.numbers_at = numbers_->add(shard.number_count);
-            bucket.recordable = bucket.recordable && shard.number_count > 0;
+            bucket.capturable = bucket.capturable && shard.number_count > 0;
         }
     }
 }
@@ -230,8 +228,8 @@ RuleStep Optimizer::rule_step(const BucketState& bucket, const StepSettings& set
 
 void Optimizer::update(BucketState& bucket, const StepSettings& settings) {
     const RuleStep step = rule_step(bucket, settings);
-    if (graphs_ && bucket.recordable)
-        bucket.recording.run([this, &bucket, step] { update(bucket, step); }, *graphs_);
+    if (graphs_ && bucket.capturable)
+        bucket.capture.run([this, &bucket, step] { update(bucket, step); }, *graphs_);
     else
         update(bucket, step);
 }
@@ -239,7 +237,7 @@ void Optimizer::update(BucketState& bucket, const StepSettings& settings) {
 void Optimizer::update(BucketState& bucket, RuleStep step) {
     for (Shard& shard : bucket.shards) {
         if (scale_ != 1) shard.part.grad.mul_(scale_);
-        if (bucket.recordable) step.on_device = numbers_->part(shard.numbers_at, shard.number_count);
+        if (bucket.capturable) step.on_device = numbers_->part(shard.numbers_at, shard.number_count);
         shard.rule->step(shard.part, step);
     }
 }

@@ -7,14 +7,14 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "config/config.h"
+#include "config/schedule.h"
+#include "model/graph/completions.h"
 #include "model/parameters.h"
 #include "model/step_probe.h"
-#include "ops/recording.h"
+#include "ops/capture.h"
+#include "ops/step_numbers.h"
 #include "optim/ownership.h"
 #include "optim/rule.h"
-#include "optim/schedule.h"
-#include "optim/step_numbers.h"
 
 namespace speedrun {
 
@@ -43,19 +43,19 @@ class Optimizer {
   public:
     Optimizer(const Config& config, ParameterTable& table, Communicator& communicator);
 
-    // What was recorded before is forgotten; from now on updates that allow it (UpdateRule::step_numbers) are
-    // recorded, and launched from their third time on. Null: nothing is. Collectives never are: a watchdog
+    // What was captured before is forgotten; from now on updates that allow it (UpdateRule::step_numbers) are
+    // captured, and launched from their third time on. Null: nothing is. Collectives never are: a watchdog
     // looks for the end of each.
-    void record_with(std::shared_ptr<cuda::Graphs> graphs);
+    void capture_with(std::shared_ptr<cuda::Graphs> graphs);
 
     // Whether grad_ready() starts anything: the config says on_grad_ready, and there is another rank.
     bool reduces_early() const { return on_grad_ready_; }
     // Before the backward that completes a step's gradients. From then until step(), grad_ready() may start
     // reductions.
     void begin(const StepSettings& settings);
-    // The gradient of entry `index` of the parameter's dimension 0 (-1: of all of it) is complete. Where the
-    // config says on_grad_ready, buckets that are complete by it are on their way afterwards.
-    void grad_ready(const std::string& param, int64_t index);
+    // The gradient of these elements is complete. Where the config says on_grad_ready, buckets that are
+    // complete by it are on their way afterwards.
+    void grad_ready(const ElementRange& part);
 
     // NaN or infinite where a gradient of this rank is, those whose reduction has started included: fp64,
     // 0-dim, on the device, so that asking does not wait for it. Between the last backward and step() or
@@ -93,17 +93,17 @@ class Optimizer {
         Parameter part;
         std::unique_ptr<UpdateRule> rule;
         int64_t numbers_at = 0,
-                number_count = 0;  // its step_numbers() among numbers_, where steps are recorded
+                number_count = 0;  // its step_numbers() among numbers_, where steps are captured
     };
     struct BucketState {
         Bucket bucket;
         at::Tensor value, grad, used;  // 1-D, all of the bucket
         std::vector<int64_t> counts;
         std::vector<Shard> shards;
-        int64_t units_missing = 0;  // whose gradients are not complete yet
+        int64_t elements_missing = 0;  // whose gradients are not complete yet
         Handle reduction, gathering;
-        bool recordable = false;
-        ops::Recording recording;  // of its shards' updates
+        bool capturable = false;
+        ops::Capture capture;  // of its shards' updates
     };
 
     BucketState make_bucket(const Config& config, const Bucket& bucket);
@@ -125,10 +125,10 @@ class Optimizer {
     at::Tensor matrix_step_, adam_step_;
     bool launching_ = false, adam_launching_ = false;  // between begin() and step()
     at::Tensor started_sum_;  // of the gradients whose reduction has started; undefined: of none
-    std::shared_ptr<cuda::Graphs> graphs_;  // null: nothing is recorded
-    std::optional<StepNumbers> numbers_;
-    ops::Recording sum_recording_;
-    at::Tensor recorded_sum_;
+    std::shared_ptr<cuda::Graphs> graphs_;  // null: nothing is captured
+    std::optional<ops::StepNumbers> numbers_;
+    ops::Capture sum_capture_;
+    at::Tensor captured_sum_;
 };
 
 }  // namespace speedrun

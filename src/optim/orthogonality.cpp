@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "optim/orthogonalize.h"
+#include "ops/optim/orthogonalize.h"
 #include "optim/running_root.h"
 
 namespace speedrun {
@@ -35,7 +35,8 @@ at::Tensor matrices_of_condition(int64_t n, int64_t rows, int64_t cols, double c
 }
 
 at::Tensor orthogonalized(const at::Tensor& g, const MatrixConfig& config) {
-    if (config.orthogonalize.method != Method::preconditioner) return orthogonalize(g, config.orthogonalize);
+    if (config.orthogonalize.method != Method::preconditioner)
+        return ops::orthogonalize(g, config.orthogonalize);
     MatrixConfig normalised = config;
     normalised.preconditioner.normalize_input = true;
     const int64_t k = std::min(g.size(1), g.size(2));

@@ -10,7 +10,7 @@
 
 #include "config/config.h"
 #include "model/parameters.h"
-#include "optim/step_numbers.h"
+#include "ops/step_numbers.h"
 
 namespace speedrun {
 
@@ -23,7 +23,7 @@ struct RuleStep {
     at::Tensor on_device = {};
 
     // Element `index` of a rule's step_numbers().
-    StepNumber number(const std::vector<double>& numbers, size_t index) const {
+    ops::StepNumber number(const std::vector<double>& numbers, size_t index) const {
         return {numbers[index], on_device.defined() ? on_device[static_cast<int64_t>(index)] : at::Tensor()};
     }
 };

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "config/matrix_rules.h"
-#include "optim/matrix_update.h"
+#include "optim/matrices.h"
 #include "optim/rule.h"
 
 namespace speedrun {
@@ -19,9 +19,9 @@ class Sgd final : public UpdateRule {
         const at::Tensor momentum = momentum_.view(row_.matrix_view);
         all.for_each_group([&](const auto& of) {
             const at::Tensor u = at::empty_like(of(all.grad), all.grad.options().dtype(at::kFloat));
-            momentum_update(of(all.grad), of(momentum), u, step.momentum, config_.momentum);
-            apply_matrix_update(u, {}, {}, of(all.value), of(all.copy),
-                                plain_step(config_, row_, step.lr_scale));
+            ops::momentum_update(of(all.grad), of(momentum), u, step.momentum, config_.momentum);
+            ops::apply_matrix_update(u, {}, {}, of(all.value), of(all.copy),
+                                     plain_step(config_, row_, step.lr_scale));
         });
     }
 
@@ -30,7 +30,7 @@ class Sgd final : public UpdateRule {
     RuleCost cost(bool fused) const override {
         const auto& [matrices, rows, cols] = row_.matrix_view;
         return {.work_bytes =
-                    (fused ? 1 : 6) * 4 * rows * cols * std::min(matrices, matrix_group(rows, cols))};
+                    (fused ? 1 : 6) * 4 * rows * cols * std::min(matrices, ops::matrix_group(rows, cols))};
     }
 
   private:

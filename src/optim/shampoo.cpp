@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "config/matrix_rules.h"
-#include "optim/matrix_update.h"
+#include "optim/matrices.h"
 #include "optim/rule.h"
 
 namespace speedrun {
@@ -39,12 +39,12 @@ class Shampoo final : public UpdateRule {
             if (anew)
                 for (const size_t side : {0U, 1U})
                     if (sums_[side].defined()) of(roots_[side]).copy_(root(of(sums_[side])));
-            momentum_update(of(all.grad), of(momentum), u, step.momentum, config_.momentum);
+            ops::momentum_update(of(all.grad), of(momentum), u, step.momentum, config_.momentum);
             at::Tensor x = u;
             if (roots_[0].defined()) x = of(roots_[0]).matmul(x);
             if (roots_[1].defined()) x = x.matmul(of(roots_[1]));
-            apply_matrix_update(x, {}, {}, of(all.value), of(all.copy),
-                                plain_step(config_, row_, step.lr_scale));
+            ops::apply_matrix_update(x, {}, {}, of(all.value), of(all.copy),
+                                     plain_step(config_, row_, step.lr_scale));
         });
     }
 
@@ -72,7 +72,7 @@ class Shampoo final : public UpdateRule {
             work = std::max(work, 3 * 8 * sums_[side].numel() / std::max<int64_t>(1, matrices));
         }
         return {static_cast<double>(matrices) * flop,
-                (3 * 4 * rows * cols + work) * std::min(matrices, matrix_group(rows, cols))};
+                (3 * 4 * rows * cols + work) * std::min(matrices, ops::matrix_group(rows, cols))};
     }
 
   private:

@@ -13,7 +13,7 @@
 #include <cmath>
 
 #include "config/matrix_rules.h"
-#include "optim/matrix_update.h"
+#include "optim/matrices.h"
 #include "optim/rule.h"
 
 namespace speedrun {
@@ -50,8 +50,9 @@ class Soap final : public UpdateRule {
             const std::array sides{Side{of(sides_[0].average), of(sides_[0].basis)},
                                    Side{of(sides_[1].average), of(sides_[1].basis)}};
             if (step.t > 1)
-                apply_matrix_update(update(g, of(exp_avg_), of(exp_avg_sq_), sides, step.t - 1), {}, {},
-                                    of(all.value), of(all.copy), plain_step(config_, row_, step.lr_scale));
+                ops::apply_matrix_update(update(g, of(exp_avg_), of(exp_avg_sq_), sides, step.t - 1), {}, {},
+                                         of(all.value), of(all.copy),
+                                         plain_step(config_, row_, step.lr_scale));
             learn(g, of(exp_avg_sq_), sides, step.t);
             of(all.grad).zero_();
         });
@@ -82,7 +83,8 @@ class Soap final : public UpdateRule {
             // The first basis is found in fp64.
             work += 4 * 8 * sides_[i].average.numel() / std::max<int64_t>(1, matrices);
         }
-        return {static_cast<double>(matrices) * flop, work * std::min(matrices, matrix_group(rows, cols))};
+        return {static_cast<double>(matrices) * flop,
+                work * std::min(matrices, ops::matrix_group(rows, cols))};
     }
 
   private:

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <ranges>
 
 #include "plan/scaling.h"
 #include "record/log/hardware.h"
@@ -50,27 +49,26 @@ std::string mebibytes(int64_t bytes) {
     return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
 }
 
-std::string way_out(const Config& config, const std::optional<int64_t>& micro_batch) {
-    const std::string now = std::to_string(config.data.micro_batch_tokens);
-    if (micro_batch && *micro_batch < config.data.micro_batch_tokens)
-        return "The largest data.micro_batch_tokens that would fit is " + std::to_string(*micro_batch) +
-               ", not " + now + ".";
-    return "No data.micro_batch_tokens would fit, it is " + now +
-           ": the model or data.val_micro_batch_tokens = " +
+std::string way_out(const Config& config, const std::optional<int64_t>& rows) {
+    const std::string now = std::to_string(config.data.rows);
+    if (rows && *rows > config.data.rows)
+        return "It would fit with data.rows = " + std::to_string(*rows) + ", not " + now +
+               ": shorter rows, which are another model.";
+    return "No data.rows would fit, it is " + now + ": the model or data.val_micro_batch_tokens = " +
            std::to_string(config.data.val_micro_batch_tokens) + " must be smaller.";
 }
 
 }  // namespace
 
-std::optional<int64_t> largest_micro_batch(const Config& config, const Ownership& ownership,
-                                           Operators operators,
-                                           const std::function<bool(std::span<const RankMemory>)>& fits) {
-    // The shortest can need more than those after them: each micro-batch has its list of documents.
-    const auto lengths = divisors(common_batch_tokens(config) / ownership.world_size);
-    for (const int64_t tokens : std::views::reverse(lengths)) {
+std::optional<int64_t> fewest_rows(const Config& config, const Graph& graph, const Ownership& ownership,
+                                   Operators operators,
+                                   const std::function<bool(std::span<const RankMemory>)>& fits) {
+    // The shortest can need more than longer ones: each micro-batch has its list of documents.
+    for (const int64_t rows : divisors(common_batch_tokens(config))) {
+        if (rows % ownership.world_size != 0) continue;
         Config other = config;
-        other.data.micro_batch_tokens = tokens;
-        if (fits(rank_memory(other, ownership, operators))) return tokens;
+        other.data.rows = rows;
+        if (fits(rank_memory(other, graph, ownership, operators))) return rows;
     }
     return {};
 }
@@ -88,18 +86,19 @@ PeakMemory peak_memory(c10::Device device) {
 }
 
 void require_memory(const Config& config, std::span<const RankRoom> rooms, Operators operators) {
+    const Graph graph = compile(config);
     const Ownership ownership = plan_ownership(config, static_cast<int64_t>(rooms.size()));
     const auto all_fit = [&](std::span<const RankMemory> memory) {
         const auto places = places_of(rooms, memory);
         return std::ranges::all_of(places, [](const auto& place) { return fits(place.second); });
     };
-    for (const auto& [name, place] : places_of(rooms, rank_memory(config, ownership, operators))) {
+    for (const auto& [name, place] : places_of(rooms, rank_memory(config, graph, ownership, operators))) {
         if (fits(place)) continue;
         const std::string ranks = place.ranks > 1 ? "its " + std::to_string(place.ranks) + " ranks need "
                                                   : std::string("the run needs ");
         throw UserError("too little memory on " + name + ": " + ranks + mebibytes(place.needed) + ", " +
                         mebibytes(*place.free_bytes) + " are free. " +
-                        way_out(config, largest_micro_batch(config, ownership, operators, all_fit)) +
+                        way_out(config, fewest_rows(config, graph, ownership, operators, all_fit)) +
                         " `speedrun plan` lists what takes how much; runtime.memory_check=false starts it "
                         "without this check");
     }

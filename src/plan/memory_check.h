@@ -15,11 +15,11 @@
 
 namespace speedrun {
 
-// The longest micro-batch that divides the batch of every stage over the ranks and whose ranks' memory
-// `fits`; none: not even one token's.
-std::optional<int64_t> largest_micro_batch(const Config& config, const Ownership& ownership,
-                                           Operators operators,
-                                           const std::function<bool(std::span<const RankMemory>)>& fits);
+// The fewest rows, and so the longest micro-batches, into which every stage's batch divides, that ranks can
+// share and whose memory `fits`; none: not even rows of one token.
+std::optional<int64_t> fewest_rows(const Config& config, const Graph& graph, const Ownership& ownership,
+                                   Operators operators,
+                                   const std::function<bool(std::span<const RankMemory>)>& fits);
 
 // Bytes that a run can still take of the device: the GPU's, or the host's. None where the system does not
 // say.
@@ -39,7 +39,7 @@ struct RankRoom {
 };
 
 // Throws UserError unless the memory that rank_memory() says the ranks of each place need is free there: with
-// what is needed, what is free, and the largest data.micro_batch_tokens that would fit.
+// what is needed, what is free, and the fewest data.rows that would fit.
 void require_memory(const Config& config, std::span<const RankRoom> rooms, Operators operators);
 
 }  // namespace speedrun

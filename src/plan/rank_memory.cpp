@@ -8,12 +8,12 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <set>
 
 #include "comm/exchange.h"
 #include "model/gpt.h"
-#include "ops/cpu/gemm.h"
-#include "ops/cpu/head_loss.h"
 #include "optim/rule.h"
+#include "plan/graph_work.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -63,44 +63,20 @@ int64_t optimizer_work(const Config& config, const Ownership& ownership, int64_t
     return most;
 }
 
-// The largest operands that products of the model pack, in forward and in the gradients of inputs and of
-// weights.
-int64_t packed_operands(const Config& config, int64_t tokens, int64_t item) {
-    ops::cpu::GemmScratch most;
-    const auto product = [&](int64_t rows, int64_t depth, int64_t cols) {
-        const ops::cpu::GemmScratch one = ops::cpu::gemm_scratch(rows, depth, cols, item);
-        most = {std::max(most.a, one.a), std::max(most.b, one.b)};
-    };
-    const int64_t d = config.model.d_model;
-    for (const LayerConfig& layer : config.model.layers) {
-        if (layer.skip_layer) continue;
-        if (layer.attn) product(3 * d, tokens, d);
-        if (layer.mlp) product(d, tokens, config.model.param(layer.mlp->fc).shape[2]);
-    }
-    return most.a + most.b;
+// Settings of a step whose rows are the longest.
+StepSettings longest_rows(const Config& config) {
+    const auto& stages = config.schedule.stages;
+    const auto longest = std::ranges::max_element(stages, {}, &Stage::batch_tokens);
+    return settings_at(config, std::min(longest->start, config.schedule.total_steps() - 1));
 }
 
-// On a GPU the head keeps the logits of so many tokens (ops/head_loss.h).
-constexpr int64_t kGpuHeadRows = 32768;
-
-// In FP8 beside them their gradient in 8 bits and the same transposed; weights and inputs both ways; and the
-// weights' gradient in fp32 before it is added.
-int64_t gpu_head_bytes(const Config& config, int64_t rows, int64_t vocab, int64_t item) {
-    const int64_t logits = rows * vocab, weights = vocab * config.model.d_model;
-    if (config.numerics.lm_head.format != NumericsConfig::Head::Format::fp8) return logits * item;
-    return logits * (item + 2) + (2 + kWide) * weights + 2 * rows * config.model.d_model;
-}
-
-int64_t operator_bytes(const Config& config, Operators operators) {
-    const int64_t tokens = config.data.micro_batch_tokens;
-    const ModelConfig& model = config.model;
-    const ParamConfig& head = model.param(model.output.head);
-    const int64_t vocab = head.shape[0], item = size_of(config.numerics.activations);
-    if (operators == Operators::cpu)
-        return packed_operands(config, tokens, item) +
-               ops::cpu::head_scratch_bytes(tokens, vocab, model.d_model, item,
-                                            value_size(config, head) == 2);
-    return gpu_head_bytes(config, std::min(tokens, kGpuHeadRows), vocab, item);
+// Of training, and of a rank that validates.
+int64_t operator_bytes(const Config& config, const Graph& graph, Operators operators, bool validates) {
+    PassShape shape = pass_shape(config, longest_rows(config));
+    Scratch most = pass_scratch(graph, shape, /*training=*/true);
+    shape.tokens = config.data.val_micro_batch_tokens;
+    if (validates) most = larger(most, pass_scratch(graph, shape, /*training=*/false));
+    return operators == Operators::cpu ? most.cpu() : most.gpu;
 }
 
 // Regular checkpoints wait for a step of Adam; the last takes what the run ends with.
@@ -113,11 +89,9 @@ int64_t checkpoint_copy(const Config& config, const Ownership& ownership, int64_
 
 // A prefetching loader has one step in use, two ready and one in the making.
 int64_t batch_bytes(const Config& config, int64_t world_size) {
-    int64_t rows = 0;
-    const int64_t tokens = config.data.micro_batch_tokens;
-    for (const Stage& stage : config.schedule.stages)
-        rows = std::max(rows, stage.batch_tokens / tokens / world_size);
-    return 4 * rows * (tokens * (4 + 8) + 4 * config.data.max_num_docs.entries(tokens));
+    const int64_t tokens = row_lengths(config).back();
+    return 4 * config.data.rows / world_size *
+           (tokens * (4 + 8) + 4 * config.data.max_num_docs.entries(tokens));
 }
 
 // Validation micro-batches go round the ranks; there may be fewer of them.
@@ -131,8 +105,8 @@ int64_t value_size(const Config& config, const ParamConfig& param) {
     return config.numerics.params == NumericsConfig::Params::fp32 ? kWide : size_of(param.dtype);
 }
 
-int64_t used_size(const Config& config, const ParamConfig& param) {
-    return config.model.multiplied(param) ? size_of(config.numerics.activations) : value_size(config, param);
+int64_t used_size(const Config& config, const Graph& graph, const ParamConfig& param) {
+    return graph.multiplies(param.name) ? size_of(config.numerics.activations) : value_size(config, param);
 }
 
 std::map<std::string, int64_t> unit_state_bytes(const Config& config) {
@@ -176,44 +150,46 @@ int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64
     return bytes;
 }
 
-int64_t activation_bytes(const Config& config, int64_t tokens, int64_t val_tokens) {
-    GPT model(config, std::max(tokens, val_tokens), at::kMeta);
+std::vector<int64_t> row_lengths(const Config& config) {
+    std::set<int64_t> lengths;
+    for (const Stage& stage : config.schedule.stages) lengths.insert(stage.batch_tokens / config.data.rows);
+    return {lengths.begin(), lengths.end()};
+}
+
+int64_t activation_bytes(const Config& config, std::span<const int64_t> tokens, int64_t val_tokens) {
+    GPT model(config, std::max(std::ranges::max(tokens), val_tokens), at::kMeta);
     const auto batch = [](int64_t size) {
         const auto count = static_cast<size_t>(size);
         return Batch{
             std::vector<int32_t>(count), std::vector<int64_t>(count), {0, static_cast<int32_t>(size)}};
     };
-    const AttentionSettings settings{0, 0, model.rotary().window()};
+    const StepSettings settings = settings_at(config, 0);
     if (val_tokens > 0) model.evaluate(batch(val_tokens), settings);
-    model.forward_backward(batch(tokens), settings, 1);
+    for (const int64_t length : tokens) model.forward_backward(batch(length), settings, 1);
     return model.activation_bytes();
-}
-
-int64_t activation_bytes_per_token(const Config& config) {
-    constexpr int64_t tokens = 512;  // no tensor of so many is rounded up
-    return activation_bytes(config, tokens, 0) / tokens;
 }
 
 int64_t activation_bytes_of_rank(const Config& config, int64_t rank) {
     const DataConfig& data = config.data;
-    return activation_bytes(config, data.micro_batch_tokens,
+    return activation_bytes(config, row_lengths(config),
                             validates(data, rank) ? data.val_micro_batch_tokens : 0);
 }
 
-std::vector<RankMemory> rank_memory(const Config& config, const Ownership& ownership, Operators operators) {
+std::vector<RankMemory> rank_memory(const Config& config, const Graph& graph, const Ownership& ownership,
+                                    Operators operators) {
     RankMemory common;
     for (const ParamConfig& param : config.model.params) {
         const int64_t elements = product(param.shape), value = value_size(config, param);
         common.masters += elements * value;
         common.gradients += elements * value;
-        if (used_size(config, param) != value) common.copies += elements * used_size(config, param);
+        const int64_t used = used_size(config, graph, param);
+        if (used != value) common.copies += elements * used;
     }
     const DataConfig& data = config.data;
     const int64_t of_first = activation_bytes_of_rank(config, 0);
     const int64_t of_last = activation_bytes_of_rank(config, ownership.world_size - 1);
-    common.tables = std::max(data.micro_batch_tokens, data.val_micro_batch_tokens) * config.model.head_dim *
-                    size_of(config.model.rope.table_dtype);
-    common.operators = operator_bytes(config, operators);
+    common.tables = std::max(row_lengths(config).back(), data.val_micro_batch_tokens) *
+                    config.model.head_dim * size_of(config.model.rope.table_dtype);
     common.program = operators == Operators::cpu ? kProgramBytes : 0;
     common.warm_up = config.runtime.warmup_steps > 0 ? common.masters : 0;
     common.batches = batch_bytes(config, ownership.world_size);
@@ -225,6 +201,7 @@ std::vector<RankMemory> rank_memory(const Config& config, const Ownership& owner
     for (int64_t rank = 0; rank < ownership.world_size; ++rank) {
         RankMemory& memory = ranks[static_cast<size_t>(rank)];
         memory.activations = validates(data, rank) ? of_first : of_last;
+        memory.operators = operator_bytes(config, graph, operators, validates(data, rank));
         memory.optimizer_state = optimizer_state_bytes(unit_bytes, ownership, rank);
         if (operators == Operators::cpu) memory.checkpoint = checkpoint_copy(config, ownership, rank);
         memory.optimizer_work = optimizer_work(config, ownership, rank, operators);

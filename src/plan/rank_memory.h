@@ -2,17 +2,19 @@
 // Bytes of memory that a rank needs, from the config alone: no model is made.
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "config/config.h"
+#include "model/graph/graph.h"
 #include "optim/ownership.h"
 
 namespace speedrun {
 
 // Bytes of an element of a parameter's masters and gradients; and of what forward reads, which others gather.
 int64_t value_size(const Config& config, const ParamConfig& param);
-int64_t used_size(const Config& config, const ParamConfig& param);
+int64_t used_size(const Config& config, const Graph& graph, const ParamConfig& param);
 
 // Optimizer::state_bytes() of `rank`.
 int64_t optimizer_state_bytes(const Config& config, const Ownership& ownership, int64_t rank);
@@ -28,13 +30,14 @@ int64_t optimizer_state_bytes(const std::map<std::string, int64_t>& unit_bytes, 
 int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64_t rank,
                          bool pending_gradients);
 
-// GPT::activation_bytes() after training micro-batches of `tokens` and validation ones of `val_tokens`: the
-// model's own passes, on tensors that have shapes but no memory. `val_tokens` may be 0.
-int64_t activation_bytes(const Config& config, int64_t tokens, int64_t val_tokens);
-// The same of one token of a long training micro-batch.
-int64_t activation_bytes_per_token(const Config& config);
+// GPT::activation_bytes() after training micro-batches of each of these lengths and validation ones of
+// `val_tokens`: the model's own passes, on tensors that have shapes but no memory. `val_tokens` may be 0.
+int64_t activation_bytes(const Config& config, std::span<const int64_t> tokens, int64_t val_tokens);
 // Of the passes that `rank` makes in a run.
 int64_t activation_bytes_of_rank(const Config& config, int64_t rank);
+
+// Tokens of the rows of every stage, each length once, ascending.
+std::vector<int64_t> row_lengths(const Config& config);
 
 // Which operators run: those for CPUs keep packed operands and chunks of logits, those for GPUs the logits.
 enum class Operators { cpu, gpu };
@@ -59,9 +62,9 @@ struct RankMemory {
     }
 };
 
-// Of every rank. config.data.micro_batch_tokens says how long a micro-batch is. Not counted: the program
-// itself and its libraries, code they load as it is first used, the pages of shards (files, which the ranks
-// of a host share).
-std::vector<RankMemory> rank_memory(const Config& config, const Ownership& ownership, Operators operators);
+// Of every rank, in the stage that needs most. Not counted: the program itself and its libraries, code they
+// load as it is first used, the pages of shards (files, which the ranks of a host share).
+std::vector<RankMemory> rank_memory(const Config& config, const Graph& graph, const Ownership& ownership,
+                                    Operators operators);
 
 }  // namespace speedrun

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "plan/rank_memory.h"
-
 namespace speedrun {
 namespace {
 
@@ -36,16 +34,19 @@ int64_t common_batch_tokens(const Config& config) {
 
 std::vector<ScalingRow> scaling_table(const Config& config, const Machine& machine, int64_t ranks_per_node,
                                       int64_t most) {
-    const int64_t batch = common_batch_tokens(config), per_token = activation_bytes_per_token(config);
+    const int64_t batch = common_batch_tokens(config);
+    const Graph graph = compile(config);
     std::vector<ScalingRow> rows;
     for (int64_t ranks = 1; ranks <= most && batch % ranks == 0; ranks *= 2) {
         ScalingRow row;
         row.ranks = ranks;
-        row.micro_batch_tokens = std::gcd(config.data.micro_batch_tokens, batch / ranks);
-        row.shortened = row.micro_batch_tokens != config.data.micro_batch_tokens;
-        row.accumulation = largest_step(config, false).batch_tokens / ranks / row.micro_batch_tokens;
-        row.floor = mean_floor(config, plan_ownership(config, ranks), machine,
-                               {ranks_per_node, row.micro_batch_tokens, per_token});
+        Config split = config;
+        row.rows = split.data.rows = std::lcm(config.data.rows, ranks);
+        if (batch % row.rows != 0) break;
+        row.split = row.rows != config.data.rows;
+        row.row_tokens = largest_step(split, false).row_tokens;
+        row.accumulation = row.rows / ranks;
+        row.floor = mean_floor(split, graph, plan_ownership(config, ranks), machine, ranks_per_node);
         if (!rows.empty())
             row.efficiency =
                 rows.front().floor.overlapped() / (static_cast<double>(ranks) * row.floor.overlapped());
@@ -64,7 +65,6 @@ size_t last_worthwhile(const std::vector<ScalingRow>& rows) {
 std::string scaling_text(const Config& config, const std::vector<ScalingRow>& rows, const Machine& machine,
                          int64_t ranks_per_node) {
     const size_t last = last_worthwhile(rows);
-    const int64_t whole = common_batch_tokens(config) / config.data.micro_batch_tokens;
     std::string text;
     if (last + 1 < rows.size())
         text = "It stops scaling at " + std::to_string(rows[last].ranks) + " ranks of " + machine.name +
@@ -72,11 +72,11 @@ std::string scaling_text(const Config& config, const std::vector<ScalingRow>& ro
                rows[last + 1].floor.limit() + " - " + reason(rows[last + 1], ranks_per_node) + ".";
     else
         text = "It scales to the " + std::to_string(rows[last].ranks) + " ranks of the table's end.";
-    if (rows.back().shortened)
-        text += " The batch has " + std::to_string(whole) + " micro-batches of " +
-                std::to_string(config.data.micro_batch_tokens) +
-                " tokens; more ranks than that need smaller ones (data.micro_batch_tokens), whose rows cut "
-                "documents at other places: the same number of tokens, but not the same run.";
+    if (rows.back().split)
+        text += " The batch has " + std::to_string(config.data.rows) +
+                " rows; more ranks than that need more and shorter ones (data.rows), which cut documents at "
+                "other "
+                "places and begin positions anew: the same number of tokens, but not the same run.";
     return text;
 }
 

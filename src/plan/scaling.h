@@ -10,14 +10,16 @@ namespace speedrun {
 // A count of ranks in the table.
 struct ScalingRow {
     int64_t ranks = 1;
-    int64_t micro_batch_tokens = 0, accumulation = 0;
-    bool shortened = false;  // needs smaller micro-batches than the config's
+    int64_t rows = 0;          // of a batch
+    int64_t row_tokens = 0;    // in the stage with the largest batch
+    int64_t accumulation = 0;  // rows of a rank
+    bool split = false;        // needs more and shorter rows than the config's
     StepFloor floor;
     double efficiency = 1;  // of ideal scaling from one rank, both at their floors
 };
 
 // 1, 2, 4, ... up to `most`, as long as the batch of every stage divides into whole rows. Where a rank's
-// share is less than the config's micro-batch, micro-batches shrink to it.
+// share is less than a row, there are more and shorter rows.
 std::vector<ScalingRow> scaling_table(const Config& config, const Machine& machine, int64_t ranks_per_node,
                                       int64_t most = 1024);
 

@@ -10,34 +10,13 @@
 #include <utility>
 
 #include "optim/rule.h"
+#include "plan/graph_work.h"
 #include "plan/rank_memory.h"
-#include "plan/throughput.h"
 
 namespace speedrun {
 namespace {
 
 using Rule = OptimParamConfig::Rule;
-
-double elements_of(const ParamConfig& param) {
-    return std::accumulate(param.shape.begin(), param.shape.end(), 1.0, std::multiplies<>());
-}
-
-// Keys that a query of a document of `length` tokens sees on average: itself and up to `window` before it.
-double mean_keys(int64_t window, int64_t length) {
-    const auto w = static_cast<double>(std::min(window, length - 1)), n = static_cast<double>(length);
-    return (w + 1) - w * (w + 1) / (2 * n);
-}
-
-// Bytes that all micro-batches of a step move.
-double pass_traffic(const Config& config, double tokens, const Layout& layout) {
-    double weights = 0;
-    for (const ParamConfig& param : config.model.params)
-        if (config.model.multiplied(param))
-            weights += elements_of(param) *
-                       static_cast<double>(2 * used_size(config, param) + 2 * value_size(config, param));
-    const double passes = tokens / static_cast<double>(layout.micro_batch_tokens);
-    return passes * weights + 4 * tokens * static_cast<double>(layout.activations_per_token);
-}
 
 bool steps(const Bucket& bucket, const StepSettings& settings) {
     return bucket.rule != Rule::adam || settings.adam_steps;
@@ -70,20 +49,6 @@ std::pair<double, double> collective_time(double bytes, double share, int64_t ra
 }
 
 }  // namespace
-
-double attention_flop_per_token(const ModelConfig& model, const StepSettings& settings) {
-    double keys = 0;
-    for (const LayerConfig& layer : model.layers)
-        if (!layer.skip_layer && layer.attn)
-            keys += mean_keys(
-                layer.attn->window == Window::long_window ? settings.window_long : settings.window_short,
-                settings.max_seq_len);
-    return 12 * static_cast<double>(model.d_model) * keys;
-}
-
-double head_flop_per_token(const ModelConfig& model) {
-    return 6 * elements_of(model.param(model.output.head));
-}
 
 double optimizer_flop(const Config& config, const Ownership& ownership) {
     std::map<std::string, double> unit_flop;
@@ -118,18 +83,17 @@ const char* StepFloor::limit() const {
     return forward_backward > optimizer ? "compute" : "optimizer";
 }
 
-StepFloor step_floor(const Config& config, const Ownership& ownership, const StepSettings& settings,
-                     const Machine& machine, const Layout& layout) {
+StepFloor step_floor(const Config& config, const Graph& graph, const Ownership& ownership,
+                     const StepSettings& settings, const Machine& machine, int64_t ranks_per_node) {
     const int64_t ranks = ownership.world_size;
-    const double tokens = static_cast<double>(settings.batch_tokens) / static_cast<double>(ranks);
+    const double passes =
+        static_cast<double>(settings.batch_tokens) / static_cast<double>(ranks * settings.row_tokens);
     const bool fp8 =
         config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8 && machine.fp8_flops > 0;
-    const double head = head_flop_per_token(config.model),
-                 other = gemm_flop_per_token(config.model) - head +
-                         attention_flop_per_token(config.model, settings);
+    const Work work = pass_work(graph, pass_shape(config, settings));
     StepFloor floor;
-    floor.forward_backward =
-        tokens * (other / machine.bf16_flops + head / (fp8 ? machine.fp8_flops : machine.bf16_flops));
+    floor.forward_backward = passes * (work.flop / machine.bf16_flops +
+                                       work.head_flop / (fp8 ? machine.fp8_flops : machine.bf16_flops));
     floor.optimizer = optimizer_flop(config, ownership) / machine.bf16_flops;
     double update = 0;
     Ownership due = ownership;
@@ -137,12 +101,11 @@ StepFloor step_floor(const Config& config, const Ownership& ownership, const Ste
     const auto unit_bytes = unit_state_bytes(config);
     for (int64_t rank = 0; rank < ranks; ++rank)
         update = std::max(update, update_traffic(config, unit_bytes, due, rank));
-    floor.memory = (pass_traffic(config, tokens, layout) + update) / machine.memory_bandwidth;
+    floor.memory = (passes * work.bytes() + update) / machine.memory_bandwidth;
     if (ranks == 1) return floor;
-    const auto traffic = bucket_traffic(config, ownership);
+    const auto traffic = bucket_traffic(config, graph, ownership);
     const auto add = [&](double bytes, double share) {
-        const auto [bandwidth, latency] =
-            collective_time(bytes, share, ranks, machine, layout.ranks_per_node);
+        const auto [bandwidth, latency] = collective_time(bytes, share, ranks, machine, ranks_per_node);
         floor.bandwidth += bandwidth;
         floor.latency += latency;
     };
@@ -169,11 +132,11 @@ StepSettings largest_step(const Config& config, bool adam_steps) {
     return settings;
 }
 
-StepFloor mean_floor(const Config& config, const Ownership& ownership, const Machine& machine,
-                     const Layout& layout) {
+StepFloor mean_floor(const Config& config, const Graph& graph, const Ownership& ownership,
+                     const Machine& machine, int64_t ranks_per_node) {
     const double share = 1 / static_cast<double>(config.optimizer.adam.every_n_steps);
     const auto floor = [&](bool adam) {
-        return step_floor(config, ownership, largest_step(config, adam), machine, layout);
+        return step_floor(config, graph, ownership, largest_step(config, adam), machine, ranks_per_node);
     };
     const StepFloor with = floor(true), without = floor(false);
     StepFloor mean;

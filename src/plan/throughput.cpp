@@ -26,23 +26,6 @@ double least_seconds(int calls, const std::function<void()>& call) {
 
 }  // namespace
 
-double gemm_flop_per_token(const ModelConfig& model) {
-    const auto elements = [&](const std::string& name) {
-        const auto& shape = model.param(name).shape;
-        return std::accumulate(shape.begin(), shape.end(), 1.0, std::multiplies<>());
-    };
-    double multiplied = elements(model.output.head);
-    for (const LayerConfig& layer : model.layers) {
-        if (layer.skip_layer) continue;
-        const auto entry = [&](const std::string& name) {
-            return elements(name) / static_cast<double>(model.param(name).shape.front());
-        };
-        if (layer.attn) multiplied += entry(layer.attn->param);
-        if (layer.mlp) multiplied += entry(layer.mlp->fc) + entry(layer.mlp->proj);
-    }
-    return 6 * multiplied;
-}
-
 double measure_gemm_peak(at::ScalarType dtype, at::Device device) {
     const int64_t n = device.is_cpu() ? 1024 : 8192;  // a GPU starts kernels in the time it multiplies 1024
     const auto options = at::TensorOptions().dtype(dtype).device(device);

@@ -8,11 +8,12 @@
 
 namespace speedrun {
 
-std::vector<BucketTraffic> bucket_traffic(const Config& config, const Ownership& ownership) {
+std::vector<BucketTraffic> bucket_traffic(const Config& config, const Graph& graph,
+                                          const Ownership& ownership) {
     std::vector<BucketTraffic> all;
     for (const Bucket& bucket : ownership.buckets) {
         const ParamConfig& param = config.model.param(bucket.pieces.front().param);
-        const int64_t gradient = value_size(config, param), used = used_size(config, param);
+        const int64_t gradient = value_size(config, param), used = used_size(config, graph, param);
         const std::vector<int64_t> counts = bucket.counts();
         const int64_t elements = std::accumulate(counts.begin(), counts.end(), int64_t{0});
         BucketTraffic& traffic = all.emplace_back();
@@ -45,8 +46,7 @@ StepTraffic step_traffic(const Config& config, const Ownership& ownership,
         step.reduced += buckets[i].reduce_sent[static_cast<size_t>(rank)];
         step.gathered += buckets[i].gather_sent[static_cast<size_t>(rank)];
     }
-    const int64_t rows = settings.batch_tokens / config.data.micro_batch_tokens;
-    step.losses = (ownership.world_size - 1) * (rows / ownership.world_size + kStepSigns) *
+    step.losses = (ownership.world_size - 1) * (config.data.rows / ownership.world_size + kStepSigns) *
                   static_cast<int64_t>(sizeof(double));
     return step;
 }
@@ -60,8 +60,8 @@ double least_sent(const Ownership& ownership, const std::vector<BucketTraffic>& 
     return bytes * (ranks - 1) / ranks;
 }
 
-int64_t run_sent(const Config& config, const Ownership& ownership, int64_t rank) {
-    const auto buckets = bucket_traffic(config, ownership);
+int64_t run_sent(const Config& config, const Graph& graph, const Ownership& ownership, int64_t rank) {
+    const auto buckets = bucket_traffic(config, graph, ownership);
     const int64_t validation = all_reduce_sent(config.data.val_tokens / config.data.val_micro_batch_tokens,
                                                ownership.world_size, rank);
     int64_t bytes = 0;

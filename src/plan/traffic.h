@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "config/config.h"
+#include "config/schedule.h"
+#include "model/graph/graph.h"
 #include "optim/ownership.h"
-#include "optim/schedule.h"
 
 namespace speedrun {
 
@@ -19,7 +19,8 @@ struct BucketTraffic {
 // In scatter order. Data goes straight from rank to rank: to reduce, a rank sends all it does not own to the
 // owners; to gather, its own share to all others. Summed over the ranks, both are (ranks - 1) times the
 // bucket, the least there is.
-std::vector<BucketTraffic> bucket_traffic(const Config& config, const Ownership& ownership);
+std::vector<BucketTraffic> bucket_traffic(const Config& config, const Graph& graph,
+                                          const Ownership& ownership);
 
 // Bytes that `rank` sends to sum `count` fp64 numbers over the ranks.
 int64_t all_reduce_sent(int64_t count, int64_t world_size, int64_t rank);
@@ -43,6 +44,6 @@ StepTraffic step_traffic(const Config& config, const Ownership& ownership,
 double least_sent(const Ownership& ownership, const std::vector<BucketTraffic>& buckets, bool adam_steps);
 
 // All steps and validations of a run of `rank`, without what checkpoints send.
-int64_t run_sent(const Config& config, const Ownership& ownership, int64_t rank);
+int64_t run_sent(const Config& config, const Graph& graph, const Ownership& ownership, int64_t rank);
 
 }  // namespace speedrun

@@ -39,7 +39,7 @@ int32_t draw_token(const at::Tensor& logits, const SampleOptions& options, std::
     return indices[chosen].item<int32_t>();
 }
 
-void sample(GPT& model, const AttentionSettings& attention, std::vector<int32_t> prompt,
+void sample(GPT& model, const StepSettings& settings, std::vector<int32_t> prompt,
             const SampleOptions& options, const std::function<void(int32_t)>& emit) {
     check(!prompt.empty(), "an empty prompt has no next token");
     std::mt19937_64 random(options.seed);
@@ -47,7 +47,7 @@ void sample(GPT& model, const AttentionSettings& attention, std::vector<int32_t>
     const int64_t context = std::min(options.context, whole);
     for (int64_t i = 0; i < options.tokens; ++i) {
         const Lookback window = last_window(prompt, context);
-        const at::Tensor logits = model.next_token_logits(window.tokens, window.last, attention).cpu();
+        const at::Tensor logits = model.next_token_logits(window.tokens, window.last, settings).cpu();
         const int32_t token = draw_token(logits, options, random);
         if (token == options.stop_token) return;
         prompt.push_back(token);

@@ -24,7 +24,7 @@ int32_t draw_token(const at::Tensor& logits, const SampleOptions& options, std::
 
 // Continues `prompt` (not empty), calling `emit` for each new token as it comes. The same seed gives the same
 // text.
-void sample(GPT& model, const AttentionSettings& attention, std::vector<int32_t> prompt,
+void sample(GPT& model, const StepSettings& settings, std::vector<int32_t> prompt,
             const SampleOptions& options, const std::function<void(int32_t)>& emit);
 
 }  // namespace speedrun

@@ -10,7 +10,7 @@
 #include <numeric>
 #include <optional>
 
-#include "ops/cuda/fused.h"
+#include "ops/cuda/gpu.h"
 #include "optim/diagnostics.h"
 #include "plan/memory_check.h"
 #include "plan/rank_memory.h"
@@ -79,7 +79,7 @@ RowShare row_share(const Communicator& communicator) {
 
 }  // namespace
 
-double validate(GPT& model, const ValLoader& loader, const AttentionSettings& settings,
+double validate(GPT& model, const ValLoader& loader, const StepSettings& settings,
                 Communicator& communicator) {
     const int64_t rank = communicator.rank(), ranks = communicator.world_size();
     std::vector<at::Tensor> own;
@@ -104,19 +104,19 @@ Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
       communicator_(communicator),
       optimizer_(config, model.parameters(), communicator),
       train_shards_(std::move(train_shards)),
-      val_loader_(val_shards, val_layout(config.data), config.data.val_tokens),
+      val_loader_(val_shards, data_layout(config.data), val_row(config.data), config.data.val_tokens),
       options_(std::move(options)) {
     grad_accum_steps(config, communicator.world_size());
     model_.reserve_activations(activation_bytes_of_rank(config, communicator.rank()));
     const auto graphs =
         config.runtime.cuda_graphs && model.device().is_cuda() ? ops::cuda::make_graphs() : nullptr;
-    model_.record_with(graphs);
-    optimizer_.record_with(graphs);
+    model_.capture_with(graphs);
+    optimizer_.capture_with(graphs);
     for (const Parameter& parameter : model_.parameters().all())
         communicator_.broadcast(parameter.value, 0, parameter.config.name)->wait();
     model_.parameters().refresh();
     warm_up();
-    loader_ = std::make_unique<PrefetchingLoader>(train_shards_, train_layout(config.data),
+    loader_ = std::make_unique<PrefetchingLoader>(train_shards_, data_layout(config.data),
                                                   step_shapes(config), row_share(communicator));
     if (!options_.checkpoints.empty())
         checkpointer_.emplace(
@@ -148,7 +148,7 @@ void Trainer::warm_up() {
     if (config_.runtime.warmup_steps == 0) return;
     std::vector<at::Tensor> initial;
     for (const Parameter& parameter : model_.parameters().all()) initial.push_back(parameter.value.clone());
-    TrainLoader loader(train_shards_, train_layout(config_.data), row_share(communicator_));
+    TrainLoader loader(train_shards_, data_layout(config_.data), row_share(communicator_));
     const auto& stages = config_.schedule.stages;
     for (int64_t i = 0; i < config_.runtime.warmup_steps; ++i) {
         // Two steps in turn: where a step is one micro-batch, it lies in each of its two places.
@@ -157,7 +157,7 @@ void Trainer::warm_up() {
         StepSettings settings =
             settings_at(config_, std::min(stages[stage].start, config_.schedule.total_steps() - 1));
         settings.adam_steps = true;
-        const std::vector<Batch> batches = loader.next_step({settings.batch_tokens, settings.max_seq_len});
+        const std::vector<Batch> batches = loader.next_step(step_shape(config_.data, settings));
         gradients(batches, settings);
         optimizer_.gradient_sum();
         optimizer_.step(settings);
@@ -257,7 +257,7 @@ std::span<const std::filesystem::path> Trainer::train_shards_read() const {
 
 void Trainer::validate_now(const StepSettings& settings, Reporter* reporter) {
     clock_.stop();
-    const double loss = validate(model_, val_loader_, attention_settings(settings), communicator_);
+    const double loss = validate(model_, val_loader_, settings, communicator_);
     last_val_loss_ = loss;
     if (reporter) reporter->validation(settings.step, loss, clock_.stopped_ms(), tokens_);
     clock_.start();
@@ -294,7 +294,7 @@ std::vector<at::Tensor> Trainer::gradients(const std::vector<Batch>& batches, co
     optimizer_.begin(settings);
     GradReady grad_ready;
     if (optimizer_.reduces_early())
-        grad_ready = [&](const std::string& param, int64_t index) { optimizer_.grad_ready(param, index); };
+        grad_ready = [&](const ElementRange& part) { optimizer_.grad_ready(part); };
     return accumulate_gradients(model_, config_, batches, settings, grad_ready);
 }
 

@@ -9,11 +9,11 @@
 
 #include "comm/communicator.h"
 #include "config/config.h"
+#include "config/schedule.h"
 #include "data/loader.h"
 #include "data/prefetch.h"
 #include "model/gpt.h"
 #include "optim/optimizer.h"
-#include "optim/schedule.h"
 #include "train/checkpoint/checkpointer.h"
 #include "train/checkpoint/load.h"
 #include "train/clock.h"
@@ -42,7 +42,7 @@ class NonFiniteLoss : public UserError {
 };
 
 // Mean validation loss over data.val_tokens, the ranks sharing the work. The same bits whatever their number.
-double validate(GPT& model, const ValLoader& loader, const AttentionSettings& settings,
+double validate(GPT& model, const ValLoader& loader, const StepSettings& settings,
                 Communicator& communicator);
 
 // One run from its initial weights to its last validation, on every rank of the communicator at once. Rank

@@ -63,14 +63,14 @@ TEST(PlanVerb, SaysEverythingOfRecord43) {
     for (const char* text :
          {"a step: 262,144 tokens = 8 x 1 micro-batches of 32,768", "none of it measured here",
           "rank 3  attn_qkvo[6:8]", "rank 5  mlp_fc[0:2]", "rank 2  mlp_fc[10:11] + mlp_proj[0:1]",
-          "optimizer state", "largest micro-batch that fits", "without Adam", "It stops scaling at",
-          "micro-batches of 32768 tokens"})
+          "optimizer state", "fewest rows that fit", "without Adam", "It stops scaling at",
+          "The batch has 8 rows"})
         EXPECT_NE(found.output.find(text), std::string::npos) << text << " is not in:\n" << found.output;
 }
 
 TEST(PlanVerb, OnAThousandRanksOnlySomeOwn) {
-    const JobResult found = plan("--config " + record_config +
-                                 " --set data.micro_batch_tokens=256 --ranks 1024 --ranks-per-node 8 --json");
+    const JobResult found =
+        plan("--config " + record_config + " --set data.rows=1024 --ranks 1024 --ranks-per-node 8 --json");
     ASSERT_EQ(found.exit_code, 0) << found.output;
     const Json json = Json::parse(found.output);
     EXPECT_EQ(json["grad_accum_steps"], 1);
@@ -80,20 +80,20 @@ TEST(PlanVerb, OnAThousandRanksOnlySomeOwn) {
     EXPECT_TRUE(owners[16].empty());
 }
 
-TEST(PlanVerb, SmallerMicroBatchesForSmallerMemory) {
-    const auto largest = [](const std::string& more) {
+TEST(PlanVerb, MoreRowsForSmallerMemory) {
+    const auto fewest = [](const std::string& more) {
         const JobResult found =
             plan("--config " + record_config + " --set data.val_micro_batch_tokens=32768 " +
                  "--ranks 1 --json " + more);
         EXPECT_EQ(found.exit_code, 0) << found.output;
         const Json json = Json::parse(found.output);
-        return json.contains("largest_micro_batch") ? json["largest_micro_batch"].get<int64_t>() : 0;
+        return json.value("fewest_rows", int64_t{0});
     };
-    const int64_t on_h100 = largest("--gpu h100"), on_24 = largest("--gpu h100 --memory-gib 24");
-    EXPECT_GT(on_h100, on_24);
-    EXPECT_GT(on_24, 0);
+    const int64_t on_h100 = fewest("--gpu h100"), on_24 = fewest("--gpu h100 --memory-gib 24");
+    EXPECT_GT(on_h100, 0);
+    EXPECT_LT(on_h100, on_24);
     EXPECT_EQ(262144 % on_24, 0);
-    EXPECT_EQ(largest("--gpu h100 --memory-gib 3"), 0);
+    EXPECT_EQ(fewest("--gpu h100 --memory-gib 3"), 0);
 }
 
 // One line where a stage begins, where a ramp begins or ends, and at the end.

@@ -7,8 +7,8 @@
 #include <cmath>
 #include <map>
 
-#include "config/config.h"
 #include "model/gpt.h"
+#include "model/load_config.h"
 #include "model/weights.h"
 #include "support/golden_runs.h"
 

@@ -73,7 +73,7 @@ TEST_F(TrainVerb, SaysThatMemoryIsTooLittleBeforeItTakesAny) {
     const Outcome outcome = train("large", {"--set", "model.vocab_size=1073741824"});
     EXPECT_EQ(outcome.exit_code, 2);
     for (const char* part : {"error: too little memory on ", "the run needs ", " are free. ",
-                             "No data.micro_batch_tokens would fit", "runtime.memory_check=false"})
+                             "No data.rows would fit", "runtime.memory_check=false"})
         EXPECT_NE(outcome.err.find(part), std::string::npos) << part << " not in " << outcome.err;
     EXPECT_FALSE(exists("large"));
 }

@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "config/config.h"
+#include "config/notation.h"
+#include "model/load_config.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 
@@ -15,6 +16,19 @@ inline const std::filesystem::path record_42 = source_folder / "configs/record_4
 inline const std::filesystem::path record_43 = source_folder / "configs/record_43.json";
 inline const std::filesystem::path quickstart = source_folder / "configs/quickstart.json";
 inline const std::filesystem::path golden_tiny = source_folder / "tests/golden/golden_tiny.json";
+
+// "sigmoid(scalars.skip[0])"
+inline std::string text_of(const Coefficient& coefficient, const Config& config) {
+    const Json json = format_coefficient(coefficient, config.model);
+    return json.is_string() ? json.get<std::string>() : json.dump();
+}
+// "1.0 x + sigmoid(scalars.skip[0]) h5"
+inline std::string text_of(const std::vector<MixTerm>& mix, const Config& config) {
+    std::string text;
+    for (const MixTerm& term : mix)
+        text += (text.empty() ? "" : " + ") + text_of(term.coefficient, config) + " " + term.source;
+    return text;
+}
 
 using Overrides = std::vector<std::string>;
 

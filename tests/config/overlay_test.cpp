@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "config/config_testing.h"
-#include "config/saved_config.h"
+#include "model/load_config.h"
 
 namespace speedrun {
 namespace {
@@ -143,8 +143,7 @@ TEST(Layers, DefaultsLieUnderEachLayersOwnEntry) {
     EXPECT_FALSE(layers[7].attn.has_value());
     EXPECT_TRUE(layers[7].after_attn.empty());
     EXPECT_TRUE(layers[7].mlp.has_value());
-    const Coefficient x0{Coefficient::Fn::identity, 1, "scalars", 12 + 2 * 5 + 1};
-    EXPECT_EQ(layers[5].before_attn[1], (MixTerm{x0, "x0"}));
+    EXPECT_EQ(text_of(layers[5].before_attn, config), "scalars.block[5,0] x + scalars.block[5,1] x0");
 }
 
 TEST(Layers, WithoutAListEveryLayerIsTheDefault) {
@@ -197,7 +196,7 @@ TEST(Layers, ErrorsNameThePlaceInTheFile) {
     const auto child = files.child(
         R"("model": {"layers": [{"i": 5, "mlp": {"fc": "mlp_fcc"}}, {"i": 0, "skip_layer": true}]})");
     expect_user_error([&] { load(child); },
-                      {"child.json: model.layers[0].mlp.fc: no parameter of that name; found \"mlp_fcc\"",
+                      {"child.json: model.layers[0].mlp.fc: no parameter is called \"mlp_fcc\"",
                        "nearest valid name: \"mlp_fc\""});
     const auto defaults = files.child(R"("model": {"layer_defaults": {"attn": {"windw": "long"}}})");
     expect_user_error([&] { load(defaults); },

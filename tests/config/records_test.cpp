@@ -12,21 +12,6 @@ namespace speedrun {
 namespace {
 
 using Shape = std::vector<int64_t>;
-using Mix = std::vector<MixTerm>;
-
-MixTerm term(const Coefficient& coefficient, const std::string& source) {
-    return {coefficient, source};
-}
-MixTerm term(const std::string& source) {
-    return {{}, source};
-}
-
-Mix mix(const MixTerm& first, const MixTerm& second) {
-    Mix terms(2);
-    terms[0] = first;
-    terms[1] = second;
-    return terms;
-}
 
 TEST(Records, Record43HasTheReferencesNumbers) {
     const Config c = load(record_43);
@@ -34,7 +19,7 @@ TEST(Records, Record43HasTheReferencesNumbers) {
     EXPECT_EQ(c.data.train, "data/fineweb10B/fineweb_train_*.bin");
     EXPECT_EQ(c.data.val, "data/fineweb10B/fineweb_val_*.bin");
     EXPECT_EQ(c.data.val_tokens, 10485760);
-    EXPECT_EQ(c.data.micro_batch_tokens, 32768);
+    EXPECT_EQ(c.data.rows, 8);
     EXPECT_EQ(c.data.val_micro_batch_tokens, 262144);
     EXPECT_EQ(c.data.vocab_size, 50257);
     EXPECT_EQ(c.data.bos_id, 50256);
@@ -55,15 +40,12 @@ TEST(Records, Record43HasTheReferencesNumbers) {
     EXPECT_EQ(m.input.token, "embed");
     EXPECT_EQ(m.input.value_embeds, "value_embeds");
     ASSERT_TRUE(m.input.smear.has_value());
-    EXPECT_EQ(m.input.smear->gate.param, "smear_gate");
-    EXPECT_EQ(m.input.smear->gate.input_dims, 12);
-    EXPECT_EQ(m.input.smear->lambda, (Coefficient{Coefficient::Fn::identity, 1, "scalars", 60}));
+    EXPECT_EQ(text_of(*m.input.smear, c), "scalars.smear*sigmoid(smear_gate@e[:12])");
     EXPECT_EQ(m.output.head, "lm_head");
     EXPECT_EQ(m.output.softcap_a, 30);
     EXPECT_EQ(m.output.softcap_b, 0);
     EXPECT_EQ(m.output.softcap_c, 7.5);
-    const Coefficient backout{Coefficient::Fn::identity, -1, "scalars", 61};
-    EXPECT_EQ(m.output.mix, mix(term("x"), term(backout, "h8")));
+    EXPECT_EQ(text_of(m.output.mix, c), "1.0 x + -scalars.backout h8");
 
     EXPECT_EQ(c.objective.accumulation, ObjectiveConfig::Accumulation::sum_then_divide);
     EXPECT_EQ(c.objective.grad_divisor, 8);
@@ -136,29 +118,34 @@ TEST(Records, Record43LayerPlan) {
     const std::map<int64_t, std::string> skips{{6, "h5"}, {7, "h4"}, {8, "h3"}, {9, "h2"}, {10, "h1"}};
     const std::map<int64_t, std::string> caches{{1, "h1"}, {2, "h2"}, {3, "h3"},
                                                 {4, "h4"}, {5, "h5"}, {8, "h8"}};
-    const auto scalar = [](int64_t index) {
-        return Coefficient{Coefficient::Fn::identity, 1, "scalars", index};
-    };
     for (int64_t i = 1; i < 12; ++i) {
         SCOPED_TRACE(i);
         const LayerConfig& layer = c.model.layers[static_cast<size_t>(i)];
-        EXPECT_EQ(layer.before_attn, mix(term(scalar(12 + 2 * i), "x"), term(scalar(12 + 2 * i + 1), "x0")));
-        EXPECT_EQ(layer.after_mlp, mix(term("x"), term("mlp_out")));
-        EXPECT_EQ(layer.mlp->fc, "mlp_fc");
-        EXPECT_EQ(layer.mlp->proj, "mlp_proj");
+        const std::string n = std::to_string(i);
+        EXPECT_EQ(text_of(layer.before_attn, c),
+                  "scalars.block[" + n + ",0] x + scalars.block[" + n + ",1] x0");
+        EXPECT_EQ(text_of(layer.after_mlp, c), "1.0 x + 1.0 mlp_out");
+        const Shape stored{768, 3072};
+        const int64_t mlp = (i - 1) * 768 * 3072;
+        EXPECT_EQ(layer.mlp->fc, (WeightRef{"mlp_fc", mlp, stored}));
+        EXPECT_EQ(layer.mlp->proj, (WeightRef{"mlp_proj", mlp, stored}));
         EXPECT_EQ(layer.cache, caches.contains(i) ? caches.at(i) : "");
-        const Coefficient skip{Coefficient::Fn::sigmoid, 1, "scalars", i - 6};
-        EXPECT_EQ(layer.entry, skips.contains(i) ? mix(term("x"), term(skip, skips.at(i))) : Mix());
+        const std::string skip =
+            skips.contains(i) ? "1.0 x + sigmoid(scalars.skip[" + std::to_string(i - 6) + "]) " + skips.at(i)
+                              : "";
+        EXPECT_EQ(text_of(layer.entry, c), skip);
         EXPECT_EQ(layer.attn.has_value(), i != 7);
         if (!layer.attn) continue;
-        EXPECT_EQ(layer.after_attn, mix(term("x"), term("attn_out")));
-        EXPECT_EQ(layer.attn->param, "attn_qkvo");
+        EXPECT_EQ(text_of(layer.after_attn, c), "1.0 x + 1.0 attn_out");
+        const int64_t entry = i < 7 ? i - 1 : i - 2, square = 768 * 768;
+        EXPECT_EQ(layer.attn->q, (WeightRef{"attn_qkvo", 4 * entry * square, {768, 768}}));
+        EXPECT_EQ(layer.attn->o, (WeightRef{"attn_qkvo", (4 * entry + 3) * square, {768, 768}}));
         EXPECT_EQ(layer.attn->window == Window::long_window, i == 4 || i == 11);
-        Mix values(1, term(scalar(36 + 2 * i), "v"));
-        if (tables.contains(i)) values.push_back(term(scalar(36 + 2 * i + 1), tables.at(i)));
-        EXPECT_EQ(layer.attn->v_terms, values);
-        EXPECT_EQ(layer.attn->out_gate->param, "attn_gate");
-        EXPECT_EQ(layer.attn->out_gate->input_dims, 12);
+        std::string values = "scalars.sa[" + n + ",0] v";
+        if (tables.contains(i)) values += " + scalars.sa[" + n + ",1] " + tables.at(i);
+        EXPECT_EQ(text_of(layer.attn->v_terms, c), values);
+        EXPECT_EQ(text_of(*layer.attn->out_gate, c),
+                  "sigmoid(attn_gate[" + std::to_string(entry) + "]@a[:12])");
     }
 }
 

@@ -51,6 +51,8 @@ class Validator {
             return true;
         if (keyword == "$ref")
             return accepts(root_.at(Json::json_pointer(argument.get<std::string>().substr(1))), value);
+        if (keyword == "type" && argument.is_array())
+            return std::ranges::any_of(argument, [&](const Json& type) { return has_type(type, value); });
         if (keyword == "type") return has_type(argument, value);
         if (keyword == "const") return value == argument;
         if (keyword == "enum" || keyword == "anyOf")
@@ -140,7 +142,8 @@ class TablePaths final : public Fields {
     void numbers(Key key, std::vector<double>&, NumberRange, Count) override { add(key); }
     void dims(Key key, std::vector<int64_t>&, Count) override { add(key); }
     void init(Key key, std::vector<Init>&) override { add(key); }
-    void coefficient(Key key, Coefficient&) override { add(key); }
+    void weight(Key key, WeightRef&) override { add(key); }
+    void coefficient(Key key, std::optional<Coefficient>&) override { add(key); }
     void mix(Key key, std::vector<MixTerm>&) override { add(key); }
     void object(Key key, const Visit& visit) override { inside(key, "", visit); }
     void nullable(Key key, bool&, const Visit& visit) override { inside(key, "", visit); }
@@ -174,7 +177,7 @@ TEST(Schema, HasTheParsersKeysAndNoOthers) {
     EXPECT_EQ(in_schema, in_table);
     EXPECT_GT(in_schema.size(), 120u);
     EXPECT_TRUE(in_schema.contains("model.params.*.slices.*.at"));
-    EXPECT_TRUE(in_schema.contains("model.layers[].attn.out_gate.input_dims"));
+    EXPECT_TRUE(in_schema.contains("model.layers[].attn.out_gate"));
 }
 
 TEST(Schema, AcceptsTheDeliveredFilesAndTheirResolvedForms) {

@@ -36,9 +36,9 @@ TEST(LoaderGolden, TwelveStepsOfEightMicroBatches) {
     const auto expected =
         nlohmann::json::parse(std::ifstream(SPEEDRUN_SOURCE_DIR "/tests/golden/record43_batches.json"));
     ASSERT_EQ(expected["steps"].size(), 12u);
-    TrainLoader loader({dir / "t1", dir / "t2"}, {256, 128, golden::kVocab, golden::kBos});
+    TrainLoader loader({dir / "t1", dir / "t2"}, {golden::kVocab, golden::kBos});
     for (const auto& step : expected["steps"]) {
-        const auto batches = loader.next_step({2048, 128});
+        const auto batches = loader.next_step({.rows = 8, .row = {256, 128}, .max_seq_len = 128});
         ASSERT_EQ(batches.size(), step.size());
         for (size_t i = 0; i < batches.size(); ++i) expect_batch(batches[i], step[i]);
     }
@@ -48,7 +48,7 @@ TEST(LoaderGolden, ValidationIsContiguousWithBosInside) {
     const TemporaryFolder dir;
     const auto tokens = golden::val_tokens();
     write_shard(dir / "v", tokens);
-    const ValLoader loader({dir / "v"}, {512, 128, golden::kVocab, golden::kBos}, 8192);
+    const ValLoader loader({dir / "v"}, {golden::kVocab, golden::kBos}, {512, 128}, 8192);
     ASSERT_EQ(loader.size(), 16);
     for (int64_t i = 0; i < loader.size(); ++i) {
         const Batch batch = loader.at(i);

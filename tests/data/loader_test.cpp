@@ -34,8 +34,11 @@ Tokens documents(const std::vector<int64_t>& lengths, int64_t before = 0) {
     return out;
 }
 
-DataLayout layout(int64_t row_tokens, int64_t entries = 64) {
-    return {row_tokens, entries, 1000, kBosId};
+constexpr DataLayout kLayout{1000, kBosId};
+
+// Steps of batch_tokens in rows of row_tokens.
+StepShape step_of(int64_t row_tokens, int64_t batch_tokens, int64_t max_seq_len, int64_t entries = 64) {
+    return {batch_tokens / row_tokens, {row_tokens, entries}, max_seq_len};
 }
 
 // write_shard waits for the disk; thousands of cases should not.
@@ -60,13 +63,12 @@ std::vector<std::filesystem::path> write_all(const TemporaryFolder& dir, const s
 void expect_equal_to_model(const TemporaryFolder& dir, const std::vector<Tokens>& shards, int64_t row_tokens,
                            const std::vector<StepShape>& steps) {
     const auto files = write_all(dir, shards);
-    const DataLayout l = layout(row_tokens, row_tokens + 2);
-    LoaderModel model(shards, row_tokens, l.cu_seqlens_entries, kBosId);
-    TrainLoader loader(files, l);
-    PrefetchingLoader prefetching(files, l, steps);
+    LoaderModel model(shards, row_tokens, row_tokens + 2, kBosId);
+    TrainLoader loader(files, kLayout);
+    PrefetchingLoader prefetching(files, kLayout, steps);
     int64_t served = 0;
     for (const StepShape& shape : steps) {
-        const auto expected = model.next(shape.batch_tokens / row_tokens, shape.max_seq_len);
+        const auto expected = model.next(shape.rows, shape.max_seq_len);
         if (!expected) {
             expect_user_error([&] { loader.next_step(shape); }, {"before step " + std::to_string(served)});
             expect_user_error([&] { prefetching.next_step(); }, {"before step " + std::to_string(served)});
@@ -77,7 +79,7 @@ void expect_equal_to_model(const TemporaryFolder& dir, const std::vector<Tokens>
         EXPECT_EQ(loader.position(), prefetching.position());
         ++served;
     }
-    EXPECT_EQ(measure_data(files, l, steps).steps_served, served);
+    EXPECT_EQ(measure_data(files, kLayout, steps).steps_served, served);
 }
 
 std::vector<StepShape> same_steps(size_t n, StepShape shape) {
@@ -104,7 +106,7 @@ TEST(Loader, AdversarialDocumentLengths) {
     for (const auto& shards : cases) {
         for (const int64_t max_len : {1, 4, 8, 9, 1000}) {
             for (const int64_t rows : {1, 2, 8}) {
-                expect_equal_to_model(dir, shards, 8, same_steps(60, {8 * rows, max_len}));
+                expect_equal_to_model(dir, shards, 8, same_steps(60, step_of(8, 8 * rows, max_len, 10)));
             }
         }
     }
@@ -125,7 +127,10 @@ TEST(Loader, RandomDocumentsRowsAndStages) {
             shards.push_back(documents(lengths, below(5)));
         }
         std::vector<StepShape> steps;
-        for (int i = 0; i < 30; ++i) steps.push_back({row_tokens * (1 + below(6)), 1 + below(30)});
+        for (int i = 0; i < 30; ++i) {
+            const int64_t rows = 1 + below(6);
+            steps.push_back({rows, {row_tokens, row_tokens + 2}, 1 + below(30)});
+        }
         expect_equal_to_model(dir, shards, row_tokens, steps);
         if (HasFailure()) FAIL() << "trial " << trial;
     }
@@ -136,12 +141,12 @@ TEST(Loader, SavedPositionGoesOnBitForBit) {
     std::vector<int64_t> lengths;
     for (int64_t i = 0; i < 300; ++i) lengths.push_back(1 + (i * 37) % 23);
     const auto files = write_all(dir, {documents(lengths), documents(lengths, 3)});
-    const auto steps = same_steps(30, {64, 12});
+    const auto steps = same_steps(30, step_of(16, 64, 12));
     for (int64_t at = 0; at < 30; ++at) {
-        TrainLoader whole(files, layout(16));
+        TrainLoader whole(files, kLayout);
         for (int64_t i = 0; i < at; ++i) whole.next_step(steps[0]);
-        TrainLoader resumed(files, layout(16));
-        PrefetchingLoader prefetching(files, layout(16), steps);
+        TrainLoader resumed(files, kLayout);
+        PrefetchingLoader prefetching(files, kLayout, steps);
         prefetching.next_step();
         resumed.seek(whole.position());
         prefetching.seek(whole.position());
@@ -159,12 +164,12 @@ TEST(Loader, SavedPositionGoesOnBitForBit) {
 TEST(Loader, PositionThatTheseShardsDoNotHave) {
     const TemporaryFolder dir;
     const auto files = write_all(dir, {documents({9, 9, 9})});
-    TrainLoader loader(files, layout(8));
+    TrainLoader loader(files, kLayout);
     expect_user_error([&] { loader.seek({1, 0, 0}); }, {"shard is 1", "0 to 0"});
     expect_user_error([&] { loader.seek({0, 4, 1}); }, {"document is 4", "0 to 3"});
     expect_user_error([&] { loader.seek({0, -1, 1}); }, {"document is -1"});
     expect_user_error([&] { loader.seek({0, 0, -1}); }, {"step is -1"});
-    PrefetchingLoader prefetching(files, layout(8), same_steps(3, {8, 9}));
+    PrefetchingLoader prefetching(files, kLayout, same_steps(3, step_of(8, 8, 9)));
     expect_user_error([&] { prefetching.seek({0, 4, 1}); }, {"document is 4"});
     expect_user_error([&] { prefetching.next_step(); }, {"document is 4"});
     prefetching.seek({});
@@ -174,32 +179,36 @@ TEST(Loader, PositionThatTheseShardsDoNotHave) {
 TEST(Loader, MoreDocumentsThanEntriesIsAnErrorThatSaysSo) {
     const TemporaryFolder dir;
     const auto files = write_all(dir, {documents(std::vector<int64_t>(100, 1))});
-    TrainLoader fits(files, layout(16, 18));
-    EXPECT_EQ(fits.next_step({16, 9})[0].cu_seqlens.back(), 16);  // 17 documents and the end
-    TrainLoader loader(files, layout(16, 17));
-    expect_user_error([&] { loader.next_step({16, 9}); }, {"17 documents", "max_num_docs", "16"});
-    const ValLoader val(files, layout(16, 17), 16);  // 16 starts and the segment before them
+    TrainLoader loader(files, kLayout);
+    expect_user_error([&] { loader.next_step(step_of(16, 16, 9, 17)); },
+                      {"17 documents", "max_num_docs", "16"});
+    // 17 documents and the end
+    EXPECT_EQ(loader.next_step(step_of(16, 16, 9, 18))[0].cu_seqlens.back(), 16);
+    const ValLoader val(files, kLayout, {16, 17}, 16);  // 16 starts and the segment before them
     expect_user_error([&] { val.at(0); }, {"17 documents"});
-    EXPECT_EQ(ValLoader(files, layout(16, 18), 16).at(0).cu_seqlens.back(), 16);
+    EXPECT_EQ(ValLoader(files, kLayout, {16, 18}, 16).at(0).cu_seqlens.back(), 16);
 }
 
 TEST(Loader, TooLittleDataIsSaidWithHowMuchIsMissing) {
     const TemporaryFolder dir;
     const auto files =
         write_all(dir, {documents(std::vector<int64_t>(10, 9)), documents(std::vector<int64_t>(3, 9))});
-    const auto steps = same_steps(10, {16, 9});
-    EXPECT_NO_THROW(require_enough_data(files, layout(8), std::span(steps).first(6)));
-    expect_user_error([&] { require_enough_data(files, layout(8), steps); },
+    const auto steps = same_steps(10, step_of(8, 16, 9));
+    EXPECT_NO_THROW(require_enough_data(files, kLayout, std::span(steps).first(6)));
+    expect_user_error([&] { require_enough_data(files, kLayout, steps); },
                       {"160 tokens in 10 steps", "2 shard(s) with 117 tokens", "serve 96 in 6 steps",
                        "64 tokens are missing"});
-    expect_user_error([&] { ValLoader(files, layout(8), 120); },
-                      {"val_tokens is 120", "117 tokens", "serve 112"});
+    expect_user_error(
+        [&] {
+            ValLoader(files, kLayout, {8, 64}, 120);
+        },
+        {"val_tokens is 120", "117 tokens", "serve 112"});
 }
 
 TEST(Loader, ValidationGoesOnInTheNextShard) {
     const TemporaryFolder dir;
     const auto files = write_all(dir, {documents({9}), documents({5, 30})});
-    const ValLoader loader(files, layout(8), 40);
+    const ValLoader loader(files, kLayout, {8, 64}, 40);
     EXPECT_EQ(loader.size(), 5);
     EXPECT_EQ(loader.at(0).inputs[0], kBosId);
     EXPECT_EQ(loader.at(0).cu_seqlens[0], 0);
@@ -211,7 +220,7 @@ TEST(Loader, ValidationGoesOnInTheNextShard) {
 TEST(Loader, ABadShardSurfacesWhenItsTurnComes) {
     const TemporaryFolder dir;
     const auto files = write_all(dir, {documents({9, 9, 9}), Tokens(50, 3)});
-    PrefetchingLoader loader(files, layout(8), same_steps(10, {8, 9}));
+    PrefetchingLoader loader(files, kLayout, same_steps(10, step_of(8, 8, 9)));
     for (int i = 0; i < 3; ++i) EXPECT_EQ(loader.next_step().size(), 1u);
     for (int i = 0; i < 2; ++i)
         expect_user_error([&] { loader.next_step(); }, {"1.bin", "starts a document"});
@@ -222,7 +231,8 @@ TEST(Loader, PrefetchStopsAtAnyMoment) {
     const auto files =
         write_all(dir, {documents(std::vector<int64_t>(500, 9)), documents(std::vector<int64_t>(500, 9))});
     for (int steps = 0; steps < 60; ++steps) {
-        PrefetchingLoader loader(files, layout(8), same_steps(100, {80, 9}), RowShare{}, 1 + steps % 3);
+        PrefetchingLoader loader(files, kLayout, same_steps(100, step_of(8, 80, 9)), RowShare{},
+                                 1 + steps % 3);
         for (int i = 0; i < steps; ++i) loader.next_step();
         if (steps % 2) loader.seek({1, 0, 50});
     }
@@ -230,7 +240,8 @@ TEST(Loader, PrefetchStopsAtAnyMoment) {
 
 TEST(Loader, PastTheLastStepIsABrokenInvariant) {
     const TemporaryFolder dir;
-    PrefetchingLoader loader(write_all(dir, {documents({9, 9, 9})}), layout(8), same_steps(1, {8, 9}));
+    PrefetchingLoader loader(write_all(dir, {documents({9, 9, 9})}), kLayout,
+                             same_steps(1, step_of(8, 8, 9)));
     loader.next_step();
     EXPECT_THROW(loader.next_step(), InternalError);
 }
@@ -241,14 +252,14 @@ TEST(Loader, AShardThatIsCutWhileInUseIsNamed) {
         const TemporaryFolder dir;
         const auto path = dir / "shard.bin";
         write_shard(path, documents(std::vector<int64_t>(1'000, 20)));
-        TrainLoader train({path}, layout(64));
-        train.next_step({128, 20});
-        const ValLoader val({path}, layout(64), 6400);
+        TrainLoader train({path}, kLayout);
+        train.next_step(step_of(64, 128, 20));
+        const ValLoader val({path}, kLayout, {64, 64}, 6400);
         const LoaderPosition before = train.position();
         std::filesystem::resize_file(path, kept);
         expect_user_error(
             [&] {
-                for (;;) train.next_step({128, 20});
+                for (;;) train.next_step(step_of(64, 128, 20));
             },
             {"shard.bin", "has " + std::to_string(kept) + " bytes now", "had 41024"});
         EXPECT_EQ(train.position(), before);

@@ -9,8 +9,8 @@
 namespace speedrun {
 namespace {
 
-constexpr DataLayout kLayout{
-    .micro_batch_tokens = 8, .cu_seqlens_entries = 6, .vocab_size = 500, .bos_id = 499};
+constexpr DataLayout kLayout{.vocab_size = 500, .bos_id = 499};
+constexpr RowShape kRow{.tokens = 8, .cu_seqlens_entries = 6};
 
 void check_batch(const Batch& batch) {
     check(batch.inputs.size() == 8 && batch.targets.size() == 8 && batch.cu_seqlens.size() == 6,
@@ -42,10 +42,11 @@ void check_shard(std::string_view bytes) {
     or_user_error([&] {
         TrainLoader loader({file, file}, kLayout);
         for (int i = 0; i < 20; ++i)
-            for (const Batch& batch : loader.next_step({16, 5})) check_batch(batch);
+            for (const Batch& batch : loader.next_step({.rows = 2, .row = kRow, .max_seq_len = 5}))
+                check_batch(batch);
     });
     or_user_error([&] {
-        const ValLoader loader({file}, kLayout, 16);
+        const ValLoader loader({file}, kLayout, kRow, 16);
         for (int64_t i = 0; i < loader.size(); ++i) check_batch(loader.at(i));
     });
 }

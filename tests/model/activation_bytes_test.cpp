@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "config/config.h"
 #include "model/gpt.h"
 #include "model/initialize.h"
+#include "model/load_config.h"
 
 namespace speedrun {
 namespace {
@@ -19,7 +19,11 @@ Batch any_batch(int64_t tokens) {
 }
 
 int64_t after_passes(GPT& model, int64_t train_tokens, int64_t val_tokens) {
-    const AttentionSettings settings{24, 56, 7};
+    StepSettings settings;
+    settings.window_short = 24;
+    settings.window_long = 56;
+    settings.yarn_window = 7;
+    settings.max_seq_len = train_tokens;
     model.evaluate(any_batch(val_tokens), settings);
     model.forward_backward(any_batch(train_tokens), settings, 1);
     return model.activation_bytes();

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "record_params.h"
+#include "support/small_record.h"
 
 namespace speedrun {
 namespace {
@@ -20,9 +20,9 @@ constexpr uint64_t kGoldenSeed = 3867017073;
 TEST(Initialize, Record43IsTheReferenceBitForBit) {
     std::ifstream file(SPEEDRUN_SOURCE_DIR "/tests/golden/initial_weights.json");
     const auto golden = nlohmann::json::parse(file);
-    const ModelConfig model = testing::record_params(768, 50304, 6);
-    ParameterTable table(model, {}, at::kCPU);
-    initialize(table, model, kGoldenSeed);
+    const Config config = load_config(SPEEDRUN_SOURCE_DIR "/configs/record_43.json");
+    ParameterTable table(config, compile(config), at::kCPU);
+    initialize(table, config.model, kGoldenSeed);
     size_t seen = 0;
     for (const Parameter& parameter : table.all()) {
         for (const StateDictEntry& entry : state_dict_entries(parameter.config)) {
@@ -53,9 +53,9 @@ TEST(Initialize, Record43IsTheReferenceBitForBit) {
 // Against the reference's constructors in Python after torch.manual_seed(67280421310721), width 32,
 // vocabulary 128.
 TEST(Initialize, TorchDefaultSeed) {
-    const ModelConfig model = testing::record_params(32, 128, 2);
-    ParameterTable table(model, {}, at::kCPU);
-    initialize(table, model, kTorchSeed);
+    const Config config = small_record();
+    ParameterTable table(config, compile(config), at::kCPU);
+    initialize(table, config.model, kTorchSeed);
     const auto expect = [](const at::Tensor& got, std::array<double, 4> want) {
         for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(got[i].item<double>(), want[static_cast<size_t>(i)]);
     };
@@ -69,11 +69,12 @@ TEST(Initialize, TorchDefaultSeed) {
 }
 
 TEST(Initialize, ValuesDependOnTheSeedOnly) {
-    const ModelConfig model = testing::record_params(32, 128, 2);
-    ParameterTable a(model, {}, at::kCPU), b(model, {}, at::kCPU), c(model, {}, at::kCPU);
-    initialize(a, model, 1);
-    initialize(b, model, 1);
-    initialize(c, model, 2);
+    const Config config = small_record();
+    const Graph graph = compile(config);
+    ParameterTable a(config, graph, at::kCPU), b(config, graph, at::kCPU), c(config, graph, at::kCPU);
+    initialize(a, config.model, 1);
+    initialize(b, config.model, 1);
+    initialize(c, config.model, 2);
     EXPECT_TRUE(a["value_embeds"].value.equal(b["value_embeds"].value));
     EXPECT_FALSE(a["value_embeds"].value.equal(c["value_embeds"].value));
     EXPECT_TRUE(a["attn_qkvo"].used.equal(a["attn_qkvo"].value.to(at::kBFloat16)));
@@ -81,13 +82,13 @@ TEST(Initialize, ValuesDependOnTheSeedOnly) {
 }
 
 TEST(Initialize, Fp32ParametersRoundToTheBf16Ones) {
-    const ModelConfig model = testing::record_params(32, 128, 2);
-    NumericsConfig fp32;
-    fp32.params = NumericsConfig::Params::fp32;
-    fp32.activations = Dtype::fp32;
-    ParameterTable narrow(model, {}, at::kCPU), wide(model, fp32, at::kCPU);
-    initialize(narrow, model, 3);
-    initialize(wide, model, 3);
+    const Config config = small_record();
+    const Config fp32 = small_record(
+        {}, {"numerics.params=fp32", "numerics.activations=fp32", "numerics.lm_head.format=activations"});
+    const Graph graph = compile(config);
+    ParameterTable narrow(config, graph, at::kCPU), wide(fp32, graph, at::kCPU);
+    initialize(narrow, config.model, 3);
+    initialize(wide, config.model, 3);
     for (const Parameter& parameter : wide.all()) {
         EXPECT_EQ(parameter.value.scalar_type(), at::kFloat);
         EXPECT_TRUE(parameter.used.is_same(parameter.value));
@@ -97,17 +98,14 @@ TEST(Initialize, Fp32ParametersRoundToTheBf16Ones) {
 }
 
 TEST(ParameterTable, CopiesOnlyWhatMatmulsReadInAnotherDtype) {
-    const ModelConfig model = testing::record_params(32, 128, 2);
-    NumericsConfig fp32_activations;
-    fp32_activations.activations = Dtype::fp32;
-    ParameterTable table(model, fp32_activations, at::kCPU);
+    const Config config =
+        small_record({}, {"numerics.activations=fp32", "numerics.lm_head.format=activations"});
+    ParameterTable table(config, compile(config), at::kCPU);
     EXPECT_TRUE(table["embed"].used.is_same(table["embed"].value));
     EXPECT_TRUE(table["value_embeds"].used.is_same(table["value_embeds"].value));
     EXPECT_TRUE(table["mlp_fc"].used.is_same(table["mlp_fc"].value));
     EXPECT_EQ(table["lm_head"].used.scalar_type(), at::kFloat);
     EXPECT_EQ(table["attn_gate"].used.scalar_type(), at::kFloat);
-    EXPECT_EQ(bank_index(table["mlp_fc"].config, 11), 10);
-    EXPECT_ANY_THROW(bank_index(table["attn_qkvo"].config, 7));
     EXPECT_ANY_THROW(table["no such"]);
     int64_t count = 5 * 128 * 32 + 10 * 4 * 32 * 32 + 2 * 11 * 32 * 128 + 10 * 2 * 12 + 12 + 64;
     EXPECT_EQ(table.count(), count);

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "config/config.h"
 #include "model/gpt.h"
+#include "model/load_config.h"
 
 namespace speedrun {
 namespace {
@@ -19,6 +19,7 @@ class Recorder final : public StepProbe {
     void enter(StepPart part) override {
         if (parts.empty() || parts.back() != part) parts.push_back(part);
     }
+    void enter(const Node& node, Direction) override { enter(node.part()); }
     std::vector<StepPart> parts;
 };
 
@@ -28,7 +29,9 @@ TEST(StepProbe, GoesThroughEveryLayerForwardAndBack) {
     GPT model(config, 8, at::kMeta);
     const Batch batch{std::vector<int32_t>(8, 1), std::vector<int64_t>(8, 2), {0, 8}};
     Recorder recorder;
-    model.forward_backward(batch, {24, 56, model.rotary().window()}, 1, {}, &recorder);
+    StepSettings settings = settings_at(config, 0);
+    settings.max_seq_len = 8;
+    model.forward_backward(batch, settings, 1, {}, &recorder);
     const std::vector<StepPart>& parts = recorder.parts;
     ASSERT_GT(parts.size(), 100U);
     EXPECT_EQ((std::vector(parts.begin(), parts.begin() + 5)),

@@ -7,7 +7,7 @@
 #include <functional>
 
 #include "model/initialize.h"
-#include "record_params.h"
+#include "support/small_record.h"
 #include "util/error.h"
 #include "util/safetensors.h"
 
@@ -26,9 +26,10 @@ class Weights : public ::testing::Test {
     void TearDown() override { std::filesystem::remove_all(folder_); }
 
     static ParameterTable make(uint64_t seed, int64_t pad = 2) {
-        const ModelConfig model = testing::record_params(16, 64, 2, pad);
-        ParameterTable table(model, {}, at::kCPU);
-        initialize(table, model, seed);
+        const Config config = small_record({.d_model = 16, .vocab_size = 64, .pad = pad},
+                                           {"numerics.lm_head.format=activations"});
+        ParameterTable table(config, compile(config), at::kCPU);
+        initialize(table, config.model, seed);
         return table;
     }
 

@@ -19,7 +19,7 @@ at::Tensor some_ids(int64_t tokens) {
 }
 
 TEST(Embedding, GathersRows) {
-    for (const auto& op : implementations<&embedding, &reference::embedding, &cuda::Fused::embedding>()) {
+    for (const auto& op : implementations<&embedding, &reference::embedding, &cuda::embedding>()) {
         SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer table(vocabulary, s.d, at::kBFloat16, s.strided), out = s.buffer();
@@ -39,8 +39,8 @@ TEST(Embedding, RoundsAnFp32Table) {
 }
 
 TEST(Embedding, BackwardAddsRowsOfOneIdOnce) {
-    for (const auto& op : implementations<&embedding_backward, &reference::embedding_backward,
-                                          &cuda::Fused::embedding_backward>()) {
+    for (const auto& op :
+         implementations<&embedding_backward, &reference::embedding_backward, &cuda::embedding_backward>()) {
         SCOPED_TRACE(op.name);
         for_each_setting({{1, 12}, {7, 20}, {33, 131}, {2100, 8}, {20, 1100}}, [&](const Setting& s) {
             for (const auto table_type : {s.saved(), at::kBFloat16}) {
@@ -67,8 +67,8 @@ TEST(Embedding, BackwardAddsRowsOfOneIdOnce) {
 // everywhere. Sums of small whole numbers are exact.
 TEST(Embedding, BackwardSumsLongRuns) {
     std::vector<std::vector<int64_t>> cases = {{3000}, {32}, {64, 32, 31, 1, 33, 96, 95, 97, 5, 27, 200}};
-    for (const auto& op : implementations<&embedding_backward, &reference::embedding_backward,
-                                          &cuda::Fused::embedding_backward>()) {
+    for (const auto& op :
+         implementations<&embedding_backward, &reference::embedding_backward, &cuda::embedding_backward>()) {
         for (const std::vector<int64_t>& runs : cases) {
             SCOPED_TRACE(op.name + ", first run " + std::to_string(runs.front()));
             const at::Tensor counts = at::tensor(runs);
@@ -87,7 +87,7 @@ TEST(Embedding, KernelRepeatsLongRuns) {
     const at::Tensor dout = at::randn({2000, 40}), ids = at::zeros({2000}, at::kInt);
     const auto run = [&] {
         const at::Tensor dtable = at::zeros({vocabulary, 40});
-        cuda::Fused(*speedrun_cuda_kernels(), nullptr).embedding_backward(dout, ids, dtable);
+        cuda::embedding_backward(emulated_gpu(), dout, ids, dtable);
         return dtable;
     };
     const at::Tensor first = run();

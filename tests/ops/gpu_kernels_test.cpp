@@ -4,7 +4,11 @@
 #include <cmath>
 
 #include "implementations.h"
+#include "ops/cuda/gram.h"
+#include "ops/cuda/head.h"
 #include "ops/head_loss.h"
+#include "ops/optim/adam_update.h"
+#include "ops/optim/matrix_update.h"
 #include "row_op_testing.h"
 #include "util/error.h"
 
@@ -13,20 +17,18 @@ namespace {
 
 using namespace testing;
 
-// Calls body(softcap_loss) for each implementation of it.
-template <auto method, class Body>
+// Calls body(kernel) for each implementation of it.
+template <auto kernel, class Body>
 void for_each_kernel(const Body& body) {
     {
         SCOPED_TRACE("emulated kernel");
-        body([](const auto&... arguments) {
-            (cuda::Fused(*speedrun_cuda_kernels(), nullptr).*method)(arguments...);
-        });
+        body([](const auto&... arguments) { kernel(emulated_gpu(), arguments...); });
     }
     if (!have_gpu()) return;
     SCOPED_TRACE("kernel on the GPU");
     body([](const auto&... arguments) {
         DeviceCopies copies(at::kCUDA);
-        (cuda::on_device_of(at::empty({0}, at::kCUDA)).*method)(copies(arguments)...);
+        kernel(real_gpu(), copies(arguments)...);
         copies.back();
     });
 }
@@ -61,7 +63,7 @@ void expect_softcap_loss(const auto& kernel, int64_t tokens, int64_t vocab, at::
 
 TEST(SoftcapLoss, IsLossAndGradient) {
     at::manual_seed(7);
-    for_each_kernel<&cuda::Fused::softcap_loss>([](const auto& kernel) {
+    for_each_kernel<&cuda::softcap_loss>([](const auto& kernel) {
         for (const auto dtype : {at::kFloat, at::kBFloat16})
             for (const bool strided : {false, true})
                 for (const int64_t vocab : {7, 1024, 8200})
@@ -77,37 +79,37 @@ TEST(SoftcapLoss, IsLossAndGradient) {
 // saturate.
 TEST(QuantizeKernel, RoundsAsAtenAndTurns) {
     at::manual_seed(10);
-    const cuda::Fused fused(*speedrun_cuda_kernels(), nullptr);
+    const cuda::Gpu gpu = emulated_gpu();
     for (const auto& [dtype, largest] : {std::pair{at::kFloat8_e4m3fn, 448.0}, {at::kFloat8_e5m2, 57344.0}})
         for (const auto from : {at::kFloat, at::kBFloat16})
             for (const auto& [rows, cols] : {std::pair{16, 16}, {48, 208}, {144, 64}, {272, 400}}) {
                 const at::Tensor exponents = at::randint(-20, 18, {rows, cols}, at::kFloat);
                 const at::Tensor x = (at::randn({rows, cols}) * at::exp2(exponents)).to(from);
-                const auto [whole, turned] = fused.quantize(x, 0.25, dtype);
+                const auto [whole, turned] = cuda::quantize(gpu, x, 0.25, dtype);
                 const at::Tensor expected = (x.to(at::kFloat) * 4).clamp(-largest, largest).to(dtype);
                 EXPECT_TRUE(at::equal(whole.view(at::kByte), expected.view(at::kByte)));
                 EXPECT_TRUE(at::equal(turned.view(at::kByte), expected.view(at::kByte).t()));
             }
-    EXPECT_THROW(fused.quantize(at::ones({16, 24}), 1, at::kFloat8_e5m2), InternalError);
+    EXPECT_THROW(cuda::quantize(gpu, at::ones({16, 24}), 1, at::kFloat8_e5m2), InternalError);
     // Rows whose bytes cannot be moved in packs.
     const at::Tensor x = at::randn({16, 17}).narrow(1, 1, 16);
-    EXPECT_TRUE(at::equal(fused.quantize(x, 1, at::kFloat8_e5m2).whole.view(at::kByte),
+    EXPECT_TRUE(at::equal(cuda::quantize(gpu, x, 1, at::kFloat8_e5m2).whole.view(at::kByte),
                           x.to(at::kFloat8_e5m2).view(at::kByte)));
 }
 
 // The bytes that quantizing the gradient in bf16 gives.
 TEST(SoftcapLoss, LeavesTheGradientInEightBits) {
     at::manual_seed(15);
-    const cuda::Fused fused(*speedrun_cuda_kernels(), nullptr);
+    const cuda::Gpu gpu = emulated_gpu();
     const Softcap cap{30, 0.5, 7.5};
     const double scale = 0.25 / 448;
     for (const int64_t vocab : {16, 1024, 57360}) {
         const at::Tensor logits = (at::randn({16, vocab}) * 10).to(at::kBFloat16);
         const at::Tensor targets = at::randint(vocab, {16}, at::kLong), loss = at::empty({16}),
                          expected_loss = at::empty({16}), gradient = at::empty_like(logits);
-        fused.softcap_loss(logits, targets, cap, 0.25, expected_loss, gradient);
-        const auto expected = fused.quantize(gradient, scale, at::kFloat8_e5m2);
-        const auto found = fused.softcap_loss_fp8(logits, targets, cap, 0.25, loss, scale);
+        cuda::softcap_loss(gpu, logits, targets, cap, 0.25, expected_loss, gradient);
+        const auto expected = cuda::quantize(gpu, gradient, scale, at::kFloat8_e5m2);
+        const auto found = cuda::softcap_loss_fp8(gpu, logits, targets, cap, 0.25, loss, scale);
         EXPECT_TRUE(loss.equal(expected_loss));
         EXPECT_TRUE(found.whole.view(at::kByte).equal(expected.whole.view(at::kByte))) << vocab;
         EXPECT_TRUE(found.transposed.view(at::kByte).equal(expected.transposed.view(at::kByte))) << vocab;
@@ -159,7 +161,7 @@ void expect_gram(const auto& kernel, int64_t count, int64_t rows, int64_t cols, 
 // Sizes on and off the edges of tiles and stages; fewer stages than are in flight, and many.
 TEST(GramKernel, IsXXTAndAddend) {
     at::manual_seed(14);
-    for_each_kernel<&cuda::Fused::gram>([](const auto& kernel) {
+    for_each_kernel<&cuda::gram>([](const auto& kernel) {
         for (const auto& [count, rows, cols] : std::vector<std::array<int64_t, 3>>{
                  {1, 8, 8}, {2, 128, 32}, {2, 136, 104}, {1, 264, 40}, {2, 24, 512}})
             for (const double beta : {0.0, 2.5}) {
@@ -167,19 +169,19 @@ TEST(GramKernel, IsXXTAndAddend) {
                 expect_gram(kernel, count, rows, cols, beta);
             }
     });
-    const cuda::Fused fused(*speedrun_cuda_kernels(), nullptr);
+    const cuda::Gpu gpu = emulated_gpu();
     const at::Tensor x = at::randn({1, 8, 16}).to(at::kBFloat16), c = at::empty({1, 8, 8}, x.options());
-    EXPECT_THROW(fused.gram(x.narrow(2, 0, 8), c, 1, 0, {}), InternalError);
-    EXPECT_THROW(fused.gram(x.to(at::kFloat), c.to(at::kFloat), 1, 0, {}), InternalError);
-    EXPECT_THROW(fused.gram(x, c.to(at::kFloat), 1, 0, {}), InternalError);
+    EXPECT_THROW(cuda::gram(gpu, x.narrow(2, 0, 8), c, 1, 0, {}), InternalError);
+    EXPECT_THROW(cuda::gram(gpu, x.to(at::kFloat), c.to(at::kFloat), 1, 0, {}), InternalError);
+    EXPECT_THROW(cuda::gram(gpu, x, c.to(at::kFloat), 1, 0, {}), InternalError);
     EXPECT_THROW(
-        fused.gram(at::empty({1, 12, 16}, x.options()), at::empty({1, 12, 12}, x.options()), 1, 0, {}),
+        cuda::gram(gpu, at::empty({1, 12, 16}, x.options()), at::empty({1, 12, 12}, x.options()), 1, 0, {}),
         InternalError);
 }
 
 TEST(AdamKernel, IsTheFormula) {
     at::manual_seed(8);
-    for_each_kernel<&cuda::Fused::adam_update>([](const auto& kernel) {
+    for_each_kernel<&cuda::adam_update>([](const auto& kernel) {
         for (const int64_t count : {1, 1023, 4096})
             for (const auto dtype : {at::kFloat, at::kBFloat16})
                 for (const auto state : {at::kFloat, at::kBFloat16}) {
@@ -194,17 +196,7 @@ TEST(AdamKernel, IsTheFormula) {
                     const at::Tensor terms = wide(m).abs() + wide(grad).abs() + first.abs();
                     const at::Tensor size_of = wide(value).abs() + size * (first / second.sqrt()).abs() +
                                                size * (wide(m).abs() + wide(grad).abs()) / second.sqrt();
-                    kernel(value, grad, m, v, copy,
-                           speedrun::cuda::Adam{.value = {},
-                                                .grad = {},
-                                                .exp_avg = {},
-                                                .exp_avg_sq = {},
-                                                .copy = {},
-                                                .beta1 = 0.65F,
-                                                .beta2 = 0.95F,
-                                                .eps = 1e-8F,
-                                                .step_size = 0.03F,
-                                                .keep = 0.99F});
+                    kernel(value, grad, m, v, copy, AdamStep{0.65F, 0.95F, 1e-8F, 0.03F, 0.99F});
                     const double unit = 8 * arithmetic_unit(dtype);
                     expect_within(value, next, next.abs() * store_unit(dtype) + size_of * unit, "value");
                     expect_within(m, first, first.abs() * store_unit(state) + terms * unit, "exp_avg");
@@ -216,8 +208,9 @@ TEST(AdamKernel, IsTheFormula) {
 }
 
 TEST(MomentumKernel, IsTheFormula) {
+    using Form = MatrixConfig::Momentum::Form;
     at::manual_seed(9);
-    for_each_kernel<&cuda::Fused::momentum_update>([](const auto& kernel) {
+    for_each_kernel<&cuda::momentum_update>([](const auto& kernel) {
         for (const int64_t count : {1, 1023, 4096})
             for (const auto dtype : {at::kFloat, at::kBFloat16})
                 for (const auto& [lerp, nesterov] :
@@ -229,7 +222,9 @@ TEST(MomentumKernel, IsTheFormula) {
                     const at::Tensor m = lerp ? wide(momentum) + (1 - mu) * (wide(grad) - wide(momentum))
                                               : mu * wide(momentum) + wide(grad);
                     const at::Tensor terms = wide(momentum).abs() + wide(grad).abs(), g = wide(grad);
-                    kernel(grad, momentum, update, 0.95, lerp, nesterov);
+                    kernel(grad, momentum, update, StepNumber(0.95),
+                           MatrixConfig::Momentum{.form = lerp ? Form::lerp : Form::accumulate,
+                                                  .nesterov = nesterov});
                     expect_within(momentum, m, terms * (store_unit(dtype) + 4 * arithmetic_unit(dtype)),
                                   "momentum");
                     const at::Tensor u = !nesterov ? m : lerp ? g + mu * (m - g) : g + mu * m;
@@ -240,31 +235,30 @@ TEST(MomentumKernel, IsTheFormula) {
     });
 }
 
-// The contract of optim/matrix_update.h in fp64.
+// The contract of ops/optim/matrix_update.h in fp64.
 struct MatrixCase {
     int64_t count, rows, cols;
     bool moments, of_rows, eps_added, has_factors;
-    speedrun::cuda::MatrixUpdate::Scale scale;
-    speedrun::cuda::MatrixUpdate::Decay decay;
+    MatrixConfig::Scale scale;
+    MatrixConfig::Decay decay;
 };
 
 void expect_matrix_update(const auto& kernel, const MatrixCase& c, at::ScalarType update_type,
                           at::ScalarType value_type) {
-    using Raw = speedrun::cuda::MatrixUpdate;
-    const Raw numbers{.update = {},
-                      .value = {},
-                      .copy = {},
-                      .second_moment = {},
-                      .of_rows = c.of_rows,
-                      .lr = 0.03F,
-                      .decay = 0.5F,
-                      .correction = 0.75F,
-                      .beta2 = 0.95F,
-                      .eps = 1e-8F,
-                      .factor = 1.5F,
-                      .eps_added = c.eps_added,
-                      .scale = c.scale,
-                      .decay_kind = c.decay};
+    using Scale = MatrixConfig::Scale;
+    using Decay = MatrixConfig::Decay;
+    using EpsForm = MatrixConfig::EpsForm;
+    const MatrixStep numbers{.lr = 0.03F,
+                             .decay = 0.5F,
+                             .moments = c.moments,
+                             .beta2 = 0.95F,
+                             .eps = 1e-8F,
+                             .eps_form = c.eps_added ? EpsForm::add : EpsForm::clamp,
+                             .correction = 0.75F,
+                             .var_reduce_dim = c.of_rows ? -1 : -2,
+                             .scale = c.scale,
+                             .factor = 1.5F,
+                             .decay_kind = c.decay};
     const at::Tensor update = at::randn({c.count, c.rows, c.cols}).to(update_type),
                      value = at::randn(update.sizes()).to(value_type);
     const at::Tensor copy = at::empty(update.sizes(), at::kBFloat16), factors = at::rand({c.count}) + 0.5;
@@ -276,16 +270,15 @@ void expect_matrix_update(const auto& kernel, const MatrixCase& c, at::ScalarTyp
     if (c.moments) {
         const at::Tensor corrected = v / 0.75;
         u = c.eps_added ? x / (corrected.sqrt() + 1e-8F) : x * corrected.clamp_min(1e-8F).rsqrt();
-        if (c.scale == Raw::Scale::restore_norm) u = u * norm(x) / norm(u);
-        if (c.scale == Raw::Scale::paper)
-            u = u * 0.2F * std::sqrt(static_cast<double>(c.rows * c.cols)) / norm(u);
+        if (c.scale == Scale::restore_norm) u = u * norm(x) / norm(u);
+        if (c.scale == Scale::paper) u = u * 0.2F * std::sqrt(static_cast<double>(c.rows * c.cols)) / norm(u);
     }
     u = u * 1.5;
     if (c.has_factors) u = u * wide(factors).view({-1, 1, 1});
     at::Tensor p = wide(value);
     const at::Tensor sizes = p.abs() + 0.03 * (u.abs() + p.abs());
-    if (c.decay == Raw::Decay::cautious) u = u + 0.5 * p * (u * p).ge(0);
-    if (c.decay == Raw::Decay::decoupled) p = p * 0.5;
+    if (c.decay == Decay::cautious) u = u + 0.5 * p * (u * p).ge(0);
+    if (c.decay == Decay::decoupled) p = p * 0.5;
     const at::Tensor expected = p - 0.03F * u;
     kernel(update, c.has_factors ? factors : at::Tensor(), c.moments ? moment : at::Tensor(), value, copy,
            numbers);
@@ -297,11 +290,10 @@ void expect_matrix_update(const auto& kernel, const MatrixCase& c, at::ScalarTyp
 }
 
 TEST(MatrixUpdateKernel, IsTheFormula) {
-    using Raw = speedrun::cuda::MatrixUpdate;
-    using Scale = Raw::Scale;
-    using Decay = Raw::Decay;
+    using Scale = MatrixConfig::Scale;
+    using Decay = MatrixConfig::Decay;
     at::manual_seed(12);
-    for_each_kernel<&cuda::Fused::matrix_update>([](const auto& kernel) {
+    for_each_kernel<&cuda::apply_matrix_update>([](const auto& kernel) {
         const MatrixCase cases[] = {
             {3, 7, 70, true, false, false, false, Scale::restore_norm, Decay::cautious},
             {2, 130, 20, true, true, false, true, Scale::restore_norm, Decay::decoupled},
@@ -319,38 +311,31 @@ TEST(MatrixUpdateKernel, IsTheFormula) {
 
 // Numbers that lie in memory are those that count: the value beside them is that of another step.
 TEST(StepNumbers, AreReadWhereTheyLie) {
-    using speedrun::cuda::MatrixUpdate;
-    using speedrun::cuda::Number;
     at::manual_seed(13);
-    const cuda::Fused fused(*speedrun_cuda_kernels(), nullptr);
+    const cuda::Gpu gpu = emulated_gpu();
     const std::vector<at::Tensor> initial{at::randn({2, 6, 10}), at::randn({2, 6, 10}), at::rand({2, 6, 10}),
                                           at::rand({2, 6, 10}), at::rand({2, 1, 10})};
     const auto run = [&](const auto& number) {
         std::vector<at::Tensor> x;
         for (const at::Tensor& tensor : initial) x.push_back(tensor.clone());
-        speedrun::cuda::Adam adam;
-        adam.beta1 = adam.beta2 = 0.9F;
-        adam.eps = 1e-8F;
-        adam.step_size = number(0);
-        adam.keep = number(1);
-        fused.adam_update(x[0], x[1], x[2], x[3], {}, adam);
+        cuda::adam_update(gpu, x[0], x[1], x[2], x[3], {}, AdamStep{0.9F, 0.9F, 1e-8F, number(0), number(1)});
         x[1].copy_(initial[1]);
-        fused.momentum_update(x[1], x[2], x[3], number(2), /*lerp=*/true, /*nesterov=*/true);
-        for (const auto decay : {MatrixUpdate::Decay::cautious, MatrixUpdate::Decay::decoupled}) {
-            MatrixUpdate update;
-            update.lr = number(3);
-            update.decay = number(4);
-            update.correction = number(5);
-            update.beta2 = 0.9F;
-            update.eps = 1e-8F;
-            update.decay_kind = decay;
-            fused.matrix_update(x[3], {}, x[4], x[0], {}, update);
+        cuda::momentum_update(gpu, x[1], x[2], x[3], number(2), MatrixConfig::Momentum{});
+        for (const auto decay : {MatrixConfig::Decay::cautious, MatrixConfig::Decay::decoupled}) {
+            const MatrixStep update{.lr = number(3),
+                                    .decay = number(4),
+                                    .moments = true,
+                                    .beta2 = 0.9F,
+                                    .eps = 1e-8F,
+                                    .correction = number(5),
+                                    .decay_kind = decay};
+            cuda::apply_matrix_update(gpu, x[3], {}, x[4], x[0], {}, update);
         }
         return x;
     };
     const std::array<double, 6> numbers{0.02, 0.99, 0.95, 0.03, 0.4, 0.75};
-    const auto by_value = run([&](size_t i) { return Number(numbers[i]); });
-    const auto by_place = run([&](size_t i) { return Number(-7, &numbers[i]); });
+    const auto by_value = run([&](size_t i) { return StepNumber(numbers[i]); });
+    const auto by_place = run([&](size_t i) { return StepNumber(-7, at::tensor(numbers[i], at::kDouble)); });
     for (size_t i = 0; i < initial.size(); ++i) {
         EXPECT_TRUE(by_value[i].equal(by_place[i])) << "tensor " << i;
         EXPECT_FALSE(by_value[i].equal(initial[i])) << "tensor " << i;

@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "ops/cuda/fused.h"
+#include "ops/cuda/gpu.h"
+#include "ops/mix.h"
 
 namespace speedrun::ops::testing {
 
@@ -30,9 +31,17 @@ class DeviceCopies {
         }
         return pair.there.as_strided(x.sizes(), x.strides(), x.storage_offset());
     }
-    std::vector<at::Tensor> operator()(std::span<const at::Tensor> tensors) {
-        std::vector<at::Tensor> copies;
-        for (const at::Tensor& x : tensors) copies.push_back((*this)(x));
+    MixSource operator()(const MixSource& source) {
+        return {(*this)(source.x), (*this)(source.factor), source.offset};
+    }
+    MixSourceGrad operator()(const MixSourceGrad& grad) {
+        return {(*this)(grad.source), (*this)(grad.dx), grad.accumulate, (*this)(grad.dfactor),
+                grad.wants_coefficient};
+    }
+    template <class T>
+    std::vector<T> operator()(std::span<const T> all) {
+        std::vector<T> copies;
+        for (const T& one : all) copies.push_back((*this)(one));
         return copies;
     }
     template <class Number>
@@ -54,29 +63,43 @@ class DeviceCopies {
 inline bool is_fp64(const at::Tensor& x) {
     return x.defined() && x.scalar_type() == at::kDouble;
 }
-inline bool is_fp64(std::span<const at::Tensor> tensors) {
-    return std::ranges::any_of(tensors, [](const at::Tensor& x) { return is_fp64(x); });
+inline bool is_fp64(const MixSource& source) {
+    return is_fp64(source.x) || is_fp64(source.factor);
+}
+inline bool is_fp64(const MixSourceGrad& grad) {
+    return is_fp64(grad.source) || is_fp64(grad.dx);
+}
+template <class T>
+bool is_fp64(std::span<const T> all) {
+    return std::ranges::any_of(all, [](const T& one) { return is_fp64(one); });
 }
 template <class Number>
-bool is_fp64(Number) {
+bool is_fp64(const Number&) {
     return false;
 }
 
+// The kernels compiled for the CPU.
+inline cuda::Gpu emulated_gpu() {
+    return {*speedrun_cuda_kernels(), nullptr};
+}
+inline cuda::Gpu real_gpu() {
+    return cuda::gpu_of(at::empty({0}, at::kCUDA));
+}
+
 // A kernel of the GPU as an op on CPU tensors; fp64, which kernels do not take, goes to the reference.
-template <auto method, auto reference>
+template <auto kernel, auto reference>
 struct Kernel;
 
-template <class... A, void (cuda::Fused::*method)(A...) const, auto reference>
-struct Kernel<method, reference> {
+template <class... A, void (*kernel)(const cuda::Gpu&, A...), auto reference>
+struct Kernel<kernel, reference> {
     static void emulated(A... arguments) {
         if ((is_fp64(arguments) || ...)) return reference(arguments...);
-        (cuda::Fused(*speedrun_cuda_kernels(), nullptr).*method)(arguments...);
+        kernel(emulated_gpu(), arguments...);
     }
     static void on_gpu(A... arguments) {
         if ((is_fp64(arguments) || ...)) return reference(arguments...);
         DeviceCopies copies(at::kCUDA);
-        const cuda::Fused fused = cuda::on_device_of(at::empty({0}, at::kCUDA));
-        (fused.*method)(copies(arguments)...);
+        kernel(real_gpu(), copies(arguments)...);
         copies.back();
     }
 };
@@ -94,9 +117,9 @@ struct Implementation<void (*)(A...)> {
     void operator()(A... arguments) const { call(arguments...); }
 };
 
-template <auto op, auto reference, auto method>
+template <auto op, auto reference, auto kernel>
 std::vector<Implementation<decltype(op)>> implementations() {
-    using K = Kernel<method, reference>;
+    using K = Kernel<kernel, reference>;
     std::vector<Implementation<decltype(op)>> all = {
         {"op", op}, {"reference", reference}, {"emulated kernel", &K::emulated}};
     if (have_gpu()) all.push_back({"kernel on the GPU", &K::on_gpu});

@@ -20,7 +20,7 @@ double forward_error(const Setting& s) {
 }
 
 TEST(RmsNorm, IsTheFormula) {
-    for (const auto& op : implementations<&rms_norm, &reference::rms_norm, &cuda::Fused::rms_norm>()) {
+    for (const auto& op : implementations<&rms_norm, &reference::rms_norm, &cuda::rms_norm>()) {
         SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer x = s.buffer(), y = s.buffer();
@@ -36,8 +36,8 @@ TEST(RmsNorm, IsTheFormula) {
 }
 
 TEST(RmsNorm, BackwardIsTheGradient) {
-    for (const auto& op : implementations<&rms_norm_backward, &reference::rms_norm_backward,
-                                          &cuda::Fused::rms_norm_backward>()) {
+    for (const auto& op :
+         implementations<&rms_norm_backward, &reference::rms_norm_backward, &cuda::rms_norm_backward>()) {
         SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer x = s.buffer(), dy = s.buffer(), dx = s.buffer(), y = s.buffer();

@@ -11,7 +11,7 @@ namespace {
 using namespace testing;
 
 TEST(Relu2, IsTheFormula) {
-    for (const auto& op : implementations<&relu2, &reference::relu2, &cuda::Fused::relu2>()) {
+    for (const auto& op : implementations<&relu2, &reference::relu2, &cuda::relu2>()) {
         SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer x = s.buffer(), y = s.buffer();
@@ -25,7 +25,7 @@ TEST(Relu2, IsTheFormula) {
 
 TEST(Relu2, BackwardIsTheGradient) {
     for (const auto& op :
-         implementations<&relu2_backward, &reference::relu2_backward, &cuda::Fused::relu2_backward>()) {
+         implementations<&relu2_backward, &reference::relu2_backward, &cuda::relu2_backward>()) {
         SCOPED_TRACE(op.name);
         for_each_setting(row_shapes, [&](const Setting& s) {
             const Buffer x = s.buffer(), dy = s.buffer(), dx = s.buffer();

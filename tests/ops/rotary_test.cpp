@@ -48,7 +48,7 @@ double relative_error(const Setting& s) {
 
 TEST(QkNormRotary, IsTheFormula) {
     for (const auto& op :
-         implementations<&qk_norm_rotary, &reference::qk_norm_rotary, &cuda::Fused::qk_norm_rotary>()) {
+         implementations<&qk_norm_rotary, &reference::qk_norm_rotary, &cuda::qk_norm_rotary>()) {
         SCOPED_TRACE(op.name);
         for (const auto table_type : {at::kFloat, at::kBFloat16}) {
             for_each_setting(head_shapes, [&](const Setting& s) {
@@ -72,7 +72,7 @@ TEST(QkNormRotary, IsTheFormula) {
 
 TEST(QkNormRotary, BackwardIsTheGradient) {
     for (const auto& op : implementations<&qk_norm_rotary_backward, &reference::qk_norm_rotary_backward,
-                                          &cuda::Fused::qk_norm_rotary_backward>()) {
+                                          &cuda::qk_norm_rotary_backward>()) {
         SCOPED_TRACE(op.name);
         for_each_setting(head_shapes, [&](const Setting& s) {
             const Tables tables(s.tokens + 5, s.d / heads / 2, at::kBFloat16);

@@ -8,6 +8,7 @@
 #include <limits>
 #include <string>
 
+#include "ops/optim/adam_update.h"
 #include "oracle.h"
 
 namespace speedrun {
@@ -60,9 +61,9 @@ TEST(Adam, FusedAgreesWithAten) {
             at::Tensor p = at::randn({3000}).to(value_type), g = at::randn({3000}).to(value_type);
             at::Tensor m = at::randn({3000}).to(state_type), v = at::rand({3000}).to(state_type);
             const std::array a{p.clone(), g.clone(), m.clone(), v.clone()};
-            const AdamStep step{0.65, 0.95, 1e-8, 0.01, 0.99};
-            adam_update(a[0], a[1], a[2], a[3], step);
-            reference::adam_update(p, g, m, v, step);
+            const ops::AdamStep step{0.65, 0.95, 1e-8, 0.01, 0.99};
+            ops::adam_update(a[0], a[1], a[2], a[3], step);
+            ops::reference::adam_update(p, g, m, v, step);
             // Another contraction of the same fp32 arithmetic: one unit in the last place of numbers below 4.
             EXPECT_LE(max_difference(a[0], p), value_type == at::kFloat ? 4.8e-7 : 0.0157);
             EXPECT_LE(max_difference(a[2], m), state_type == at::kFloat ? 4.8e-7 : 0.0157);
@@ -84,9 +85,9 @@ TEST(Adam, IdleElementsAreExactlyUntouched) {
         v[30][9] = 1;
         g[40][1] = -0.0;
         const std::array a{p.clone(), g.clone(), m.clone(), v.clone()};
-        const AdamStep step{0.65, 0.95, eps, 0.01, 1};
-        adam_update(a[0], a[1], a[2], a[3], step);
-        reference::adam_update(p, g, m, v, step);
+        const ops::AdamStep step{0.65, 0.95, eps, 0.01, 1};
+        ops::adam_update(a[0], a[1], a[2], a[3], step);
+        ops::reference::adam_update(p, g, m, v, step);
         EXPECT_TRUE(at::allclose(a[0], p, 0, 0, /*equal_nan=*/true)) << eps;
         EXPECT_EQ(p.isnan().any().item<bool>(), eps == 0);
         EXPECT_TRUE(a[0].view(at::kShort)[3].equal(p.view(at::kShort)[3]) || eps == 0);  // signs of zeros too

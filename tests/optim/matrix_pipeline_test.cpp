@@ -117,16 +117,16 @@ TEST(MatrixUpdate, FusedAgreesWithAten) {
                 for (const auto decay : {Decay::none, Decay::decoupled, Decay::cautious}) {
                     for (const int64_t dim : {0, -1, -2}) {
                         const bool paper = scale == Scale::paper;
-                        const MatrixStep step{.lr = 0.03,
-                                              .decay = 0.2,
-                                              .moments = dim != 0,
-                                              .beta2 = 0.9,
-                                              .eps_form = paper ? EpsForm::add : EpsForm::clamp,
-                                              .correction = paper ? 0.5 : 1,
-                                              .var_reduce_dim = dim,
-                                              .scale = scale,
-                                              .factor = paper ? 1.5 : 1,
-                                              .decay_kind = decay};
+                        const ops::MatrixStep step{.lr = 0.03,
+                                                   .decay = 0.2,
+                                                   .moments = dim != 0,
+                                                   .beta2 = 0.9,
+                                                   .eps_form = paper ? EpsForm::add : EpsForm::clamp,
+                                                   .correction = paper ? 0.5 : 1,
+                                                   .var_reduce_dim = dim,
+                                                   .scale = scale,
+                                                   .factor = paper ? 1.5 : 1,
+                                                   .decay_kind = decay};
                         const at::Tensor update = at::randn({3, 70, 19}).to(update_type);
                         const at::Tensor factors = dim == -1 ? at::rand({3}) : at::Tensor();
                         at::Tensor a = at::randn({3, 70, 19}).to(value_type), b = a.clone();
@@ -134,8 +134,8 @@ TEST(MatrixUpdate, FusedAgreesWithAten) {
                             at::rand(dim == -2 ? at::IntArrayRef{3, 1, 19} : at::IntArrayRef{3, 70, 1})
                                 .to(value_type);
                         at::Tensor vb = va.clone(), copy = at::empty({3, 70, 19}, at::kBFloat16);
-                        apply_matrix_update(update, factors, va, a, copy, step);
-                        reference::apply_matrix_update(update, factors, vb, b, {}, step);
+                        ops::apply_matrix_update(update, factors, va, a, copy, step);
+                        ops::reference::apply_matrix_update(update, factors, vb, b, {}, step);
                         // Sums in another order; in bf16 that may land on the neighbour: values below 4,
                         // 2^-7 * 4.
                         EXPECT_LT(max_difference(a, b), value_type == at::kFloat ? 2e-6 : 0.032);
@@ -160,8 +160,8 @@ TEST(MomentumUpdate, FusedIsAtenBitForBitInBf16AndToRoundingInFp32) {
                                  momentum = at::randn({1000}).to(grad_type);
                 at::Tensor ga = grad.clone(), gb = grad.clone(), ma = momentum.clone(), mb = momentum.clone();
                 at::Tensor ua = at::empty({1000}, update_type), ub = at::empty({1000}, update_type);
-                momentum_update(ga, ma, ua, 0.95, config);
-                reference::momentum_update(gb, mb, ub, 0.95, config);
+                ops::momentum_update(ga, ma, ua, 0.95, config);
+                ops::reference::momentum_update(gb, mb, ub, 0.95, config);
                 // A rounding that falls the other way after another contraction: one unit of the last place
                 // below 4, or 8 where they add up.
                 const double size = config.form == Form::lerp ? 1 : 2;
@@ -230,8 +230,8 @@ TEST(NorMuon, ResultsDoNotDependOnTheNumberOfThreads) {
         at::set_num_threads(count);
         Parameter p = parameter({7, 70, 33});
         at::Tensor v = at::zeros({7, 1, 33});
-        apply_matrix_update(at::ones({7, 70, 33}) * 0.3 + p.value, {}, v, p.value, {},
-                            {.lr = 0.03, .decay = 0.1, .moments = true, .beta2 = 0.9});
+        ops::apply_matrix_update(at::ones({7, 70, 33}) * 0.3 + p.value, {}, v, p.value, {},
+                                 {.lr = 0.03, .decay = 0.1, .moments = true, .beta2 = 0.9});
         values.push_back(p.value);
     }
     at::set_num_threads(threads);

@@ -6,6 +6,8 @@
 #include <map>
 #include <numeric>
 
+#include "model/load_config.h"
+
 namespace speedrun {
 namespace {
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "config/matrix_rules.h"
+#include "model/load_config.h"
 #include "optim/rule.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"

@@ -6,38 +6,17 @@
 #include <memory>
 #include <string>
 
-#include "../model/record_params.h"
 #include "config/matrix_rules.h"
 #include "model/initialize.h"
 #include "optim/optimizer.h"
+#include "support/small_record.h"
 
 namespace speedrun {
 
 inline Config small_run(const std::string& rule = "normuon") {
-    Config config;
-    config.model = testing::record_params(32, 128, 2);
+    Config config = small_record({}, {"optimizer.comm=null"});
     config.objective.grad_divisor = 1;
-    config.optimizer.adam = {.lr = 0.008,
-                             .beta1 = 0.65,
-                             .beta2 = 0.95,
-                             .eps = 1e-8,
-                             .state_dtype = Dtype::bf16,
-                             .every_n_steps = 2};
-    config.optimizer.matrix = matrix_defaults(rule);
-    if (rule == "normuon") {
-        config.optimizer.matrix.weight_decay = 1.2;
-        config.optimizer.matrix.decay = MatrixConfig::Decay::cautious;
-    }
-    using Rule = OptimParamConfig::Rule;
-    config.optimizer.params = {{"embed", Rule::adam, 75},
-                               {"value_embeds", Rule::adam, 75},
-                               {"lm_head", Rule::adam, 1},
-                               {"attn_qkvo", Rule::matrix, 1, 1, {40, 32, 32}, -2},
-                               {"mlp_fc", Rule::matrix, 2, 1, {11, 32, 128}, -2},
-                               {"mlp_proj", Rule::matrix, 1, 1, {11, 32, 128}, -2},
-                               {"attn_gate", Rule::matrix, 1, 1, {10, 2, 12}, -2},
-                               {"smear_gate", Rule::matrix, 1, 1, {1, 1, 12}, -2},
-                               {"scalars", Rule::adam, 5}};
+    if (rule != "normuon") config.optimizer.matrix = matrix_defaults(rule);
     return config;
 }
 
@@ -46,7 +25,7 @@ struct SmallRun {
                       std::unique_ptr<Communicator> ranks = make_self_communicator())
         : communicator(std::move(ranks)),
           config(run),
-          table(config.model, config.numerics, at::kCPU),
+          table(config, compile(config), at::kCPU),
           optimizer(config, table, *communicator) {
         initialize(table, config.model, 1);
     }

@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
+#include "model/load_config.h"
 #include "optim/optimizer.h"
+#include "plan/graph_work.h"
 #include "plan/rank_memory.h"
 #include "plan/scaling.h"
 #include "plan/throughput.h"
@@ -62,7 +65,7 @@ TEST(RunPlan, StateAndCheckpointsAreTheOptimizersOwn) {
 
 TEST(RunPlan, WeightsAreTheTablesOwn) {
     for (const std::string& file : {golden_config, quickstart_config, record_config}) {
-        const Config config = load_config(file, std::vector<std::string>{"data.micro_batch_tokens=256"});
+        const Config config = load_config(file);
         GPT model(config, 1, at::kMeta);
         int64_t masters = 0, gradients = 0, copies = 0;
         for (const Parameter& parameter : model.parameters().all()) {
@@ -71,13 +74,14 @@ TEST(RunPlan, WeightsAreTheTablesOwn) {
             if (!parameter.used.is_same(parameter.value))
                 copies += static_cast<int64_t>(parameter.used.nbytes());
         }
-        const RankMemory memory = rank_memory(config, plan_ownership(config, 2), Operators::cpu).front();
+        const RankMemory memory =
+            rank_memory(config, model.graph(), plan_ownership(config, 2), Operators::cpu).front();
         EXPECT_EQ(memory.masters, masters) << file;
         EXPECT_EQ(memory.gradients, gradients) << file;
         EXPECT_EQ(memory.copies, copies) << file;
-        EXPECT_EQ(memory.tables, static_cast<int64_t>(model.rotary().cos().element_size()) *
-                                     config.model.head_dim *
-                                     std::max<int64_t>(256, config.data.val_micro_batch_tokens));
+        EXPECT_EQ(memory.tables,
+                  static_cast<int64_t>(model.rotary().cos().element_size()) * config.model.head_dim *
+                      std::max(row_lengths(config).back(), config.data.val_micro_batch_tokens));
     }
 }
 
@@ -87,7 +91,7 @@ TEST(RunPlan, RanksTogetherSendTheLeastThereIs) {
     const Config config = load_config(record_config);
     for (const int64_t world : {2, 3, 8, 16, 1024}) {
         const Ownership own = plan_ownership(config, world);
-        const auto traffic = bucket_traffic(config, own);
+        const auto traffic = bucket_traffic(config, compile(config), own);
         double sent = 0, bytes = 0;
         for (const BucketTraffic& bucket : traffic) {
             bytes += static_cast<double>(bucket.gradient_bytes + bucket.value_bytes);
@@ -103,27 +107,29 @@ TEST(RunPlan, RanksTogetherSendTheLeastThereIs) {
 // FP8's. Causal attention over a window of w keys in documents of L: 12 d (w + 1 - w (w + 1) / 2 L) a layer.
 TEST(RunPlan, FlopOfRecord43) {
     const Config config = load_config(record_config);
-    EXPECT_DOUBLE_EQ(gemm_flop_per_token(config.model), 6.0 * (128 * 768 * 768 + 50304 * 768));
-    EXPECT_DOUBLE_EQ(head_flop_per_token(config.model), 6.0 * 50304 * 768);
     StepSettings settings = largest_step(config, false);
     settings.window_short = settings.window_long = 127;
     settings.max_seq_len = 128;  // each key up to its own: 64.5 on average
-    EXPECT_DOUBLE_EQ(attention_flop_per_token(config.model, settings), 12.0 * 768 * 64.5 * 10);
+    const TokenFlop flop = flop_per_token(compile(config), pass_shape(config, settings));
+    EXPECT_DOUBLE_EQ(flop.gemm, 6.0 * (128 * 768 * 768 + 50304 * 768));
+    EXPECT_DOUBLE_EQ(flop.head, 6.0 * 50304 * 768);
+    EXPECT_DOUBLE_EQ(flop.attention, 12.0 * 768 * 64.5 * 10);
 }
 
 TEST(RunPlan, ActivationsAreProportionalToTokens) {
     const Config config = load_config(record_config);
-    const int64_t one = activation_bytes_per_token(config);
-    EXPECT_EQ(activation_bytes(config, 32768, 0), 32768 * one);
+    EXPECT_EQ(activation_bytes(config, std::array<int64_t, 1>{32768}, 0),
+              32 * activation_bytes(config, std::array<int64_t, 1>{1024}, 0));
 }
 
 // They take turns with the same memory.
 TEST(RunPlan, ValidationsShareTheMemoryOfTraining) {
     const Config config = load_config(record_config);
-    const int64_t training = activation_bytes(config, 32768, 0);
-    EXPECT_EQ(activation_bytes(config, 32768, 32768), training);
-    const int64_t validation = activation_bytes(config, 512, 262144);
-    EXPECT_EQ(activation_bytes(config, 32768, 262144), std::max(training, validation));
+    const std::array<int64_t, 1> rows{32768}, short_rows{512};
+    const int64_t training = activation_bytes(config, rows, 0);
+    EXPECT_EQ(activation_bytes(config, rows, 32768), training);
+    const int64_t validation = activation_bytes(config, short_rows, 262144);
+    EXPECT_EQ(activation_bytes(config, rows, 262144), std::max(training, validation));
 }
 
 TEST(RunPlan, ScalingOfRecord43) {
@@ -132,9 +138,9 @@ TEST(RunPlan, ScalingOfRecord43) {
     ASSERT_EQ(rows.size(), 11U);
     EXPECT_EQ(rows.back().ranks, 1024);
     EXPECT_EQ(rows[3].accumulation, 1);
-    EXPECT_FALSE(rows[3].shortened);
-    EXPECT_TRUE(rows[4].shortened);
-    EXPECT_EQ(rows.back().micro_batch_tokens, 256);
+    EXPECT_FALSE(rows[3].split);
+    EXPECT_TRUE(rows[4].split);
+    EXPECT_EQ(rows.back().row_tokens, 256);
     // 262,144 tokens of 453 + 64 MFLOP at 700 TFLOP/s and 232 at 1200 (FP8), and 1.5 TFLOP of
     // orthogonalization.
     EXPECT_NEAR(rows[0].floor.overlapped(), 0.2464, 0.001);
@@ -147,7 +153,7 @@ TEST(RunPlan, ScalingOfRecord43) {
     const std::string text = scaling_text(config, rows, find_machine("h100"), 8);
     EXPECT_NE(text.find("It stops scaling at " + std::to_string(rows[last].ranks)), std::string::npos)
         << text;
-    EXPECT_NE(text.find("The batch has 8 micro-batches of 32768 tokens"), std::string::npos) << text;
+    EXPECT_NE(text.find("The batch has 8 rows"), std::string::npos) << text;
 }
 
 // 16 entries in the attention bucket, 16 in the MLP's: from 16 ranks on each rank owns one at most.

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "config/config.h"
 #include "data/shard.h"
+#include "model/load_config.h"
 #include "plan/rank_memory.h"
 #include "plan/traffic.h"
 #include "support/golden_inputs.h"
@@ -50,13 +50,14 @@ class PlannedRun : public ::testing::TestWithParam<int> {
     void expect_as_planned(const std::string& file, const std::vector<std::string>& overrides) const {
         const Config config = load_config(file, overrides);
         const Ownership ownership = plan_ownership(config, GetParam());
-        const auto memory = rank_memory(config, ownership, Operators::cpu);
+        const auto memory = rank_memory(config, compile(config), ownership, Operators::cpu);
         const std::vector<Json> ranks = run(file, overrides);
         for (size_t rank = 0; rank < ranks.size(); ++rank) {
             SCOPED_TRACE("rank " + std::to_string(rank));
             const Json& found = ranks[rank];
             ASSERT_TRUE(found.contains("sent"));
-            EXPECT_EQ(found["sent"], run_sent(config, ownership, static_cast<int64_t>(rank)));
+            EXPECT_EQ(found["sent"],
+                      run_sent(config, compile(config), ownership, static_cast<int64_t>(rank)));
             EXPECT_EQ(found["state"], memory[rank].optimizer_state);
             EXPECT_EQ(found["activations"], memory[rank].activations);
             const auto value = [&](const char* when, const char* what) {
@@ -92,10 +93,9 @@ TEST_P(PlannedRun, GoldenModel) {
 
 TEST_P(PlannedRun, Quickstart) {
     write_shards(50256);
-    expect_as_planned(
-        SPEEDRUN_SOURCE_DIR "/configs/quickstart.json",
-        {"data.train=" + data(), "data.val=" + val(), "data.val_tokens=4096", "data.micro_batch_tokens=512",
-         "schedule.scheduled_steps=2", "schedule.extension_steps=1"});
+    expect_as_planned(SPEEDRUN_SOURCE_DIR "/configs/quickstart.json",
+                      {"data.train=" + data(), "data.val=" + val(), "data.val_tokens=4096", "data.rows=4",
+                       "schedule.scheduled_steps=2", "schedule.extension_steps=1"});
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, PlannedRun, ::testing::Values(1, 2, 4));

@@ -50,7 +50,7 @@ def train_twin(run, init: Path) -> dict[tuple[str, int], float]:
     twin, losses = Twin(run).load(init), {}
     twin.model.loss_dtype = torch.float32  # a bf16 sum over a micro-batch has three digits
     data, tokens = run.data, run.schedule.stages[0].batch_tokens
-    rows = shards.train_rows(str(ROOT / data.train), data.bos_id, data.micro_batch_tokens, tokens // data.micro_batch_tokens,
+    rows = shards.train_rows(str(ROOT / data.train), data.bos_id, tokens // data.rows, data.rows,
                              run.schedule.stages[0].max_seq_len)
 
     def validate(step: int) -> None:

@@ -1,5 +1,5 @@
 #pragma once
-// Graphs on a CPU: what is recorded is the function itself, with all that it holds by value as it was then.
+// Graphs on a CPU: what is captured is the function itself, with all that it holds by value as it was then.
 // It runs again at each launch, so that a number which should have been read from memory is an old one.
 #include <functional>
 #include <memory>
@@ -11,17 +11,17 @@ namespace speedrun {
 
 class FunctionGraphs final : public cuda::Graphs {
   public:
-    std::unique_ptr<cuda::Graph> make() override { return std::make_unique<Recorded>(*this); }
+    std::unique_ptr<cuda::Graph> make() override { return std::make_unique<Captured>(*this); }
 
-    int64_t recorded = 0, launched = 0;
+    int64_t captured = 0, launched = 0;
 
   private:
-    class Recorded final : public cuda::Graph {
+    class Captured final : public cuda::Graph {
       public:
-        explicit Recorded(FunctionGraphs& all) : all_(all) {}
-        void record(const std::function<void()>& work) override {
+        explicit Captured(FunctionGraphs& all) : all_(all) {}
+        void capture(const std::function<void()>& work) override {
             work_ = work;
-            ++all_.recorded;
+            ++all_.captured;
         }
         void launch() override {
             work_();

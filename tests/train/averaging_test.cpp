@@ -26,11 +26,11 @@ class Averaging : public ::testing::Test {
         write_initial_weights(folder_ / "init.safetensors");
     }
 
-    Gradient gradient(int ranks, const std::string& params, int micro_batch_tokens = 256,
+    Gradient gradient(int ranks, const std::string& params, int rows = 8,
                       const std::string& accumulation = "sum_then_divide") const {
         const JobResult job =
             mpirun(ranks, std::string(SPEEDRUN_BUILD_DIR) + "/train_averaging " + folder_.path().string() +
-                              " " + params + " " + std::to_string(micro_batch_tokens) + " " + accumulation);
+                              " " + params + " " + std::to_string(rows) + " " + accumulation);
         Gradient found;
         EXPECT_EQ(job.exit_code, 0) << job.output;
         EXPECT_EQ(std::sscanf(job.output.c_str(), "norm %lf error %lf", &found.norm, &found.error), 2)
@@ -43,8 +43,7 @@ class Averaging : public ::testing::Test {
 
 // fp32: sums of a few thousand terms round at 2^-24 each.
 TEST_F(Averaging, OneRankEightRanksAndOneUndividedCallAgree) {
-    const Gradient one = gradient(1, "fp32"), eight = gradient(8, "fp32"),
-                   undivided = gradient(1, "fp32", 2048);
+    const Gradient one = gradient(1, "fp32"), eight = gradient(8, "fp32"), undivided = gradient(1, "fp32", 1);
     EXPECT_LT(one.error, 1e-9);  // it is what the error is measured against
     EXPECT_LT(eight.error, 1e-5);
     EXPECT_LT(undivided.error, 1e-5);
@@ -52,8 +51,8 @@ TEST_F(Averaging, OneRankEightRanksAndOneUndividedCallAgree) {
     EXPECT_NEAR(undivided.norm, one.norm, 1e-5 * one.norm);
     // The mistake, which accumulation "sum" keeps for comparison: 8 times too large on one rank, right on
     // eight.
-    EXPECT_NEAR(gradient(1, "fp32", 256, "sum").norm, 8 * one.norm, 1e-5 * one.norm);
-    EXPECT_NEAR(gradient(8, "fp32", 256, "sum").norm, one.norm, 1e-5 * one.norm);
+    EXPECT_NEAR(gradient(1, "fp32", 8, "sum").norm, 8 * one.norm, 1e-5 * one.norm);
+    EXPECT_NEAR(gradient(8, "fp32", 8, "sum").norm, one.norm, 1e-5 * one.norm);
 }
 
 // In bf16 every addition over micro-batches rounds; the sum over ranks is formed in fp32 and rounds once.
@@ -67,7 +66,7 @@ TEST_F(Averaging, InBf16FewerRoundingsAreMeasurablyBetter) {
     EXPECT_GT(one.error, 1.3 * eight.error);
     EXPECT_LT(eight.error, 0x1p-8);  // half an ulp for each micro-batch's own rounding, and for the sum's
     // Dividing by 8 is exact in bf16: when it happens makes no difference at all.
-    EXPECT_EQ(gradient(1, "declared", 256, "divide_then_sum").error, one.error);
+    EXPECT_EQ(gradient(1, "declared", 8, "divide_then_sum").error, one.error);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "comm/make_communicator.h"
 #include "model/gpt.h"
 #include "model/initialize.h"
+#include "model/load_config.h"
 #include "support/temporary_folder.h"
 #include "train/checkpoint/checkpointer.h"
 #include "train/checkpoint/load.h"
@@ -39,7 +40,7 @@ class CheckpointThreads : public ::testing::Test {
     }
 
     const Config config_ = load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json");
-    GPT model_{config_, config_.data.micro_batch_tokens, at::kCPU};
+    GPT model_{config_, 256, at::kCPU};
     std::unique_ptr<Communicator> communicator_ = make_self_communicator();
     Optimizer optimizer_{config_, model_.parameters(), *communicator_};
     TemporaryFolder folder_;

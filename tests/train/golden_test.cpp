@@ -6,7 +6,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "data/step_shapes.h"
 #include "model/gpt.h"
+#include "model/load_config.h"
 #include "model/weights.h"
 #include "optim/optimizer.h"
 #include "support/golden_inputs.h"
@@ -30,7 +32,7 @@ class Golden : public ::testing::Test {
         write_initial_weights(folder_ / "init.safetensors");
         load_weights(model_->parameters(), folder_ / "init.safetensors");
         optimizer_ = std::make_unique<Optimizer>(config_, model_->parameters(), *communicator_);
-        loader_ = std::make_unique<TrainLoader>(find_shards(config_.data.train), train_layout(config_.data));
+        loader_ = std::make_unique<TrainLoader>(find_shards(config_.data.train), data_layout(config_.data));
     }
 
     // Compares `which` (value or grad), scaled, of every parameter under the reference's names.
@@ -48,7 +50,7 @@ class Golden : public ::testing::Test {
     }
 
     std::vector<Batch> next_batches(const StepSettings& settings) {
-        return loader_->next_step({settings.batch_tokens, settings.max_seq_len});
+        return loader_->next_step(step_shape(config_.data, settings));
     }
 
     TemporaryFolder folder_;
@@ -67,8 +69,7 @@ TEST_F(Golden, InitialWeights) {
 TEST_F(Golden, GradientOfOneMicroBatch) {
     const StepSettings settings = settings_at(config_, 0);
     const double loss =
-        model_->forward_backward(next_batches(settings).front(), attention_settings(settings), 1.0 / 8)
-            .item<double>();
+        model_->forward_backward(next_batches(settings).front(), settings, 1.0 / 8).item<double>();
     EXPECT_NEAR(loss, golden_["losses"]["0"]["micro_sum_f64"][0].get<double>(),
                 256 * golden_["losses"]["0"]["tol_mean"].get<double>());
     expect_tensors("grad_micro1", &Parameter::grad);
@@ -85,15 +86,15 @@ TEST_F(Golden, GradientsOfAStepAndTheNext) {
 }
 
 TEST_F(Golden, TwelveSteps) {
-    const ValLoader val_loader(find_shards(config_.data.val), val_layout(config_.data),
-                               config_.data.val_tokens);
+    const ValLoader val_loader(find_shards(config_.data.val), data_layout(config_.data),
+                               val_row(config_.data), config_.data.val_tokens);
     for (int64_t step = 0; step <= 12; ++step) {
         const StepSettings settings = settings_at(config_, step);
         const std::string key = std::to_string(step);
         EXPECT_EQ(settings.validate, golden_["val"].contains(key)) << step;
         if (settings.validate) {
             const json& val = golden_["val"][key];
-            EXPECT_NEAR(validate(*model_, val_loader, attention_settings(settings), *communicator_),
+            EXPECT_NEAR(validate(*model_, val_loader, settings, *communicator_),
                         val["nats_f64"].get<double>(), val["tol"].get<double>())
                 << "validation at step " << step;
         }

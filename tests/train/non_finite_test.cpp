@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "model/initialize.h"
+#include "model/load_config.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"
 #include "train/trainer.h"

@@ -14,8 +14,10 @@
 #include "app/bench/timing.h"
 #include "app/bench/verbs.h"
 #include "app/session.h"
+#include "model/load_config.h"
 #include "ops/attention/attention.h"
 #include "ops/attention/cudnn_attention.h"
+#include "plan/rank_memory.h"
 #include "util/text_table.h"
 
 namespace speedrun {
@@ -60,17 +62,16 @@ class AttentionBench {
         longest_ = config.schedule.stages.front().max_seq_len;
     }
 
-    Json measure(int64_t window, const std::string& name, ops::cuda::CudnnAttention* cudnn = nullptr) const {
+    Json measure(int64_t window, const std::string& name, const ops::Attention& attention) const {
         const auto& [q, k, v, out, dout, dq, dk, dv] = tensors_;
-        const ops::AttentionMask mask{starts_, window, std::min(longest_, q.size(0)), cudnn,
-                                      /*atomic=*/name == "flash_atomic"};
+        const ops::AttentionMask mask{starts_, window, std::min(longest_, q.size(0))};
         constexpr double scale = 0.12;
         constexpr double budget_ms = 250;
         const double forward =
-            time_call([&] { ops::attention_forward(q, k, v, mask, scale, out, lse_); }, device_, budget_ms);
+            time_call([&] { attention.forward(q, k, v, mask, scale, out, lse_); }, device_, budget_ms);
         const double backward = time_call(
             [&] {
-                ops::attention_backward(dout, q, k, v, out, lse_, mask, scale, {dq, dk, dv});
+                attention.backward(dout, q, k, v, out, lse_, mask, scale, {dq, dk, dv});
             },
             device_, budget_ms);
         return {{"window", window}, {"attention", name}, {"forward_ms", forward}, {"backward_ms", backward}};
@@ -109,17 +110,20 @@ int time_attention(const cxxopts::ParseResult& options) {
                                       value_or_empty<std::vector<std::string>>(options, "set"));
     const auto tokens_option = options["tokens"].as<int64_t>();
     if (tokens_option < 0) throw UserError("bench attention: --tokens must not be negative");
-    const int64_t tokens = tokens_option > 0 ? tokens_option : config.data.micro_batch_tokens;
+    const int64_t tokens = tokens_option > 0 ? tokens_option : row_lengths(config).back();
     set_threads(config.runtime);
     const at::Device device = choose_device(config.runtime);
+    using Backend = ops::Attention::Backend;
     const AttentionBench bench(config, tokens, device);
+    const auto standard = ops::Attention::make(Backend::standard, device);
+    const auto atomic = device.is_cuda() ? ops::Attention::make(Backend::flash_atomic, device) : nullptr;
     std::string refused;
     const auto cudnn = cudnn_if_possible(device, refused);
     Json result{{"tokens", tokens}, {"rows", Json::array()}};
     for (const int64_t window : windows_of(config.schedule)) {
-        result["rows"].push_back(bench.measure(window, device.is_cuda() ? "flash" : "cpu"));
-        if (device.is_cuda()) result["rows"].push_back(bench.measure(window, "flash_atomic"));
-        if (cudnn) result["rows"].push_back(bench.measure(window, "cudnn", cudnn.get()));
+        result["rows"].push_back(bench.measure(window, device.is_cuda() ? "flash" : "cpu", *standard));
+        if (atomic) result["rows"].push_back(bench.measure(window, "flash_atomic", *atomic));
+        if (cudnn) result["rows"].push_back(bench.measure(window, "cudnn", *cudnn));
     }
     if (cudnn)
         result["device_properties"] = cudnn->device_properties();

@@ -14,7 +14,9 @@
 #include "app/bench/verbs.h"
 #include "app/session.h"
 #include "comm/make_communicator.h"
+#include "model/load_config.h"
 #include "optim/optimizer.h"
+#include "plan/rank_memory.h"
 #include "train/checkpoint/find.h"
 #include "train/checkpoint/load.h"
 #include "train/checkpoint/writer.h"
@@ -135,7 +137,7 @@ int time_checkpoints(const cxxopts::ParseResult& options) {
                                       value_or_empty<std::vector<std::string>>(options, "set"));
     set_threads(config.runtime);
     const auto model =
-        make_model(config, std::nullopt, config.data.micro_batch_tokens, choose_device(config.runtime));
+        make_model(config, std::nullopt, row_lengths(config).back(), choose_device(config.runtime));
     const auto communicator = make_self_communicator();
     Optimizer optimizer(config, model->parameters(), *communicator);
     const Scratch scratch(options["folder"].as<std::string>());

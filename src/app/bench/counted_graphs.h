@@ -22,7 +22,7 @@ class CountedGraphs final : public cuda::Graphs {
       public:
         Counted(CountedGraphs& all, std::unique_ptr<cuda::Graph> graph)
             : all_(all), graph_(std::move(graph)) {}
-        void record(const std::function<void()>& work) override { graph_->record(work); }
+        void capture(const std::function<void()>& work) override { graph_->capture(work); }
         void launch() override {
             graph_->launch();
             ++all_.launches_;

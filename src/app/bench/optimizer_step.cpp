@@ -10,6 +10,7 @@
 #include "app/bench/verbs.h"
 #include "app/session.h"
 #include "config/matrix_rules.h"
+#include "model/load_config.h"
 #include "util/error.h"
 #include "util/text_table.h"
 

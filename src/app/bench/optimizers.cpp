@@ -11,6 +11,7 @@
 #include "app/build_info.h"
 #include "app/session.h"
 #include "config/matrix_rules.h"
+#include "model/load_config.h"
 #include "record/race/race_report.h"
 #include "record/report/figure_files.h"
 #include "util/atomic_file.h"

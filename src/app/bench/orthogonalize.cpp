@@ -12,7 +12,7 @@
 #include "app/session.h"
 #include "config/matrix_rules.h"
 #include "model/parameters.h"
-#include "optim/matrix_update.h"
+#include "ops/optim/matrix_update.h"
 #include "optim/orthogonality.h"
 #include "plan/throughput.h"
 #include "util/text_table.h"
@@ -64,7 +64,7 @@ Shape parse_shape(const std::string& text) {
 // Seconds for each matrix, of groups as an update works on.
 double seconds_each(const Shape& shape, const MatrixConfig& config) {
     using Clock = std::chrono::steady_clock;
-    const int64_t count = std::min<int64_t>(matrix_group(shape.rows, shape.cols), 32);
+    const int64_t count = std::min<int64_t>(ops::matrix_group(shape.rows, shape.cols), 32);
     const at::Tensor g =
         matrices_of_condition(count, shape.rows, shape.cols, 0).to(scalar_type(config.orthogonalize.dtype));
     double best = 1e9, spent = 0;

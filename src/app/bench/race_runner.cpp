@@ -4,6 +4,7 @@
 
 #include "app/bench/update_costs.h"
 #include "app/session.h"
+#include "model/load_config.h"
 #include "record/live/status_file.h"
 #include "util/child_process.h"
 #include "util/error.h"

@@ -15,9 +15,12 @@
 #include "app/bench/timing.h"
 #include "app/bench/verbs.h"
 #include "app/session.h"
-#include "ops/cuda/fused.h"
+#include "comm/make_communicator.h"
+#include "model/load_config.h"
+#include "ops/cuda/gpu.h"
 #include "ops/gemm.h"
 #include "optim/optimizer.h"
+#include "plan/graph_work.h"
 #include "plan/memory_check.h"
 #include "plan/rank_memory.h"
 #include "plan/step_floor.h"
@@ -47,9 +50,11 @@ StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, con
     StepTimes times;
     for (int64_t step = 0; step < steps; ++step) {
         StepSettings settings = settings_at(config, 0);
+        settings.row_tokens = static_cast<int64_t>(batch.inputs.size());
+        settings.max_seq_len = std::min(settings.max_seq_len, settings.row_tokens);
         settings.adam_steps = settings_at(config, step % config.schedule.total_steps()).adam_steps;
         const auto start = Clock::now();
-        model.forward_backward(batch, attention_settings(settings), 1, {}, parts).item<double>();
+        model.forward_backward(batch, settings, 1, {}, parts).item<double>();
         const auto middle = Clock::now();
         optimizer.step(settings, parts);
         wait_for_device(model);
@@ -63,37 +68,36 @@ StepTimes time_steps(GPT& model, Optimizer& optimizer, const Config& config, con
 }
 
 // Against a machine with the rates that were measured here. Products in FP8 count at `rates.bf16_flops` too.
-StepShares shares_of(const StepTimes& times, const Config& config, int64_t tokens, int64_t document,
-                     const Machine& rates) {
+StepShares shares_of(const StepTimes& times, const Config& config, const Graph& graph, int64_t tokens,
+                     int64_t document, const Machine& rates) {
     const Ownership ownership = plan_ownership(config, 1);
-    const Layout layout{1, tokens, activation_bytes_per_token(config)};
     StepSettings settings = settings_at(config, 0);
-    settings.batch_tokens = tokens;
+    settings.batch_tokens = settings.row_tokens = tokens;
     settings.max_seq_len = std::min(tokens, document);
     StepShares shares;
     for (size_t i = 0; i < times.parts.size(); ++i) {
         settings.adam_steps = times.adam[i];
-        const StepFloor floor = step_floor(config, ownership, settings, rates, layout);
+        const StepFloor floor = step_floor(config, graph, ownership, settings, rates, /*ranks_per_node=*/1);
         shares.add(times.parts[i], 1000 * floor.overlapped());
     }
     return shares;
 }
 
 // The same steps launched from CUDA graphs.
-struct RecordedTimes {
+struct CapturedTimes {
     StepTimes times;
     double launches = 0, kernels = 0;  // of a step, by graphs
 };
 
-RecordedTimes time_recorded_steps(GPT& model, Optimizer& optimizer, const Config& config, const Batch& batch,
+CapturedTimes time_captured_steps(GPT& model, Optimizer& optimizer, const Config& config, const Batch& batch,
                                   int64_t steps) {
     const auto graphs = std::make_shared<CountedGraphs>(ops::cuda::make_graphs());
-    model.record_with(graphs);
-    optimizer.record_with(graphs);
-    constexpr int64_t until_recorded = 8;  // two of each, with and without Adam, for either place of a batch
-    time_steps(model, optimizer, config, batch, until_recorded, nullptr);
+    model.capture_with(graphs);
+    optimizer.capture_with(graphs);
+    constexpr int64_t until_captured = 8;  // two of each, with and without Adam, for either place of a batch
+    time_steps(model, optimizer, config, batch, until_captured, nullptr);
     const int64_t launches = graphs->launches(), kernels = graphs->kernels();
-    RecordedTimes found{time_steps(model, optimizer, config, batch, steps, nullptr)};
+    CapturedTimes found{time_steps(model, optimizer, config, batch, steps, nullptr)};
     found.launches = static_cast<double>(graphs->launches() - launches) / static_cast<double>(steps);
     found.kernels = static_cast<double>(graphs->kernels() - kernels) / static_cast<double>(steps);
     return found;
@@ -102,7 +106,7 @@ RecordedTimes time_recorded_steps(GPT& model, Optimizer& optimizer, const Config
 struct Found {
     int64_t tokens = 0, threads = 0;
     StepTimes times;
-    std::optional<RecordedTimes> recorded;
+    std::optional<CapturedTimes> captured;
     StepShares shares;
     double peak_mb = 0;        // as in memory_check.h
     double gemm_peak = 0;      // FLOP/s
@@ -119,11 +123,11 @@ void print_json(const Found& found) {
                         {"tokens", found.tokens},
                         {"threads", found.threads}};
     json.update(shares_json(found.shares));
-    if (found.recorded)
-        json["cuda_graphs"] = {{"forward_backward_ms", found.recorded->times.forward_backward_ms},
-                               {"optimizer_ms", found.recorded->times.optimizer_ms},
-                               {"launches", found.recorded->launches},
-                               {"kernels", found.recorded->kernels}};
+    if (found.captured)
+        json["cuda_graphs"] = {{"forward_backward_ms", found.captured->times.forward_backward_ms},
+                               {"optimizer_ms", found.captured->times.optimizer_ms},
+                               {"launches", found.captured->launches},
+                               {"kernels", found.captured->kernels}};
     std::puts(json.dump().c_str());
 }
 
@@ -136,11 +140,11 @@ void print_text(const Found& found) {
                 100 * found.gemm_floor_ms / forward_backward);
     std::printf("optimizer           %8.1f ms  (median over steps with and without Adam)\n",
                 median(found.times.optimizer_ms));
-    if (found.recorded)
+    if (found.captured)
         std::printf(
             "from CUDA graphs    %8.1f ms, optimizer %.1f ms  (%.0f launches of %.0f kernels a step)\n",
-            median(found.recorded->times.forward_backward_ms), median(found.recorded->times.optimizer_ms),
-            found.recorded->launches, found.recorded->kernels);
+            median(found.captured->times.forward_backward_ms), median(found.captured->times.optimizer_ms),
+            found.captured->launches, found.captured->kernels);
     std::printf("peak memory         %8.0f MB\n", found.peak_mb);
     std::printf("of a step           %s\n", shares_text(found.shares).c_str());
 }
@@ -151,7 +155,7 @@ int time_step(const cxxopts::ParseResult& options) {
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
     Found found;
-    found.tokens = tokens_option > 0 ? tokens_option : config.data.micro_batch_tokens;
+    found.tokens = tokens_option > 0 ? tokens_option : settings_at(config, 0).row_tokens;
     if (found.tokens < 1 || steps < 1 || document < 1)
         throw UserError("bench step: --tokens, --steps and --document must be positive");
     found.threads = set_threads(config.runtime);
@@ -164,17 +168,18 @@ int time_step(const cxxopts::ParseResult& options) {
     time_steps(*model, optimizer, config, batch, 2, &parts);  // workspaces and kernels
     found.times = time_steps(*model, optimizer, config, batch, steps, &parts);
     if (device.is_cuda() && config.runtime.cuda_graphs)
-        found.recorded = time_recorded_steps(*model, optimizer, config, batch, steps);
+        found.captured = time_captured_steps(*model, optimizer, config, batch, steps);
     found.peak_mb = static_cast<double>(peak_memory(device).allocated) / (1 << 20);
     const at::ScalarType dtype = activation_type(config);
     found.gemm_backend = ops::gemm_backend(dtype);
     found.gemm_peak = measure_gemm_peak(dtype, device);
-    found.gemm_floor_ms =
-        1000 * gemm_flop_per_token(config.model) * static_cast<double>(found.tokens) / found.gemm_peak;
+    const PassShape shape = pass_shape(config, settings_at(config, 0));
+    found.gemm_floor_ms = 1000 * flop_per_token(model->graph(), shape).gemm *
+                          static_cast<double>(found.tokens) / found.gemm_peak;
     Machine rates;
     rates.bf16_flops = found.gemm_peak;
     rates.memory_bandwidth = measure_copy_bandwidth(device);
-    found.shares = shares_of(found.times, config, found.tokens, document, rates);
+    found.shares = shares_of(found.times, config, model->graph(), found.tokens, document, rates);
     options.count("json") > 0 ? print_json(found) : print_text(found);
     return 0;
 }

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "model/graph/node.h"
 #include "util/text_table.h"
 
 namespace speedrun {
@@ -15,6 +16,10 @@ const char* name_of(StepPart part) {
 
 void StepTimer::enter(StepPart part) {
     entries_.push_back({part, Moment(device_)});
+}
+
+void StepTimer::enter(const Node& node, Direction) {
+    enter(node.part());
 }
 
 PartTimes StepTimer::take() {

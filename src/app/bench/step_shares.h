@@ -20,6 +20,7 @@ class StepTimer final : public StepProbe {
   public:
     explicit StepTimer(at::Device device) : device_(device) {}
     void enter(StepPart part) override;
+    void enter(const Node& node, Direction) override;
 
     // Ends the last part, and gives the times since enter() was first called after the last time. On a GPU
     // waits for it.

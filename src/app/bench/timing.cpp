@@ -7,7 +7,7 @@
 #include <exception>
 #include <random>
 
-#include "ops/cuda/fused.h"
+#include "ops/cuda/gpu.h"
 
 namespace speedrun {
 
@@ -53,7 +53,7 @@ std::optional<int64_t> kernels_of(const std::function<void()>& call, at::Device 
     const auto graphs = ops::cuda::make_graphs();
     const auto graph = graphs->make();
     try {
-        graph->record(call);
+        graph->capture(call);
     } catch (const std::exception&) {
         return std::nullopt;
     }

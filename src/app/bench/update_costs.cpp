@@ -4,7 +4,6 @@
 
 #include <chrono>
 
-#include "config/comm.h"
 #include "model/initialize.h"
 #include "optim/optimizer.h"
 
@@ -32,7 +31,7 @@ void skip_to(const Optimizer& optimizer, int64_t step) {
 
 UpdateCosts time_updates(const Config& config, int64_t steps) {
     using Clock = std::chrono::steady_clock;
-    ParameterTable table(config.model, config.numerics, at::kCPU, contiguous_runs(config));
+    ParameterTable table(config, compile(config), at::kCPU);
     initialize(table, config.model, 1);
     table.refresh();
     const auto communicator = make_self_communicator();

@@ -1,7 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/plan/run_plan.h"
-#include "plan/throughput.h"
+#include "plan/graph_work.h"
 
 namespace speedrun {
 namespace {
@@ -86,8 +86,8 @@ Json sent_json(const RunPlan& plan) {
         };
         ranks.push_back({{"without_adam", step(false)},
                          {"with_adam", step(true)},
-                         {"mean_of_run",
-                          run_sent(plan.config, plan.ownership, rank) / plan.config.schedule.total_steps()}});
+                         {"mean_of_run", run_sent(plan.config, plan.graph, plan.ownership, rank) /
+                                             plan.config.schedule.total_steps()}});
     }
     return ranks;
 }
@@ -96,7 +96,8 @@ Json scaling_json(const RunPlan& plan) {
     Json rows = Json::array();
     for (const ScalingRow& row : plan.scaling)
         rows.push_back({{"ranks", row.ranks},
-                        {"micro_batch_tokens", row.micro_batch_tokens},
+                        {"rows", row.rows},
+                        {"row_tokens", row.row_tokens},
                         {"grad_accum_steps", row.accumulation},
                         {"efficiency", row.efficiency},
                         {"step", floor_json(row.floor)}});
@@ -108,7 +109,8 @@ Json scaling_json(const RunPlan& plan) {
 Json plan_json(const RunPlan& plan) {
     Json memory = Json::array();
     for (const RankMemory& rank : plan.memory) memory.push_back(memory_json(rank));
-    const StepSettings settings = largest_step(plan.config, true);
+    const TokenFlop flop =
+        flop_per_token(plan.graph, pass_shape(plan.config, largest_step(plan.config, true)));
     Json out{{"config", plan.file},
              {"config_hash", plan.config.hash},
              {"ranks", plan.ownership.world_size},
@@ -122,14 +124,12 @@ Json plan_json(const RunPlan& plan) {
              {"least_sent",
               {{"without_adam", least_sent(plan.ownership, plan.traffic, false)},
                {"with_adam", least_sent(plan.ownership, plan.traffic, true)}}},
-             {"flop_per_token",
-              {{"gemm", gemm_flop_per_token(plan.config.model)},
-               {"attention", attention_flop_per_token(plan.config.model, settings)}}},
+             {"flop_per_token", {{"gemm", flop.gemm}, {"head", flop.head}, {"attention", flop.attention}}},
              {"step",
               {{"without_adam", floor_json(plan.without_adam)}, {"with_adam", floor_json(plan.with_adam)}}},
              {"scaling", scaling_json(plan)},
              {"scaling_text", scaling_text(plan.config, plan.scaling, plan.machine, plan.ranks_per_node)}};
-    if (plan.largest_micro_batch) out["largest_micro_batch"] = *plan.largest_micro_batch;
+    if (plan.fewest_rows) out["fewest_rows"] = *plan.fewest_rows;
     return out;
 }
 

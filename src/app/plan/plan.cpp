@@ -8,6 +8,7 @@
 #include "app/plan/run_plan.h"
 #include "app/session.h"
 #include "app/verbs.h"
+#include "model/load_config.h"
 
 namespace speedrun {
 namespace {
@@ -25,8 +26,7 @@ cxxopts::Options plan_options() {
         "GPU: who owns what, memory, bytes sent, the floor of a step, how far it scales.");
     auto add = options.add_options();
     add("config", "run's JSON file", cxxopts::value<std::string>());
-    add("set", "override a value, such as data.micro_batch_tokens=8192",
-        cxxopts::value<std::vector<std::string>>());
+    add("set", "override a value, such as data.rows=16", cxxopts::value<std::vector<std::string>>());
     add("ranks", "ranks of the job", cxxopts::value<int64_t>()->default_value("1"));
     add("ranks-per-node", "ranks of a node; 0: as the machine usually has",
         cxxopts::value<int64_t>()->default_value("0"));

@@ -4,8 +4,8 @@
 #include <span>
 #include <utility>
 
+#include "data/step_shapes.h"
 #include "plan/memory_check.h"
-#include "train/trainer.h"
 
 namespace speedrun {
 namespace {
@@ -30,29 +30,29 @@ RunPlan make_plan(Config config, std::string file, int64_t ranks, int64_t ranks_
                  .ranks_per_node = ranks_per_node,
                  .machine = machine,
                  .accumulation = accumulation,
+                 .graph = {},
                  .ownership = {},
                  .traffic = {},
                  .memory = {},
-                 .activations_per_token = 0,
                  .without_adam = {},
                  .with_adam = {},
                  .scaling = {},
-                 .largest_micro_batch = {}};
+                 .fewest_rows = {}};
+    plan.graph = compile(plan.config);
     plan.ownership = plan_ownership(plan.config, ranks);
-    plan.traffic = bucket_traffic(plan.config, plan.ownership);
-    plan.memory = rank_memory(plan.config, plan.ownership, operators_of(machine));
-    plan.activations_per_token = activation_bytes_per_token(plan.config);
-    const Layout layout{ranks_per_node, plan.config.data.micro_batch_tokens, plan.activations_per_token};
+    plan.traffic = bucket_traffic(plan.config, plan.graph, plan.ownership);
+    plan.memory = rank_memory(plan.config, plan.graph, plan.ownership, operators_of(machine));
     const auto floor = [&](bool adam) {
-        return step_floor(plan.config, plan.ownership, largest_step(plan.config, adam), machine, layout);
+        return step_floor(plan.config, plan.graph, plan.ownership, largest_step(plan.config, adam), machine,
+                          ranks_per_node);
     };
     plan.without_adam = floor(false);
     plan.with_adam = floor(true);
     plan.scaling = scaling_table(plan.config, machine, ranks_per_node);
-    plan.largest_micro_batch = largest_micro_batch(
-        plan.config, plan.ownership, operators_of(machine), [&](std::span<const RankMemory> all) {
-            return fullest(all) + machine.reserved_bytes <= machine.memory_bytes;
-        });
+    plan.fewest_rows = fewest_rows(plan.config, plan.graph, plan.ownership, operators_of(machine),
+                                   [&](std::span<const RankMemory> all) {
+                                       return fullest(all) + machine.reserved_bytes <= machine.memory_bytes;
+                                   });
     return plan;
 }
 

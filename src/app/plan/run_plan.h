@@ -21,14 +21,13 @@ struct RunPlan {
     int64_t ranks_per_node = 1;
     Machine machine;
     int64_t accumulation = 0;  // micro-batches of a rank in a step
+    Graph graph;
     Ownership ownership;
     std::vector<BucketTraffic> traffic;
     std::vector<RankMemory> memory;  // of each rank
-    int64_t activations_per_token = 0;
     StepFloor without_adam, with_adam;
     std::vector<ScalingRow> scaling;
-    // The longest micro-batch that divides the batch and fits the machine's memory; none: not even one token.
-    std::optional<int64_t> largest_micro_batch;
+    std::optional<int64_t> fewest_rows;  // that fit the machine's memory; none: not even rows of one token
 };
 
 // Throws UserError where the batch does not divide over the ranks.

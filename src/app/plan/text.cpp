@@ -3,7 +3,7 @@
 #include <string>
 
 #include "app/plan/run_plan.h"
-#include "plan/throughput.h"
+#include "plan/graph_work.h"
 #include "util/text_table.h"
 
 namespace speedrun {
@@ -36,7 +36,7 @@ std::string head_text(const RunPlan& plan) {
                        grouped(nodes) + (nodes == 1 ? " node\n" : " nodes\n");
     text += "a step: " + grouped(largest_step(plan.config, false).batch_tokens) +
             " tokens = " + grouped(ranks) + " x " + grouped(plan.accumulation) + " micro-batches of " +
-            grouped(plan.config.data.micro_batch_tokens) + "\n\n";
+            grouped(largest_step(plan.config, false).row_tokens) + "\n\n";
     text += "assumed of " + m.name + " (" + m.what + "): " + format_text("%.4g", m.bf16_flops / 1e12) +
             " TFLOP/s bf16, " +
             (m.fp8_flops > 0 ? format_text("%.4g", m.fp8_flops / 1e12) + " TFLOP/s fp8" : "no fp8") + ", " +
@@ -105,14 +105,15 @@ std::string memory_text(const RunPlan& plan) {
 }
 
 std::string fit_text(const RunPlan& plan) {
-    if (!plan.largest_micro_batch)
-        return "largest micro-batch that fits " + gib(plan.machine.memory_bytes) +
-               ": none, not even of one token (the validation's is of " +
+    const std::string memory = gib(plan.machine.memory_bytes);
+    if (!plan.fewest_rows)
+        return "rows that fit " + memory +
+               ": none, not even of one token (the validation's micro-batch is of " +
                grouped(plan.config.data.val_micro_batch_tokens) + ": data.val_micro_batch_tokens)\n";
-    const int64_t tokens = *plan.largest_micro_batch;
-    const int64_t rows = largest_step(plan.config, false).batch_tokens / plan.ownership.world_size / tokens;
-    return "largest micro-batch that fits " + gib(plan.machine.memory_bytes) + ": " + grouped(tokens) +
-           " tokens, grad_accum_steps " + grouped(rows) + "\n";
+    const int64_t rows = *plan.fewest_rows;
+    return "fewest rows that fit " + memory + ": data.rows = " + grouped(rows) + ", " +
+           grouped(largest_step(plan.config, false).batch_tokens / rows) + " tokens each, grad_accum_steps " +
+           grouped(rows / plan.ownership.world_size) + "\n";
 }
 
 std::string traffic_text(const RunPlan& plan) {
@@ -149,18 +150,17 @@ std::string traffic_text(const RunPlan& plan) {
 
 std::string floor_text(const RunPlan& plan) {
     const StepSettings settings = largest_step(plan.config, true);
-    const double gemm = gemm_flop_per_token(plan.config.model),
-                 attention = attention_flop_per_token(plan.config.model, settings);
+    const TokenFlop flop = flop_per_token(plan.graph, pass_shape(plan.config, settings));
     const auto tokens = static_cast<double>(settings.batch_tokens);
-    std::string text =
-        "\nFLOP\n" +
-        format_text(
-            "  a token: %.1f M in matrix products (%.1f M of them in the head), %.1f M in "
-            "attention (window %lld)\n",
-            gemm / 1e6, head_flop_per_token(plan.config.model) / 1e6, attention / 1e6,
-            static_cast<long long>(settings.window_long)) +
-        format_text("  a step:  %.2f T, and %.2f T of orthogonalization on the busiest rank\n",
-                    tokens * (gemm + attention) / 1e12, optimizer_flop(plan.config, plan.ownership) / 1e12);
+    std::string text = "\nFLOP\n" +
+                       format_text(
+                           "  a token: %.1f M in matrix products (%.1f M of them in the head), %.1f M in "
+                           "attention (window %lld)\n",
+                           flop.gemm / 1e6, flop.head / 1e6, flop.attention / 1e6,
+                           static_cast<long long>(settings.window_long)) +
+                       format_text("  a step:  %.2f T, and %.2f T of orthogonalization on the busiest rank\n",
+                                   tokens * (flop.gemm + flop.attention) / 1e12,
+                                   optimizer_flop(plan.config, plan.ownership) / 1e12);
     text += "\nfloor of a step, ms\n";
     TextTable rows{{"", "forward + backward", "update", "memory", "network: bandwidth", "latency", "floor",
                     "without overlap", "limit"}};
@@ -174,16 +174,16 @@ std::string floor_text(const RunPlan& plan) {
 }
 
 std::string scaling_table_text(const RunPlan& plan) {
-    TextTable rows{{"ranks", "nodes", "micro-batch", "accumulation", "compute", "memory", "network",
-                    "floor, ms", "efficiency", "limit"}};
+    TextTable rows{{"ranks", "nodes", "row", "accumulation", "compute", "memory", "network", "floor, ms",
+                    "efficiency", "limit"}};
     for (const ScalingRow& row : plan.scaling)
         rows.push_back(
             {grouped(row.ranks), grouped((row.ranks + plan.ranks_per_node - 1) / plan.ranks_per_node),
-             grouped(row.micro_batch_tokens) + (row.shortened ? "*" : ""), grouped(row.accumulation),
+             grouped(row.row_tokens) + (row.split ? "*" : ""), grouped(row.accumulation),
              ms(row.floor.compute()), ms(row.floor.memory), ms(row.floor.network()),
              ms(row.floor.overlapped()), format_text("%.0f %%", 100 * row.efficiency), row.floor.limit()});
     return "\nscaling, " + grouped(plan.ranks_per_node) + " ranks a node\n" + plain_table(rows) +
-           (plan.scaling.back().shortened ? "* shorter than the config's\n" : "") +
+           (plan.scaling.back().split ? "* shorter than the config's\n" : "") +
            scaling_text(plan.config, plan.scaling, plan.machine, plan.ranks_per_node) + "\n";
 }
 

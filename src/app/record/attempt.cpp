@@ -10,7 +10,7 @@
 #include "app/record/attempt_runner.h"
 #include "app/record/options.h"
 #include "app/record/verbs.h"
-#include "config/config.h"
+#include "model/load_config.h"
 #include "record/log/run_json.h"
 #include "util/atomic_file.h"
 #include "util/exit_codes.h"

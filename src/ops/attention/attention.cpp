@@ -2,8 +2,11 @@
 
 #include <ATen/ops/empty.h>
 
+#include <array>
+#include <initializer_list>
 #include <sstream>
 
+#include "ops/attention/attention_check.h"
 #include "ops/attention/attention_cuda.h"
 #include "ops/attention/cpu/attention_cpu.h"
 #include "ops/attention/cudnn_attention.h"
@@ -17,15 +20,13 @@ enum class Path {
     kBlocks,   // CPU, by blocks
     kWidened,  // the same in fp32, for bf16 on processors without bf16 micro-kernels
     kFlash,    // CUDA
-    kCudnn,    // CUDA, where the mask says so
     kReference
 };
 
-Path path_of(const at::Tensor& q, const AttentionMask& mask) {
+Path path_of(const at::Tensor& q) {
     const at::ScalarType dtype = q.scalar_type();
-    if (mask.cudnn) return Path::kCudnn;
     if (q.is_cpu() && dtype == at::kFloat) return Path::kBlocks;
-    if (q.is_cpu() && dtype == at::kBFloat16) return cpu::has_bf16_brgemm() ? Path::kBlocks : Path::kWidened;
+    if (q.is_cpu() && dtype == at::kBFloat16) return widens_attention() ? Path::kWidened : Path::kBlocks;
     if (q.is_cuda() && (dtype == at::kHalf || dtype == at::kBFloat16)) return Path::kFlash;
     return Path::kReference;
 }
@@ -50,9 +51,7 @@ void check_call(const at::Tensor& q, const AttentionMask& mask, const at::Tensor
           "attention: cu_seqlens must be contiguous int32 [n]");
     check(lse.dim() == 2 && lse.size(0) == q.size(1) && lse.size(1) == q.size(0),
           "attention: lse must be [H, T]");
-    check(!mask.cudnn || (q.is_cuda() && q.scalar_type() == at::kBFloat16),
-          "attention: cuDNN takes bf16 on a GPU");
-    if (path_of(q, mask) == Path::kReference) return;
+    if (path_of(q) == Path::kReference) return;
     check(lse.scalar_type() == at::kFloat && lse.is_contiguous() && lse.device() == q.device(),
           "attention: lse must be contiguous fp32 on q's device");
     check(mask.cu_seqlens.device() == q.device(), "attention: cu_seqlens must be on q's device");
@@ -81,62 +80,71 @@ void widened_backward(const at::Tensor& dout, const at::Tensor& q, const at::Ten
     dv.copy_(wide[2]);
 }
 
+class StandardAttention final : public Attention {
+  public:
+    explicit StandardAttention(bool atomic) : atomic_(atomic) {}
+
+    void forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionMask& mask,
+                 double scale, const at::Tensor& out, const at::Tensor& lse) const override {
+        check_attention({q, k, v, out}, mask, lse);
+        if (q.numel() == 0 || q.is_meta()) return;
+        switch (path_of(q)) {
+            case Path::kBlocks:
+                return cpu::attention_forward(q, k, v, mask, scale, out, lse);
+            case Path::kWidened:
+                return widened_forward(q, k, v, mask, scale, out, lse);
+            case Path::kFlash:
+                return cuda::attention_forward(q, k, v, mask, scale, out, lse);
+            case Path::kReference:
+                return attention_forward_reference(q, k, v, mask, scale, out, lse);
+        }
+    }
+
+    AttentionGrads backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                            const AttentionMask& mask, double scale,
+                            const AttentionGrads& memory) const override {
+        const auto& [dq, dk, dv] = memory;
+        check_attention({q, k, v, out, dout, dq, dk, dv}, mask, lse);
+        if (q.numel() == 0 || q.is_meta()) return memory;
+        switch (path_of(q)) {
+            case Path::kBlocks:
+                cpu::attention_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+                break;
+            case Path::kWidened:
+                widened_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+                break;
+            case Path::kFlash:
+                return cuda::attention_backward(dout, q, k, v, out, lse, mask, scale, atomic_);
+            case Path::kReference:
+                attention_backward_reference(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
+                break;
+        }
+        return memory;
+    }
+
+  private:
+    bool atomic_;
+};
+
 }  // namespace
 
-void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                       const AttentionMask& mask, double scale, const at::Tensor& out,
-                       const at::Tensor& lse) {
+void check_attention(std::initializer_list<at::Tensor> tensors, const AttentionMask& mask,
+                     const at::Tensor& lse) {
+    constexpr std::array names{"q", "k", "v", "out", "dout", "dq", "dk", "dv"};
+    const at::Tensor& q = *tensors.begin();
     check_call(q, mask, lse);
-    check_like(q, q, "q");
-    check_like(k, q, "k");
-    check_like(v, q, "v");
-    check_like(out, q, "out");
-    if (q.numel() == 0 || q.is_meta()) return;
-    switch (path_of(q, mask)) {
-        case Path::kBlocks:
-            return cpu::attention_forward(q, k, v, mask, scale, out, lse);
-        case Path::kWidened:
-            return widened_forward(q, k, v, mask, scale, out, lse);
-        case Path::kFlash:
-            return cuda::attention_forward(q, k, v, mask, scale, out, lse);
-        case Path::kCudnn:
-            return mask.cudnn->forward(q, k, v, mask, scale, out, lse);
-        case Path::kReference:
-            return attention_forward_reference(q, k, v, mask, scale, out, lse);
-    }
+    size_t index = 0;
+    for (const at::Tensor& x : tensors) check_like(x, q, names.at(index++));
 }
 
-AttentionGrads attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
-                                  const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
-                                  const AttentionMask& mask, double scale, const AttentionGrads& memory) {
-    const auto& [dq, dk, dv] = memory;
-    check_call(q, mask, lse);
-    check_like(q, q, "q");
-    check_like(k, q, "k");
-    check_like(v, q, "v");
-    check_like(out, q, "out");
-    check_like(dout, q, "dout");
-    check_like(dq, q, "dq");
-    check_like(dk, q, "dk");
-    check_like(dv, q, "dv");
-    if (q.numel() == 0 || q.is_meta()) return memory;
-    switch (path_of(q, mask)) {
-        case Path::kBlocks:
-            cpu::attention_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
-            break;
-        case Path::kWidened:
-            widened_backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
-            break;
-        case Path::kFlash:
-            return cuda::attention_backward(dout, q, k, v, out, lse, mask, scale);
-        case Path::kCudnn:
-            mask.cudnn->backward(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
-            break;
-        case Path::kReference:
-            attention_backward_reference(dout, q, k, v, out, lse, mask, scale, dq, dk, dv);
-            break;
-    }
-    return memory;
+bool widens_attention() {
+    return !cpu::has_bf16_brgemm();
+}
+
+std::unique_ptr<Attention> Attention::make(Backend backend, at::Device device) {
+    if (backend == Backend::cudnn && !device.is_meta()) return std::make_unique<cuda::CudnnAttention>(device);
+    return std::make_unique<StandardAttention>(backend == Backend::flash_atomic);
 }
 
 }  // namespace speedrun::ops

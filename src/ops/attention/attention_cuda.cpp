@@ -57,12 +57,12 @@ void attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tenso
 
 AttentionGrads attention_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
                                   const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
-                                  const AttentionMask& mask, double scale) {
+                                  const AttentionMask& mask, double scale, bool atomic) {
     const int64_t length = longest(q, mask);
     // Read only where there is dropout.
     const at::Tensor no_rng = at::empty({2}, q.options().dtype(at::kUInt64));
     const at::Tensor unused = at::empty({0}, q.options().dtype(at::kUInt64));
-    const OneOrder order(!mask.atomic);
+    const OneOrder order(!atomic);
     auto [dq, dk, dv] = at::_flash_attention_backward(
         dout, q, k, v, out, lse, mask.cu_seqlens, mask.cu_seqlens, length, length, /*dropout_p=*/0.0,
         /*is_causal=*/true, no_rng, unused, scale, /*window_size_left=*/mask.window,

@@ -7,7 +7,8 @@
 #include <bit>
 #include <stdexcept>
 
-#include "ops/cuda/fused.h"
+#include "ops/attention/attention_check.h"
+#include "ops/attention/attention_layout.h"
 #include "util/error.h"
 
 namespace speedrun::ops::cuda {
@@ -24,7 +25,7 @@ std::unique_ptr<raw::AttentionGraphs> make_graphs(at::Device device) {
     const std::string allowed = "; allowed there: \"flash\"";
     if (!device.is_cuda())
         throw UserError(asked + "needs an NVIDIA GPU, and this run is on " + device.str() + allowed);
-    const int capability = on_device_of(at::empty({0}, device)).compute_capability();
+    const int capability = gpu_of(at::empty({0}, device)).kernels.compute_capability();
     if (capability < kOldestGpu)
         throw UserError(asked + "needs a GPU of compute capability 9.0 (Hopper) or later, and " +
                         device.str() + " has " + std::to_string(capability / 10) + "." +
@@ -65,40 +66,45 @@ raw::AttentionShape attention_shape(std::span<const at::Tensor> tensors, const A
 CudnnAttention::CudnnAttention(at::Device device) : graphs_(make_graphs(device)) {}
 
 void CudnnAttention::run(std::span<const at::Tensor> tensors, const AttentionMask& mask, double scale,
-                         const at::Tensor& stats) {
+                         const at::Tensor& stats) const {
     const raw::AttentionShape shape = attention_shape(tensors, mask);
     const int64_t bytes = graphs_->workspace_bytes(shape);
-    if (!workspace_.defined() || workspace_.numel() < bytes)
-        workspace_ = at::empty({bytes}, stats.options().dtype(at::kByte));
-    const Fused fused = on_device_of(stats);
+    if (workspaces_.empty() || workspaces_.back().numel() < bytes)
+        workspaces_.push_back(at::empty({bytes}, stats.options().dtype(at::kByte)));
+    const Gpu gpu = gpu_of(stats);
     std::array<int64_t, raw::kAttentionOffsets> strides{};
     std::ranges::copy(shape.strides, strides.begin());
     strides.back() = shape.heads;
-    const auto [lengths, offsets] = fused.attention_layout(mask.cu_seqlens, strides);
+    const auto [lengths, offsets] = attention_layout(gpu, mask.cu_seqlens, strides);
     raw::AttentionCall call{.stats = stats.data_ptr<float>(),
                             .lengths = lengths.const_data_ptr<int32_t>(),
                             .offsets = offsets.const_data_ptr<int64_t>(),
                             .scale = static_cast<float>(scale),
-                            .workspace = workspace_.data_ptr()};
+                            .workspace = workspaces_.back().data_ptr()};
     for (size_t i = 0; i < tensors.size(); ++i) call.tensors[i] = tensors[i].data_ptr();
-    graphs_->run(shape, call, fused.stream());
+    graphs_->run(shape, call, gpu.stream);
 }
 
 // cuDNN's stats are [T, H]: the layout its backward has always been used with. lse is [H, T].
 void CudnnAttention::forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                              const AttentionMask& mask, double scale, const at::Tensor& out,
-                             const at::Tensor& lse) {
+                             const at::Tensor& lse) const {
+    check_attention({q, k, v, out}, mask, lse);
+    check(q.is_cuda() && q.scalar_type() == at::kBFloat16, "attention: cuDNN takes bf16 on a GPU");
     const at::Tensor stats = at::empty({lse.size(1), lse.size(0)}, lse.options());
     run(std::array{q, k, v, out}, mask, scale, stats);
     lse.copy_(stats.t());
 }
 
-void CudnnAttention::backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
-                              const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
-                              const AttentionMask& mask, double scale, const at::Tensor& dq,
-                              const at::Tensor& dk, const at::Tensor& dv) {
+AttentionGrads CudnnAttention::backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                        const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                                        const AttentionMask& mask, double scale,
+                                        const AttentionGrads& memory) const {
+    const auto& [dq, dk, dv] = memory;
+    check_attention({q, k, v, out, dout, dq, dk, dv}, mask, lse);
     const at::Tensor stats = lse.t().contiguous();
     run(std::array{q, k, v, out, dout, dq, dk, dv}, mask, scale, stats);
+    return memory;
 }
 
 }  // namespace speedrun::ops::cuda

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "ops/attention/attention.h"
 #include "ops/cuda/attention_graphs.h"
@@ -18,12 +19,12 @@ namespace speedrun::ops::cuda {
 speedrun::cuda::AttentionShape attention_shape(std::span<const at::Tensor> tensors,
                                                const AttentionMask& mask);
 
-// attention_forward and attention_backward of ops/attention.h by cuDNN, on one GPU (Hopper or later) and in
+// Attention by cuDNN, on one GPU (Hopper or later) and in
 // bf16. dq is summed by atomic additions, so its last bits differ from run to run. Graphs are
-// built where a shape is first seen, which takes seconds; their workspace grows to that of the largest. No
-// synchronisation with the host. For one thread at a time. Documents of no token, as a batch is padded with,
-// have neither queries nor keys there; of keys alone cuDNN before 9.25 would make NaN.
-class CudnnAttention {
+// built where a shape is first seen, which takes seconds; a workspace is kept for each size that was the
+// largest so far. No synchronisation with the host. For one thread at a time. Documents of no token, as a
+// batch is padded with, have neither queries nor keys there; of keys alone cuDNN before 9.25 would make NaN.
+class CudnnAttention final : public Attention {
   public:
     // The number of channels of a head it is made for.
     static bool takes_head_dim(int64_t head_dim) { return head_dim == 64 || head_dim == 128; }
@@ -32,20 +33,22 @@ class CudnnAttention {
     explicit CudnnAttention(at::Device device);
 
     void forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionMask& mask,
-                 double scale, const at::Tensor& out, const at::Tensor& lse);
-    void backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                  const at::Tensor& out, const at::Tensor& lse, const AttentionMask& mask, double scale,
-                  const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
+                 double scale, const at::Tensor& out, const at::Tensor& lse) const override;
+    AttentionGrads backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                            const AttentionMask& mask, double scale,
+                            const AttentionGrads& memory) const override;
 
     // What cuDNN knows of the GPU, in JSON: with it a machine without one can ask which graphs it takes.
     std::string device_properties() const { return graphs_->device_properties(); }
 
   private:
     void run(std::span<const at::Tensor> tensors, const AttentionMask& mask, double scale,
-             const at::Tensor& stats);
+             const at::Tensor& stats) const;
 
     std::unique_ptr<speedrun::cuda::AttentionGraphs> graphs_;
-    at::Tensor workspace_;
+    // All that it has had: a captured launch goes on with the one of its capture.
+    mutable std::vector<at::Tensor> workspaces_;
 };
 
 }  // namespace speedrun::ops::cuda

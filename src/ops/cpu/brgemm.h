@@ -44,9 +44,11 @@ struct BrgemmScope {
 // b as brgemm's right operand: out[k][ld] for fp32, out[k / 2][ld][2] for bf16.
 void pack_b(const MatrixView<float>& b, float* out, int64_t ld);
 void pack_b(const MatrixView<at::BFloat16>& b, at::BFloat16* out, int64_t ld);
+void pack_b(const MatrixView<at::BFloat16>& b, float* out, int64_t ld);  // widened
 
 // a as brgemm's left operand: row-major out[m][ld], columns up to padded_k filled with zeros.
 void pack_a(const MatrixView<float>& a, float* out, int64_t ld);
 void pack_a(const MatrixView<at::BFloat16>& a, at::BFloat16* out, int64_t ld);
+void pack_a(const MatrixView<at::BFloat16>& a, float* out, int64_t ld);  // widened
 
 }  // namespace speedrun::ops::cpu

@@ -36,13 +36,13 @@ void for_each(int64_t count, bool parallel, const F& f) {
     });
 }
 
-// One panel of c: columns and rows whose packed operands fit in the workspaces. `below`: how far c's first
-// element lies below the diagonal of the whole.
-template <class T, class C>
+// One panel of c: columns and rows whose packed operands, of type P, fit in the workspaces. `below`: how far
+// c's first element lies below the diagonal of the whole.
+template <class T, class P, class C>
 class Panel {
   public:
     Panel(const MatrixView<T>& a, const MatrixView<T>& b, const Output<C>& out, int64_t below, bool parallel)
-        : a_(a), b_(b), out_(out), below_(below), parallel_(parallel), depth_(padded_k<T>(a.cols)) {}
+        : a_(a), b_(b), out_(out), below_(below), parallel_(parallel), depth_(padded_k<P>(a.cols)) {}
 
     void run() {
         pack();
@@ -66,15 +66,17 @@ class Panel {
 
     void pack() {
         thread_local Workspace a_memory, b_memory;
-        packed_b_ = b_memory.get<T>(static_cast<size_t>(depth_ * b_.cols));
+        packed_b_ = b_memory.get<P>(static_cast<size_t>(depth_ * b_.cols));
         for_each(ceil_div(b_.cols, tile_cols), parallel_, [&](int64_t i) {
             const int64_t col = i * tile_cols, cols = std::min(tile_cols, b_.cols - col);
             pack_b(b_.block(0, col, b_.rows, cols), packed_b_ + depth_ * col, cols);
         });
-        left_ = a_.data;
-        left_stride_ = a_.row_stride;
-        if (a_.col_stride == 1 && a_.row_stride >= a_.cols && depth_ == a_.cols) return;
-        T* const packed = a_memory.get<T>(static_cast<size_t>(depth_ * a_.rows));
+        if constexpr (std::is_same_v<T, P>) {
+            left_ = a_.data;
+            left_stride_ = a_.row_stride;
+            if (a_.col_stride == 1 && a_.row_stride >= a_.cols && depth_ == a_.cols) return;
+        }
+        P* const packed = a_memory.get<P>(static_cast<size_t>(depth_ * a_.rows));
         left_ = packed;
         left_stride_ = depth_;
         constexpr int64_t rows = 64;
@@ -124,8 +126,8 @@ class Panel {
     int64_t below_;
     bool parallel_;
     int64_t depth_;
-    T* packed_b_ = nullptr;
-    const T* left_ = nullptr;
+    P* packed_b_ = nullptr;
+    const P* left_ = nullptr;
     int64_t left_stride_ = 0;
 };
 
@@ -151,7 +153,7 @@ void mirror(C* c, int64_t n, int64_t stride) {
     });
 }
 
-template <class T, class C>
+template <class T, class P, class C>
 void multiply(const MatrixView<T>& a, const MatrixView<T>& b, const Output<C>& out) {
     const bool parallel =
         2.0 * static_cast<double>(a.rows) * static_cast<double>(a.cols) * static_cast<double>(b.cols) >
@@ -162,11 +164,16 @@ void multiply(const MatrixView<T>& a, const MatrixView<T>& b, const Output<C>& o
             Output<C> part = out;
             part.c += row * out.row_stride + col;
             if (out.addend != nullptr) part.addend += row * out.addend_stride + col;
-            Panel<T, C>(a.block(row, 0, std::min(rows, a.rows - row), a.cols),
-                        b.block(0, col, b.rows, std::min(cols, b.cols - col)), part, row - col, parallel)
+            Panel<T, P, C>(a.block(row, 0, std::min(rows, a.rows - row), a.cols),
+                           b.block(0, col, b.rows, std::min(cols, b.cols - col)), part, row - col, parallel)
                 .run();
         }
     }
+}
+
+// Bytes of a packed element.
+size_t packed_item(size_t item) {
+    return has_bf16_brgemm() ? item : sizeof(float);
 }
 
 }  // namespace
@@ -176,7 +183,10 @@ void gemm(const Product<T, C>& product) {
     Output<C> out = product.out;
     const int64_t n = product.b.cols;
     out.symmetric = out.symmetric && n > tile_rows;  // one row of tiles leaves nothing out
-    multiply<T, C>(product.a, product.b, out);
+    if (packed_item(sizeof(T)) == sizeof(T))
+        multiply<T, T, C>(product.a, product.b, out);
+    else
+        multiply<T, float, C>(product.a, product.b, out);
     if (out.symmetric) mirror(out.c, n, out.row_stride);
 }
 template void gemm(const Product<float, float>&);
@@ -193,9 +203,12 @@ void batched_gemm(std::span<const Product<T, T>> products) {
 template void batched_gemm(std::span<const Product<float, float>>);
 template void batched_gemm(std::span<const Product<at::BFloat16, at::BFloat16>>);
 
-GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item) {
+GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item, LeftOperand left) {
     const PanelShape panel(depth);
-    return {depth * std::min(rows, panel.rows) * item, depth * std::min(cols, panel.cols) * item};
+    const auto packed = static_cast<int64_t>(packed_item(static_cast<size_t>(item)));
+    const bool in_place = left == LeftOperand::row_major && packed == item;
+    return {in_place ? 0 : packed * depth * std::min(rows, panel.rows),
+            packed * depth * std::min(cols, panel.cols)};
 }
 
 }  // namespace speedrun::ops::cpu

@@ -26,8 +26,8 @@ struct Product {
     Output<C> out;
 };
 
-// By tiles of brgemm, on all threads where it is worth it. T, C: float, float; bf16, float; bf16, bf16 (with
-// has_bf16_brgemm()). Everything is computed in fp32 and rounded once.
+// By tiles of brgemm, on all threads where it is worth it. T, C: float, float; bf16, float; bf16, bf16.
+// Everything is computed in fp32 and rounded once; without has_bf16_brgemm() operands are packed as fp32.
 template <class T, class C>
 void gemm(const Product<T, C>& product);
 
@@ -36,10 +36,12 @@ template <class T>
 void batched_gemm(std::span<const Product<T, T>> products);
 
 // Bytes of packed operands that a product [rows, depth] [depth, cols] of `item`-byte elements leaves with the
-// calling thread on a CPU, for the next one: of a where it is packed, and of b.
+// calling thread on a CPU, for the next one. A row-major left operand is read where it lies, unless it is
+// widened.
 struct GemmScratch {
     int64_t a = 0, b = 0;
 };
-GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item);
+enum class LeftOperand { row_major, transposed };
+GemmScratch gemm_scratch(int64_t rows, int64_t depth, int64_t cols, int64_t item, LeftOperand left);
 
 }  // namespace speedrun::ops::cpu

@@ -229,13 +229,15 @@ void run(const HeadProblem<T>& problem, const HeadGradients<T>* gradients) {
 
 // The large ones: q, the sum of a bf16 gradient over chunks, three copies of a chunk of x, and a slot's z, q,
 // w and dx.
-int64_t head_scratch_bytes(int64_t tokens, int64_t vocab, int64_t d, int64_t item, bool bf16_gradient) {
+HeadScratch head_scratch(int64_t tokens, int64_t vocab, int64_t d, int64_t item, bool bf16_gradient) {
     constexpr int64_t wide = sizeof(float);
+    if (item < wide && !has_bf16_brgemm())  // then x, w and dx are fp32
+        return {head_scratch(tokens, vocab, d, wide, bf16_gradient).kept, (2 * tokens + vocab) * d * wide};
     const int64_t chunk = tokens_of_chunk(d), width = round_up(std::min(chunk, tokens), 16);
     const int64_t sums = bf16_gradient && tokens > chunk ? vocab * d * wide : 0;
     const int64_t slot = block_rows * width * (wide + item) + block_rows * d * item + width * d * wide;
     const int64_t slots = std::min<int64_t>(at::get_num_threads(), (vocab + block_rows - 1) / block_rows);
-    return vocab * width * item + sums + 3 * width * d * item + slots * slot;
+    return {.kept = vocab * width * item + sums + 3 * width * d * item + slots * slot};
 }
 
 void head_loss(const HeadProblem<float>& problem, const HeadGradients<float>* gradients) {

@@ -33,7 +33,11 @@ struct HeadGradients {
 void head_loss(const HeadProblem<float>& problem, const HeadGradients<float>* gradients);
 void head_loss(const HeadProblem<at::BFloat16>& problem, const HeadGradients<at::BFloat16>* gradients);
 
-// Bytes that a training call leaves with the process for the next one. `item`: of an element of x and w.
-int64_t head_scratch_bytes(int64_t tokens, int64_t vocab, int64_t d, int64_t item, bool bf16_gradient);
+// Bytes that a training call leaves with the process for the next one, and of what it widens, which passes.
+// `item`: of an element of x and w.
+struct HeadScratch {
+    int64_t kept = 0, passing = 0;
+};
+HeadScratch head_scratch(int64_t tokens, int64_t vocab, int64_t d, int64_t item, bool bf16_gradient);
 
 }  // namespace speedrun::ops::cpu

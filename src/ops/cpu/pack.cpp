@@ -113,11 +113,47 @@ void transpose(const at::BFloat16* in, int64_t rows, int64_t cols, int64_t in_st
     transpose_halves(in, rows, cols, in_stride, out, out_stride);
 }
 
-// out row-major [rows][ld]
+// Eight bf16 as fp32.
+inline __m256i widen8(const at::BFloat16* in) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in));
+    return _mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16);
+}
+
+void transpose(const at::BFloat16* in, int64_t rows, int64_t cols, int64_t in_stride, float* out,
+               int64_t out_stride) {
+    const auto one = [&](int64_t i, int64_t j) {
+        out[j * out_stride + i] = static_cast<float>(in[i * in_stride + j]);
+    };
+    const int64_t full_rows = rows / 8 * 8, full_cols = cols / 8 * 8;
+    for (int64_t i = 0; i < full_rows; i += 8) {
+        for (int64_t j = 0; j < full_cols; j += 8) {
+            Block r;
+            for (int k = 0; k < 8; ++k) r[k] = widen8(in + (i + k) * in_stride + j);
+            transpose_words(r);
+            for (int k = 0; k < 8; ++k) store(out + (j + k) * out_stride + i, r[k]);
+        }
+        for (int64_t j = full_cols; j < cols; ++j)
+            for (int64_t k = i; k < i + 8; ++k) one(k, j);
+    }
+    for (int64_t i = full_rows; i < rows; ++i)
+        for (int64_t j = 0; j < cols; ++j) one(i, j);
+}
+
+void copy_row(const at::BFloat16* in, int64_t n, float* out) {
+    int64_t j = 0;
+    for (; j + 8 <= n; j += 8) store(out + j, widen8(in + j));
+    for (; j < n; ++j) out[j] = static_cast<float>(in[j]);
+}
 template <class T>
-void to_row_major(const MatrixView<T>& in, T* out, int64_t ld) {
+void copy_row(const T* in, int64_t n, T* out) {
+    std::copy_n(in, n, out);
+}
+
+// out row-major [rows][ld]
+template <class T, class P>
+void to_row_major(const MatrixView<T>& in, P* out, int64_t ld) {
     if (in.col_stride == 1) {
-        for (int64_t i = 0; i < in.rows; ++i) std::copy_n(in.data + i * in.row_stride, in.cols, out + i * ld);
+        for (int64_t i = 0; i < in.rows; ++i) copy_row(in.data + i * in.row_stride, in.cols, out + i * ld);
     } else {
         transpose(in.data, in.cols, in.rows, in.col_stride, out, ld);
     }
@@ -139,8 +175,14 @@ void pack_a(const MatrixView<float>& a, float* out, int64_t ld) {
 void pack_a(const MatrixView<at::BFloat16>& a, at::BFloat16* out, int64_t ld) {
     pack_rows(a, out, ld);
 }
+void pack_a(const MatrixView<at::BFloat16>& a, float* out, int64_t ld) {
+    to_row_major(a, out, ld);
+}
 
 void pack_b(const MatrixView<float>& b, float* out, int64_t ld) {
+    to_row_major(b, out, ld);
+}
+void pack_b(const MatrixView<at::BFloat16>& b, float* out, int64_t ld) {
     to_row_major(b, out, ld);
 }
 

@@ -14,8 +14,6 @@ __global__ void attention_layout_kernel(const int32_t* cu_seqlens, int64_t docum
         layout.offsets[k * (documents + 1) + i] = begin * layout.strides[k];
 }
 
-}  // namespace
-
 void attention_layout(const int32_t* cu_seqlens, int64_t documents, const AttentionLayout& layout,
                       Stream stream) {
     constexpr int kThreads = 128;
@@ -23,4 +21,7 @@ void attention_layout(const int32_t* cu_seqlens, int64_t documents, const Attent
            documents, layout);
 }
 
+const Registration register_attention_layout(&Kernels::attention_layout, attention_layout);
+
+}  // namespace
 }  // namespace speedrun::cuda

@@ -2,10 +2,13 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <array>
+#include <cstring>
 #include <string>
 
 #include "ops/cuda/addresses.h"
-#include "ops/cuda/fused.h"
+#include "ops/cuda/gpu.h"
 #include "util/error.h"
 #include "util/module.h"
 
@@ -15,9 +18,18 @@ namespace {
 constexpr const char* kModule = "libspeedrun_cuda.so";
 constexpr const char* kNeeds = "CUDA's compiler (nvcc 13) and LibTorch's CUDA half";
 
+// Whether some file has registered each kernel.
+bool complete(const raw::Kernels& kernels) {
+    std::array<const void*, sizeof(kernels) / sizeof(void*)> entries{};
+    static_assert(sizeof(entries) == sizeof(kernels));
+    std::memcpy(entries.data(), &kernels, sizeof(kernels));
+    return std::ranges::count(entries, nullptr) == 0;
+}
+
 const raw::Kernels& load_kernels() {
     const auto kernels = reinterpret_cast<decltype(&speedrun_cuda_kernels)>(
         module_symbol(kModule, "speedrun_cuda_kernels", kNeeds));
+    check(complete(*kernels()), std::string(kModule) + " lacks a kernel");
     return *kernels();
 }
 
@@ -27,12 +39,7 @@ bool fused(const at::Tensor& x) {
     return x.is_cuda() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-bool takes_gram(const at::Tensor& x) {
-    return x.scalar_type() == at::kBFloat16 && x.is_contiguous() && x.size(-1) % 8 == 0 &&
-           x.size(-2) % 8 == 0 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
-}
-
-Fused on_device_of(const at::Tensor& x) {
+Gpu gpu_of(const at::Tensor& x) {
     static const raw::Kernels& kernels = load_kernels();
     return {kernels, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(x.device()).native_handle()};
 }

@@ -13,8 +13,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "ops/cuda/kernels.h"
 #include "ops/cuda/ptx.cuh"
+#include "ops/cuda/registration.h"
 
 namespace speedrun::cuda {
 

@@ -111,8 +111,6 @@ void with_types(Scalar from, Scalar to, const Body& body) {
     });
 }
 
-}  // namespace
-
 void embedding(Rows table, const int32_t* ids, Rows out, Shape shape, Stream stream) {
     const bool packed = table.type == out.type && packs(table, shape.cols) && packs(out, shape.cols);
     with_types(table.type, out.type, [&]<class From, class To>(From, To) {
@@ -141,4 +139,8 @@ void embedding_backward(Rows dout, const int32_t* sorted, const int64_t* order, 
     });
 }
 
+const Registration register_embedding(&Kernels::embedding, embedding);
+const Registration register_embedding_backward(&Kernels::embedding_backward, embedding_backward);
+
+}  // namespace
 }  // namespace speedrun::cuda

@@ -165,12 +165,13 @@ __global__ void __launch_bounds__(kThreads, 2) gram_kernel(Gram gram, Shape shap
     write_mirrored(result, gram, tile, shape.rows);
 }
 
-}  // namespace
-
 void gram(const Gram& gram, int64_t count, Shape shape, Stream stream) {
     const int64_t across = blocks_for(shape.rows, kTile);
     launch_with_shared(gram_kernel, count * (across * (across + 1) / 2), kThreads, kSharedBytes, stream, gram,
                        shape);
 }
 
+const Registration register_gram(&Kernels::gram, gram);
+
+}  // namespace
 }  // namespace speedrun::cuda

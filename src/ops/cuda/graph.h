@@ -1,5 +1,5 @@
 #pragma once
-// Recorded work of a GPU without a type of CUDA's or torch's: the module libspeedrun_cuda.so makes it of
+// Captured work of a GPU without a type of CUDA's or torch's: the module libspeedrun_cuda.so makes it of
 // CUDA's graphs, tests of functions.
 #include <cstdint>
 #include <functional>
@@ -7,17 +7,17 @@
 
 namespace speedrun::cuda {
 
-// Work that is recorded once, and from then on started by one call.
+// Work that is captured once, and from then on started by one call.
 class Graph {
   public:
     virtual ~Graph() = default;
 
     // Calls `work`, and keeps what it gives the current stream instead of doing it: ops with their arguments
     // as they are now, so that numbers which vary must lie in memory that stays where it is. What `work`
-    // allocates and lets go belongs to its Graphs. Once. Throws where work does what cannot be recorded, such
+    // allocates and lets go belongs to its Graphs. Once. Throws where work does what cannot be captured, such
     // as waiting for the device.
-    virtual void record(const std::function<void()>& work) = 0;
-    // Starts the recorded work on the current stream.
+    virtual void capture(const std::function<void()>& work) = 0;
+    // Starts the captured work on the current stream.
     virtual void launch() = 0;
     // How many kernels a launch runs.
     virtual int64_t kernels() const = 0;

@@ -1,10 +1,10 @@
 #pragma once
-// The fused kernels for NVIDIA GPUs, as plain functions on addresses: no type of torch's and none of CUDA's
-// appears here, so that nvcc compiles the kernels quickly and callers need no toolkit. What each computes,
-// with its formula's source, is in the header of its op (ops/mix.h and so on); here stands what the op's
-// header leaves open. All addresses are of the device; everything runs on `stream` without waiting for it.
-// Sums over rows are formed in one order, whatever the GPU: results are the same bits each time. A launch
-// that CUDA refuses throws std::runtime_error.
+// The fused kernels for NVIDIA GPUs, as functions on addresses: no type of torch's and none of CUDA's appears
+// here, so that nvcc compiles the kernels quickly and callers need no toolkit. What each computes, with its
+// formula's source, is in the header of its op (ops/mix.h and so on); here stands what the op's header leaves
+// open. All addresses are of the device; everything runs on `stream` without waiting for it. Sums over rows
+// are formed in one order, whatever the GPU: results are the same bits each time. A launch that CUDA refuses
+// throws std::runtime_error. A new kernel is a member of Kernels and a .cu file that registers itself there.
 #include <cstdint>
 
 namespace speedrun::cuda {
@@ -30,7 +30,7 @@ struct Shape {
     int64_t rows = 0, cols = 0;
 };
 
-// A number that may be another one each time a recorded launch (graph.h) runs: that at `place`, in memory of
+// A number that may be another one each time a captured launch (graph.h) runs: that at `place`, in memory of
 // the device, or where there is none `value`.
 struct Number {
     Number(double number = 0, const double* where = nullptr) : value(number), place(where) {}
@@ -44,78 +44,70 @@ inline constexpr int64_t kPartialSets = 1024;
 
 inline constexpr int kMostSources = 8;
 
+// Of a mix's source: fp32 numbers [T, columns], each for cols / columns channels; data null: none.
+struct Factor {
+    const float* data = nullptr;
+    float* gradient = nullptr;  // added to, at the same strides; null: not wanted
+    int64_t stride = 0;         // from token to token
+    int32_t columns = 1;
+    float offset = 0;
+};
+
 // ops::mix_norm; `normed.data` null: ops::mix.
 struct Mix {
     Rows sources[kMostSources];
+    Factor factors[kMostSources];
     int count = 0;
     const float* coefficients = nullptr;
     Rows y, normed;
     float* rstd = nullptr;
     float eps = 0;
 };
-void mix(const Mix& mix, Shape shape, Stream stream);
 
 // ops::mix_backward. A source or gradient whose data is null is not read or written. partials: kPartialSets *
 // count.
 struct MixBackward {
     Rows dy;
-    Rows sources[kMostSources];   // null where dc is not wanted
+    Rows sources[kMostSources];   // null where no gradient of a coefficient or factor is wanted
     Rows dsources[kMostSources];  // null where no gradient is wanted
+    Factor factors[kMostSources];
     bool accumulate[kMostSources] = {};
+    bool wants_coefficient[kMostSources] = {};
     int count = 0;
     const float* coefficients = nullptr;
-    float* dcoefficients = nullptr;  // may be null where no dc is wanted
+    float* dcoefficients = nullptr;  // may be null where none is wanted
     float* partials = nullptr;       // the same
 };
-void mix_backward(const MixBackward& mix, Shape shape, Stream stream);
-
-// ops::rms_norm, ops::rms_norm_backward.
-void rms_norm(Rows x, float eps, Rows y, float* rstd, Shape shape, Stream stream);
-void rms_norm_backward(Rows dy, Rows x, const float* rstd, Rows dx, bool accumulate, Shape shape,
-                       Stream stream);
-
-// ops::relu2, ops::relu2_backward.
-void relu2(Rows x, Rows y, Shape shape, Stream stream);
-void relu2_backward(Rows dy, Rows x, Rows dx, Shape shape, Stream stream);
 
 // ops::qk_norm_rotary and its backward: rows are tokens, of `heads` heads of shape.cols / heads numbers.
 struct Rotary {
     Rows cos, sin;  // [T', D / 2]
     int64_t heads = 0;
 };
-void qk_norm_rotary(Rows x, const Rotary& rotary, float eps, Rows y, float* rstd, Shape shape, Stream stream);
-void qk_norm_rotary_backward(Rows dy, Rows x, const Rotary& rotary, const float* rstd, Rows dx, Shape shape,
-                             Stream stream);
 
-// ops::head_gate and its backward; shape is that of y: [T, heads * D]. At most 32 heads, and heads * channels
-// <= kMostGateWeights. partials: kPartialSets * heads * channels.
-inline constexpr int64_t kMostGateWeights = 256;
-struct HeadGate {
-    Rows x;
-    Flat w;  // [heads, channels]
-    int64_t heads = 0, channels = 0;
+// ops::gate and its backward: the first channels of `inputs`, one after the other. At most 32 outputs, and
+// outputs * channels <= kMostGateWeights. partials: kPartialSets * outputs * channels.
+inline constexpr int64_t kMostGateWeights = 512;
+inline constexpr int kMostGateInputs = 2;
+enum class Activation : int32_t { identity, sigmoid, tanh };
+struct Gate {
+    Rows inputs[kMostGateInputs], dinputs[kMostGateInputs];  // dinputs: of the backward, added to
+    int64_t channels[kMostGateInputs] = {};
+    int inputs_count = 0;
+    Flat w;  // [outputs, channels]
+    int64_t outputs = 0;
+    Activation activation = Activation::identity;
+    int64_t total_channels() const { return channels[0] + channels[1]; }
 };
-void head_gate(Rows y, const HeadGate& gate, Rows out, float* values, Shape shape, Stream stream);
-void head_gate_backward(Rows dout, Rows y, const HeadGate& gate, const float* values, Rows dy, Rows dx,
-                        Flat dw, float* partials, Shape shape, Stream stream);
 
-// ops::smear and its backward; channels < kMostGateWeights. partials: kPartialSets * (channels + 1).
+// ops::smear and its backward. partials: kPartialSets.
 struct Smear {
-    Flat w;
-    int64_t channels = 0;
     const float* lambda = nullptr;
+    const float* factor = nullptr;  // [T]; null: 1
 };
-void smear(Rows e, const Smear& smear, Rows out, float* gate, Shape shape, Stream stream);
-void smear_backward(Rows dout, Rows e, const Smear& smear, const float* gate, Rows de, Flat dw,
-                    float* dlambda, float* partials, Shape shape, Stream stream);
 
-// ops::embedding; shape is that of out.
-void embedding(Rows table, const int32_t* ids, Rows out, Shape shape, Stream stream);
-// ops::embedding_backward: `sorted` are the ids in ascending order, `order` where each was, those of one id
-// ascending. partials: 2 * shape.cols for each kEmbeddingChunk tokens, of which the last may be few.
+// Tokens of one id are added up by chunks of this many.
 inline constexpr int64_t kEmbeddingChunk = 32;
-void embedding_backward(Rows dout, const int32_t* sorted, const int64_t* order, Rows dtable, float* partials,
-                        Shape shape, Stream stream);
 
 // Of documents that begin at cu_seqlens [documents + 1]: how many tokens each has, and for each of `count`
 // tensors, `strides` elements from token to token, the element at which each begins.
@@ -126,8 +118,6 @@ struct AttentionLayout {
     int32_t* lengths = nullptr;  // [documents]
     int64_t* offsets = nullptr;  // [count, documents + 1]
 };
-void attention_layout(const int32_t* cu_seqlens, int64_t documents, const AttentionLayout& layout,
-                      Stream stream);
 
 // One row of logits [T, V] each: the soft cap, the cross-entropy and, where gradient.data is not null,
 // grad_scale times the gradient with respect to the logits, which may be written over them; ops/head_loss.h.
@@ -142,19 +132,32 @@ struct SoftcapLoss {
     uint8_t* gradient_fp8 = nullptr;
     float fp8_scale = 1;
 };
-void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream);
 
 enum class Fp8 : int32_t { e4m3, e5m2 };
 
-// to[t][i] = from[t][i] / scale, rounded to nearest even, the format's largest number where it is larger;
-// `to` is a contiguous [T, d] of bytes.
-void quantize(Rows from, float scale, Fp8 format, uint8_t* to, Shape shape, Stream stream);
-
-// The transpose [cols, rows] of a matrix of bytes; rows and cols are multiples of 16, addresses of 16 bytes.
-void transpose_bytes(const uint8_t* from, uint8_t* to, Shape shape, Stream stream);
-
-// Of the current device, such as 90. FP8 products need 89.
-int compute_capability();
+// A step of an expression in postfix order; ops/scalar_program.h.
+struct ScalarInstruction {
+    enum class Operation : int32_t { number, element, add, multiply, sigmoid, tanh };
+    Operation operation = Operation::number;
+    float number = 0;     // number
+    int32_t element = 0;  // element
+    int32_t left = 0;     // add, multiply: the instruction of the first operand; the second is the one before
+    bool round_to_bf16 = false;  // element: as the reference uses it
+};
+struct ScalarElement {
+    const void* value = nullptr;
+    void* grad = nullptr;
+    Scalar type = Scalar::f32;
+};
+struct ScalarProgram {
+    const ScalarInstruction* instructions = nullptr;
+    const int32_t* starts = nullptr;  // [expressions + 1]
+    const ScalarElement* elements = nullptr;
+    const int32_t *uses = nullptr, *uses_begin = nullptr;
+    int64_t expressions = 0, element_count = 0;
+    float* contributions = nullptr;  // one an instruction
+};
+inline constexpr int kMostScalarInstructions = 32;  // of an expression
 
 // ops::batched_gram of `count` bf16 matrices x [rows, cols], one after the other: tiles of c on and above the
 // diagonal are computed, and those below it written with them. rows and cols are multiples of 8, all
@@ -165,9 +168,8 @@ struct Gram {
     void* c = nullptr;             // neither of the two
     float alpha = 1, beta = 0;
 };
-void gram(const Gram& gram, int64_t count, Shape shape, Stream stream);
 
-// adam_update of optim/adam.h on `count` elements.
+// ops::adam_update on `count` elements.
 struct Adam {
     Flat value, grad;          // of one type
     Flat exp_avg, exp_avg_sq;  // of one type
@@ -175,14 +177,9 @@ struct Adam {
     float beta1 = 0, beta2 = 0, eps = 0;
     Number step_size = 0, keep = 1;
 };
-void adam(const Adam& adam, int64_t count, Stream stream);
 
-// momentum_update of optim/matrix_update.h on `count` elements; `lerp` or accumulating.
-void momentum(Flat grad, Flat momentum, Flat update, Number mu, bool lerp, bool nesterov, int64_t count,
-              Stream stream);
-
-// apply_matrix_update of optim/matrix_update.h on `count` matrices [rows, cols], one after the other; what
-// stands there of every number holds here.
+// ops::matrix_update on `count` matrices [rows, cols], one after the other; what stands there of every number
+// holds here.
 struct MatrixUpdate {
     enum class Scale : int32_t { none, restore_norm, paper };
     enum class Decay : int32_t { none, decoupled, cautious };
@@ -197,6 +194,59 @@ struct MatrixUpdate {
     Scale scale = Scale::none;
     Decay decay_kind = Decay::none;
 };
-void matrix_update(const MatrixUpdate& update, int64_t count, int64_t rows, int64_t cols, Stream stream);
+
+// The kernels by name. The module libspeedrun_cuda.so has one table, and the tests' emulation on a CPU
+// another.
+struct Kernels {
+    void (*mix)(const Mix& mix, Shape shape, Stream stream);
+    void (*mix_backward)(const MixBackward& mix, Shape shape, Stream stream);
+    void (*rms_norm)(Rows x, float eps, Rows y, float* rstd, Shape shape, Stream stream);
+    void (*rms_norm_backward)(Rows dy, Rows x, const float* rstd, Rows dx, bool accumulate, Shape shape,
+                              Stream stream);
+    void (*relu2)(Rows x, Rows y, Shape shape, Stream stream);
+    void (*relu2_backward)(Rows dy, Rows x, Rows dx, Shape shape, Stream stream);
+    void (*qk_norm_rotary)(Rows x, const Rotary& rotary, float eps, Rows y, float* rstd, Shape shape,
+                           Stream stream);
+    void (*qk_norm_rotary_backward)(Rows dy, Rows x, const Rotary& rotary, const float* rstd, Rows dx,
+                                    Shape shape, Stream stream);
+    // values: fp32 [expressions].
+    void (*scalar_program)(const ScalarProgram& program, float* values, Stream stream);
+    void (*scalar_program_backward)(const ScalarProgram& program, const float* grads, Stream stream);
+    // values and their gradients are fp32 [tokens, outputs].
+    void (*gate)(const Gate& gate, float* values, int64_t tokens, Stream stream);
+    void (*gate_backward)(const Gate& gate, const float* values, const float* dvalues, Flat dw,
+                          float* partials, int64_t tokens, Stream stream);
+    void (*smear)(Rows e, const Smear& smear, Rows out, Shape shape, Stream stream);
+    // dfactor: null where smear.factor is.
+    void (*smear_backward)(Rows dout, Rows e, const Smear& smear, Rows de, float* dfactor, float* dlambda,
+                           float* partials, Shape shape, Stream stream);
+    // shape is that of out.
+    void (*embedding)(Rows table, const int32_t* ids, Rows out, Shape shape, Stream stream);
+    // `sorted` are the ids in ascending order, `order` where each was, those of one id ascending. partials: 2
+    // * shape.cols for each kEmbeddingChunk tokens, of which the last may be few.
+    void (*embedding_backward)(Rows dout, const int32_t* sorted, const int64_t* order, Rows dtable,
+                               float* partials, Shape shape, Stream stream);
+    void (*attention_layout)(const int32_t* cu_seqlens, int64_t documents, const AttentionLayout& layout,
+                             Stream stream);
+    void (*softcap_loss)(const SoftcapLoss& loss, Shape shape, Stream stream);
+    // to[t][i] = from[t][i] / scale, rounded to nearest even, the format's largest number where it is larger;
+    // `to` is a contiguous [T, d] of bytes.
+    void (*quantize)(Rows from, float scale, Fp8 format, uint8_t* to, Shape shape, Stream stream);
+    // The transpose [cols, rows] of a matrix of bytes; rows and cols are multiples of 16, addresses of 16
+    // bytes.
+    void (*transpose_bytes)(const uint8_t* from, uint8_t* to, Shape shape, Stream stream);
+    // Of the current device, such as 90. FP8 products need 89.
+    int (*compute_capability)();
+    void (*gram)(const Gram& gram, int64_t count, Shape shape, Stream stream);
+    void (*adam)(const Adam& adam, int64_t count, Stream stream);
+    // ops::momentum_update on `count` elements; `lerp` or accumulating.
+    void (*momentum)(Flat grad, Flat momentum, Flat update, Number mu, bool lerp, bool nesterov,
+                     int64_t count, Stream stream);
+    void (*matrix_update)(const MatrixUpdate& update, int64_t count, int64_t rows, int64_t cols,
+                          Stream stream);
+};
 
 }  // namespace speedrun::cuda
+
+// What the module is loaded for; never null.
+extern "C" const speedrun::cuda::Kernels* speedrun_cuda_kernels();

@@ -152,8 +152,6 @@ void update_in_packs(const MatrixUpdate& numbers, Dims dims, Stream stream) {
     });
 }
 
-}  // namespace
-
 void matrix_update(const MatrixUpdate& numbers, int64_t count, int64_t rows, int64_t cols, Stream stream) {
     const Dims dims{count, rows, cols};
     if (fours(cols, {numbers.update, numbers.value, numbers.copy}))
@@ -162,4 +160,7 @@ void matrix_update(const MatrixUpdate& numbers, int64_t count, int64_t rows, int
         update_in_packs<1>(numbers, dims, stream);
 }
 
+const Registration register_matrix_update(&Kernels::matrix_update, matrix_update);
+
+}  // namespace
 }  // namespace speedrun::cuda

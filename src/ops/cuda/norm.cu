@@ -49,8 +49,6 @@ __global__ void rms_norm_backward_kernel(RowsOf<const T> dy, RowsOf<const T> x, 
     }
 }
 
-}  // namespace
-
 void rms_norm(Rows x, float eps, Rows y, float* rstd, Shape shape, Stream stream) {
     with_packs(x.type, packs(x, shape.cols) && packs(y, shape.cols),
                [&]<class T, int N>(T, std::integral_constant<int, N>) {
@@ -69,4 +67,8 @@ void rms_norm_backward(Rows dy, Rows x, const float* rstd, Rows dx, bool accumul
     });
 }
 
+const Registration register_rms_norm(&Kernels::rms_norm, rms_norm);
+const Registration register_rms_norm_backward(&Kernels::rms_norm_backward, rms_norm_backward);
+
+}  // namespace
 }  // namespace speedrun::cuda

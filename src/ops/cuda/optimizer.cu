@@ -61,8 +61,6 @@ __global__ void momentum_kernel(T* grad, T* momentum, U* update, Number number, 
     store_pack(update + i, u);
 }
 
-}  // namespace
-
 void adam(const Adam& adam, int64_t count, Stream stream) {
     const bool four = fours(count, {adam.value, adam.grad, adam.exp_avg, adam.exp_avg_sq, adam.copy});
     const int64_t blocks = blocks_for(count, kThreads * (four ? 4 : 1));
@@ -91,4 +89,8 @@ void momentum(Flat grad, Flat momentum, Flat update, Number mu, bool lerp, bool 
     });
 }
 
+const Registration register_adam(&Kernels::adam, adam);
+const Registration register_momentum(&Kernels::momentum, momentum);
+
+}  // namespace
 }  // namespace speedrun::cuda

@@ -67,8 +67,6 @@ __global__ void transpose_kernel(const uint8_t* from, uint8_t* to, Shape shape, 
                    uint4{turned[c][0], turned[c][1], turned[c][2], turned[c][3]});
 }
 
-}  // namespace
-
 void quantize(Rows from, float scale, Fp8 format, uint8_t* to, Shape shape, Stream stream) {
     with_packs(from.type, packs(from, shape.cols), [&]<class T, int N>(T, std::integral_constant<int, N>) {
         launch(quantize_kernel<T, N>, row_blocks(shape.rows), kWarpsPerBlock * kWarp, stream,
@@ -87,4 +85,9 @@ int compute_capability() {
            device_attribute(cudaDevAttrComputeCapabilityMinor);
 }
 
+const Registration register_quantize(&Kernels::quantize, quantize);
+const Registration register_transpose_bytes(&Kernels::transpose_bytes, transpose_bytes);
+const Registration register_compute_capability(&Kernels::compute_capability, compute_capability);
+
+}  // namespace
 }  // namespace speedrun::cuda

@@ -35,8 +35,6 @@ __global__ void relu2_backward_kernel(RowsOf<const T> dy, RowsOf<const T> x, Row
         }
 }
 
-}  // namespace
-
 void relu2(Rows x, Rows y, Shape shape, Stream stream) {
     with_packs(x.type, packs(x, shape.cols) && packs(y, shape.cols),
                [&]<class T, int N>(T, std::integral_constant<int, N>) {
@@ -53,4 +51,8 @@ void relu2_backward(Rows dy, Rows x, Rows dx, Shape shape, Stream stream) {
     });
 }
 
+const Registration register_relu2(&Kernels::relu2, relu2);
+const Registration register_relu2_backward(&Kernels::relu2_backward, relu2_backward);
+
+}  // namespace
 }  // namespace speedrun::cuda

@@ -122,8 +122,6 @@ Heads<Table> heads_of(const Rotary& rotary, Shape shape) {
             shape.cols / rotary.heads / 2};
 }
 
-}  // namespace
-
 void qk_norm_rotary(Rows x, const Rotary& rotary, float eps, Rows y, float* rstd, Shape shape,
                     Stream stream) {
     const int64_t half = shape.cols / rotary.heads / 2, count = shape.rows * rotary.heads;
@@ -150,4 +148,9 @@ void qk_norm_rotary_backward(Rows dy, Rows x, const Rotary& rotary, const float*
                });
 }
 
+const Registration register_qk_norm_rotary(&Kernels::qk_norm_rotary, qk_norm_rotary);
+const Registration register_qk_norm_rotary_backward(&Kernels::qk_norm_rotary_backward,
+                                                    qk_norm_rotary_backward);
+
+}  // namespace
 }  // namespace speedrun::cuda

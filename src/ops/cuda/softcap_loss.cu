@@ -160,8 +160,6 @@ int logits_held(int64_t cols) {
     return static_cast<int>(std::min(packs * N, cols));
 }
 
-}  // namespace
-
 void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream) {
     constexpr float log2_e = 1.44269504F;
     const Cap cap{-log2_e / loss.c, -loss.b * log2_e / loss.c, loss.a * log2_e, std::fabs(loss.a) * log2_e};
@@ -184,4 +182,7 @@ void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream) {
     });
 }
 
+const Registration register_softcap_loss(&Kernels::softcap_loss, softcap_loss);
+
+}  // namespace
 }  // namespace speedrun::cuda

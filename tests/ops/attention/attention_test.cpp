@@ -6,11 +6,12 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "implementations.h"
 #include "ops/attention/cudnn_attention.h"
+#include "ops/implementations.h"
 #include "util/error.h"
 
 namespace speedrun::ops {
@@ -84,10 +85,11 @@ Results run(const Case& c, const Inputs& in) {
     Results r{at::full_like(in.dout, std::numeric_limits<double>::quiet_NaN()),
               at::full({c.H, c.T}, std::numeric_limits<double>::quiet_NaN(), at::kFloat),
               empty_triple(c, dtype)};
-    attention_forward(in.qkv[0], in.qkv[1], in.qkv[2], mask, kScale, r.out, r.lse);
+    const auto attention = Attention::make(Attention::Backend::standard, at::kCPU);
+    attention->forward(in.qkv[0], in.qkv[1], in.qkv[2], mask, kScale, r.out, r.lse);
     const AttentionGrads memory = r.gradients.grads();
     const auto [dq, dk, dv] =
-        attention_backward(in.dout, in.qkv[0], in.qkv[1], in.qkv[2], r.out, r.lse, mask, kScale, memory);
+        attention->backward(in.dout, in.qkv[0], in.qkv[1], in.qkv[2], r.out, r.lse, mask, kScale, memory);
     EXPECT_TRUE(dq.is_same(memory.dq) && dk.is_same(memory.dk) && dv.is_same(memory.dv));
     return r;
 }
@@ -216,10 +218,11 @@ TEST(Attention, RejectsWhatDoesNotFit) {
     const Case c{"", 50, 2, 16, 9, {0, 20, 50}};
     const Inputs in(c, at::kFloat);
     const at::Tensor out = at::empty_like(in.dout), lse = at::empty({2, 50}, at::kFloat);
+    const auto attention = Attention::make(Attention::Backend::standard, at::kCPU);
     const auto forward = [&](const at::Tensor& k, std::vector<int32_t> cu, int64_t window,
                              const at::Tensor& to) {
-        attention_forward(in.qkv[0], k, in.qkv[2], {at::tensor(cu, at::TensorOptions(at::kInt)), window},
-                          kScale, out, to);
+        attention->forward(in.qkv[0], k, in.qkv[2], {at::tensor(cu, at::TensorOptions(at::kInt)), window},
+                           kScale, out, to);
     };
     EXPECT_NO_THROW(forward(in.qkv[1], {0, 20, 50}, 9, lse));
     EXPECT_THROW(forward(in.qkv[1].slice(0, 0, 49), {0, 20, 50}, 9, lse), InternalError);
@@ -237,24 +240,28 @@ TEST(Attention, EmptySequence) {
     EXPECT_EQ(run(c, Inputs(c, at::kFloat)).out.numel(), 0);
 }
 
-// bf16 on a GPU, by ATen's flash attention or by cuDNN.
-Results on_gpu(const Case& c, const Inputs& in, cuda::CudnnAttention* cudnn, bool atomic) {
-    const AttentionMask mask{mask_of(c).cu_seqlens.to(at::kCUDA), c.window, 0, cudnn, atomic};
+// bf16 on a GPU.
+Results on_gpu(const Case& c, const Inputs& in, const Attention& attention) {
+    const AttentionMask mask{mask_of(c).cu_seqlens.to(at::kCUDA), c.window, 0};
     const Triple qkv(in.qkv.buffer.to(at::kCUDA));
     const at::Tensor dout = in.dout.to(at::kCUDA);
     const double nan = std::numeric_limits<double>::quiet_NaN();
     const Results r{at::full_like(dout, nan), at::full({c.H, c.T}, nan, dout.options().dtype(at::kFloat)),
                     Triple(at::full_like(qkv.buffer, nan))};
-    attention_forward(qkv[0], qkv[1], qkv[2], mask, kScale, r.out, r.lse);
+    attention.forward(qkv[0], qkv[1], qkv[2], mask, kScale, r.out, r.lse);
     const auto [dq, dk, dv] =
-        attention_backward(dout, qkv[0], qkv[1], qkv[2], r.out, r.lse, mask, kScale, r.gradients.grads());
+        attention.backward(dout, qkv[0], qkv[1], qkv[2], r.out, r.lse, mask, kScale, r.gradients.grads());
     return {r.out.cpu(), r.lse.cpu(), Triple(at::stack({dq, dk, dv}, 1).cpu())};
 }
 
-void expect_on_gpu(const Case& c, cuda::CudnnAttention* cudnn, bool atomic = false) {
+std::unique_ptr<Attention> gpu_attention(Attention::Backend backend) {
+    return Attention::make(backend, at::Device(at::kCUDA, 0));
+}
+
+void expect_on_gpu(const Case& c, const Attention& attention) {
     SCOPED_TRACE(c.name);
     const Inputs in(c, at::kBFloat16);
-    expect_near(on_gpu(c, in, cudnn, atomic), run_reference(c, in), 0x1p-7, kTolerance);
+    expect_near(on_gpu(c, in, attention), run_reference(c, in), 0x1p-7, kTolerance);
 }
 
 TEST(Attention, FlashOnAGpuAgreesWithReference) {
@@ -262,7 +269,8 @@ TEST(Attention, FlashOnAGpuAgreesWithReference) {
     at::manual_seed(7);
     for (const Case& c : kCases)
         if (c.D % 8 == 0)
-            for (const bool atomic : {false, true}) expect_on_gpu(c, nullptr, atomic);
+            for (const auto backend : {Attention::Backend::standard, Attention::Backend::flash_atomic})
+                expect_on_gpu(c, *gpu_attention(backend));
 }
 
 TEST(Attention, FlashOnAGpuGivesTheSameBits) {
@@ -270,9 +278,10 @@ TEST(Attention, FlashOnAGpuGivesTheSameBits) {
     at::manual_seed(8);
     const Case c{"many blocks", 8192, 6, 128, 384, {0, 1500, 1600, 5000, 8192}};
     const Inputs in(c, at::kBFloat16);
-    const Results first = on_gpu(c, in, nullptr, /*atomic=*/false);
+    const auto attention = gpu_attention(Attention::Backend::standard);
+    const Results first = on_gpu(c, in, *attention);
     for (int again = 0; again < 5; ++again) {
-        const Results found = on_gpu(c, in, nullptr, /*atomic=*/false);
+        const Results found = on_gpu(c, in, *attention);
         EXPECT_TRUE(found.out.equal(first.out));
         EXPECT_TRUE(found.gradients.buffer.equal(first.gradients.buffer));
     }
@@ -280,12 +289,12 @@ TEST(Attention, FlashOnAGpuGivesTheSameBits) {
 
 TEST(Attention, CudnnOnAGpuAgreesWithReference) {
     if (!testing::have_gpu()) GTEST_SKIP() << "needs a GPU";
-    if (cuda::on_device_of(at::empty({0}, at::kCUDA)).compute_capability() < 90)
+    if (testing::real_gpu().kernels.compute_capability() < 90)
         GTEST_SKIP() << "needs a GPU of compute capability 9.0 or later";
-    cuda::CudnnAttention cudnn(at::Device(at::kCUDA, 0));
+    const auto cudnn = gpu_attention(Attention::Backend::cudnn);
     at::manual_seed(7);
     for (const Case& c : kCases)
-        if (cuda::CudnnAttention::takes_head_dim(c.D)) expect_on_gpu(c, &cudnn);
+        if (cuda::CudnnAttention::takes_head_dim(c.D)) expect_on_gpu(c, *cudnn);
 }
 
 }  // namespace

@@ -10,7 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "implementations.h"
+#include "ops/attention/attention_layout.h"
+#include "ops/implementations.h"
 #include "util/error.h"
 
 namespace speedrun::ops {
@@ -80,20 +81,20 @@ TEST(CudnnAttention, RefusesWhatItWasNotMadeFor) {
     }
 }
 
-void expect_layout(const cuda::Fused& fused, at::Device device) {
+void expect_layout(const cuda::Gpu& gpu, at::Device device) {
     // More documents than a block has threads; runs of empty ones; an offset beyond 32 bits.
     const at::Tensor lengths = at::randint(0, 3, {1000}, at::kInt) * at::randint(0, 400, {1000}, at::kInt);
     const at::Tensor cu = at::cat({at::zeros({1}, at::kLong), lengths.cumsum(0)}).to(at::kInt);
     const std::vector<int64_t> strides = {768, 0, 2304, 1, int64_t{1} << 30};
-    const auto [found_lengths, offsets] = fused.attention_layout(cu.to(device), strides);
+    const auto [found_lengths, offsets] = cuda::attention_layout(gpu, cu.to(device), strides);
     EXPECT_TRUE(found_lengths.cpu().equal(lengths));
     EXPECT_TRUE(offsets.cpu().equal(at::outer(at::tensor(strides), cu.to(at::kLong))));
 }
 
 TEST(CudnnAttention, LayoutIsLengthsAndStarts) {
     at::manual_seed(12);
-    expect_layout(cuda::Fused(*speedrun_cuda_kernels(), nullptr), at::kCPU);
-    if (testing::have_gpu()) expect_layout(cuda::on_device_of(at::empty({0}, at::kCUDA)), at::kCUDA);
+    expect_layout(testing::emulated_gpu(), at::kCPU);
+    if (testing::have_gpu()) expect_layout(testing::real_gpu(), at::kCUDA);
 }
 
 // The lines that ops_cudnn_plans prints; none where this machine cannot ask, with the reason in `why`.

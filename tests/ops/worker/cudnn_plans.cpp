@@ -11,7 +11,7 @@
 #include <exception>
 #include <string>
 
-#include "ops/cuda/fused.h"
+#include "ops/cuda/gpu.h"
 
 namespace {
 

@@ -12,7 +12,10 @@
 
 #include "comm/make_communicator.h"
 #include "data/shard.h"
+#include "data/step_shapes.h"
 #include "model/initialize.h"
+#include "model/load_config.h"
+#include "plan/rank_memory.h"
 #include "train/trainer.h"
 
 using namespace speedrun;
@@ -36,10 +39,10 @@ int main(int argc, char** argv) {
     const LaunchEnvironment launch = read_launch_environment();
     at::set_num_threads(1);
     const auto train_shards = find_shards(config.data.train), val_shards = find_shards(config.data.val);
-    require_enough_data(train_shards, train_layout(config.data), step_shapes(config));
+    require_enough_data(train_shards, data_layout(config.data), step_shapes(config));
     const auto communicator = make_communicator(launch, at::kCPU);
     const auto before = memory_now();
-    GPT model(config, std::max(config.data.micro_batch_tokens, config.data.val_micro_batch_tokens), at::kCPU);
+    GPT model(config, std::max(row_lengths(config).back(), config.data.val_micro_batch_tokens), at::kCPU);
     initialize(model.parameters(), config.model, config.runtime.seed);
     Trainer trainer(config, model, *communicator, train_shards, val_shards);
     Interrupt interrupt;

@@ -6,9 +6,9 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "../support/temporary_folder.h"
-#include "log_builder.h"
 #include "record/judge/check_report.h"
+#include "record/log_builder.h"
+#include "support/temporary_folder.h"
 #include "util/text_table.h"
 
 namespace speedrun {

@@ -4,12 +4,12 @@
 
 #include <cmath>
 
-#include "../support/expect_error.h"
-#include "../support/temporary_folder.h"
-#include "log_builder.h"
 #include "record/log/hardware.h"
 #include "record/log/parse_report.h"
 #include "record/log/run_log_parser.h"
+#include "record/log_builder.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {

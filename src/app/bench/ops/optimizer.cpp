@@ -9,9 +9,10 @@
 #include "config/matrix_rules.h"
 #include "model/parameters.h"
 #include "ops/gemm.h"
+#include "ops/optim/orthogonalize.h"
+#include "optim/matrices.h"
 #include "optim/matrix_pipeline.h"
 #include "optim/orthogonality.h"
-#include "optim/orthogonalize.h"
 #include "optim/rule.h"
 #include "util/text_table.h"
 
@@ -52,12 +53,12 @@ struct Update {
     }
 };
 
-Update update_of(const Config& config, const OptimParamConfig& row, const StepSettings& settings,
-                 at::Device device) {
+Update update_of(const Config& config, const Graph& graph, const OptimParamConfig& row,
+                 const StepSettings& settings, at::Device device) {
     const ParamConfig& param = config.model.param(row.param);
     const bool fp32 = config.numerics.params == NumericsConfig::Params::fp32;
     const at::ScalarType dtype = fp32 ? at::kFloat : scalar_type(param.dtype);
-    const bool copied = config.model.multiplied(param) && dtype != scalar_type(config.numerics.activations);
+    const bool copied = graph.multiplies(param.name) && dtype != scalar_type(config.numerics.activations);
     return {config, row, param, dtype, copied, settings.muon_momentum, settings.lr_scale, device};
 }
 
@@ -144,34 +145,35 @@ void add_parts(const Update& u, double per_step, std::vector<Op>& ops) {
                 all.for_each_group([&](const auto& of) {
                     const at::Tensor update =
                         at::empty(of(all.value).sizes(), all.value.options().dtype(u.update_dtype()));
-                    momentum_update(of(all.grad), of(momentum), update, u.momentum,
-                                    u.config.optimizer.matrix.momentum);
+                    ops::momentum_update(of(all.grad), of(momentum), update, u.momentum,
+                                         u.config.optimizer.matrix.momentum);
                 });
             };
         }));
     const MatrixConfig::Orthogonalize ortho = u.config.optimizer.matrix.orthogonalize;
     const auto& [matrices, rows, cols] = u.row.matrix_view;
-    ops.push_back(
-        part_of_rule(u, per_step, ".orthogonalize", 2 * u.update_bytes(),
-                     static_cast<double>(matrices) * orthogonalize_flop(rows, cols, ortho), [=]() -> Calls {
-                         const auto [part, all] = groups();
-                         const at::Tensor update = all.grad.to(u.update_dtype());
-                         return [=, all = all] {
-                             all.for_each_group([&](const auto& of) { orthogonalize(of(update), ortho); });
-                         };
-                     }));
+    ops.push_back(part_of_rule(
+        u, per_step, ".orthogonalize", 2 * u.update_bytes(),
+        static_cast<double>(matrices) * orthogonalize_flop(rows, cols, ortho), [=]() -> Calls {
+            const auto [part, all] = groups();
+            const at::Tensor update = all.grad.to(u.update_dtype());
+            return [=, all = all] {
+                all.for_each_group([&](const auto& of) { ops::orthogonalize(of(update), ortho); });
+            };
+        }));
     add_first_product(u, per_step, ops);
     ops.push_back(part_of_rule(
         u, per_step, ".update", u.update_bytes() + 2 * u.value_bytes() + u.copy_bytes(), 0, [=]() -> Calls {
             const auto [part, all] = groups();
             const MatrixPipeline pipeline({u.config.optimizer.matrix, u.row, *part});
-            const MatrixStep step = pipeline.numbers({u.lr_scale, u.momentum, 1, {}});
+            const ops::MatrixStep step = pipeline.numbers({u.lr_scale, u.momentum, 1, {}});
             const auto state = pipeline.state();
             const at::Tensor second_moment = step.moments ? state[1].tensor : at::Tensor();
             const at::Tensor update = all.grad.to(u.update_dtype());
             return [=, all = all] {
                 all.for_each_group([&](const auto& of) {
-                    apply_matrix_update(of(update), {}, of(second_moment), of(all.value), of(all.copy), step);
+                    ops::apply_matrix_update(of(update), {}, of(second_moment), of(all.value), of(all.copy),
+                                             step);
                 });
             };
         }));
@@ -179,12 +181,13 @@ void add_parts(const Update& u, double per_step, std::vector<Op>& ops) {
 
 }  // namespace
 
-std::vector<Op> optimizer_ops(const Config& config, const StepSettings& settings, at::Device device) {
+std::vector<Op> optimizer_ops(const Config& config, const Graph& graph, const StepSettings& settings,
+                              at::Device device) {
     std::vector<Op> ops;
     for (const OptimParamConfig& row : config.optimizer.params) {
         const bool adam = row.rule == OptimParamConfig::Rule::adam;
         const double per_step = adam ? 1 / static_cast<double>(config.optimizer.adam.every_n_steps) : 1;
-        const Update update = update_of(config, row, settings, device);
+        const Update update = update_of(config, graph, row, settings, device);
         ops.push_back(whole_rule(update, per_step));
         if (!adam && is_plain_pipeline(config.optimizer.matrix)) add_parts(update, per_step, ops);
     }

@@ -11,9 +11,9 @@
 namespace speedrun {
 
 struct Op {
-    std::string name;     // what it belongs to first, parted by dots: "gemm.qkv.forward"
+    std::string name;     // "linear.forward", "matrix.mlp_bank.momentum"
     std::string shape;    // in words
-    double per_step = 0;  // calls in a step; 0: its window is not that of the step's stage
+    double per_step = 0;  // calls in a step
     // The op that it is a part of, timed alone: there, it may share its pass over memory. A step's time
     // counts that one only.
     std::string within = {};

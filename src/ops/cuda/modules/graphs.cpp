@@ -1,4 +1,4 @@
-// Graphs by ATen's CUDAGraph, which knows how its allocator takes part in a recording.
+// Graphs by ATen's CUDAGraph, which knows how its allocator takes part in a capture.
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -35,8 +35,8 @@ class CudaGraph final : public Graph {
   public:
     explicit CudaGraph(at::cuda::MempoolId_t pool) : pool_(pool) {}
 
-    void record(const std::function<void()>& work) override {
-        // What other threads ask of CUDA meanwhile does not concern the recording.
+    void capture(const std::function<void()>& work) override {
+        // What other threads ask of CUDA meanwhile does not concern the capture.
         graph_.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
         try {
             work();
@@ -48,7 +48,7 @@ class CudaGraph final : public Graph {
         graph_.instantiate();
         kernels_ = kernels_of(graph_.raw_cuda_graph());
     }
-    // Not by replay(): nothing recorded here draws random numbers, for which it would launch kernels.
+    // Not by replay(): nothing captured here draws random numbers, for which it would launch kernels.
     void launch() override {
         require(cudaGraphLaunch(graph_.raw_cuda_graph_exec(), c10::cuda::getCurrentCUDAStream()),
                 "cudaGraphLaunch");
@@ -56,7 +56,7 @@ class CudaGraph final : public Graph {
     int64_t kernels() const override { return kernels_; }
 
   private:
-    // The error that ended the recording is the one to tell.
+    // The error that ended the capture is the one to tell.
     void abandon() {
         try {
             graph_.capture_end();

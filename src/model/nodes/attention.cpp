@@ -1,0 +1,72 @@
+#include "model/nodes/attention.h"
+
+#include "model/pass.h"
+#include "util/error.h"
+
+namespace speedrun {
+
+AttentionNode::AttentionNode(GraphBuilder& build, const std::string& name, ValueId q, ValueId k, ValueId v,
+                             Window window)
+    : Node(name, "attention", StepPart::attention),
+      q_(q),
+      k_(k),
+      v_(v),
+      window_(window),
+      heads_(build.model().n_head),
+      head_dim_(build.model().head_dim) {
+    using Read = GraphBuilder::Read;
+    y_ = build.declare(*this, name, heads_ * head_dim_);
+    lse_ = build.declare(*this, name + ".lse", heads_, Value::Element::fp32);
+    for (const ValueId id : {q, k, v, y_, lse_}) build.read(*this, id, Read::forward_and_backward);
+}
+
+// A pair of query and key takes 2 D operations for its score and 2 D for its share of the output; in backward
+// twice as many, the scores that are computed again not counted.
+NodeCost AttentionNode::cost(const PassShape& shape) const {
+    const auto rows = static_cast<double>(shape.tokens);
+    const double keys = window_ == Window::short_window ? shape.keys_short : shape.keys_long;
+    const double channels = static_cast<double>(heads_ * head_dim_), pairs = rows * keys * channels;
+    const double cells = rows * channels * static_cast<double>(shape.item),
+                 lse = 4 * rows * static_cast<double>(heads_);
+    const bool widened = shape.item == 2 && ops::widens_attention();
+    const int64_t wide = widened ? shape.tokens * heads_ * head_dim_ * int64_t{sizeof(float)} : 0;
+    return {.forward = {.flop = 4 * pairs, .read = 3 * cells, .written = cells + lse},
+            .backward = {.flop = 8 * pairs, .read = 5 * cells + lse, .written = 3 * cells},
+            .forward_scratch = {.passing = 4 * wide},
+            .backward_scratch = {.passing = 8 * wide}};
+}
+
+std::string AttentionNode::shape() const {
+    return std::to_string(heads_) + "x" + std::to_string(head_dim_) +
+           (window_ == Window::short_window ? " short" : " long");
+}
+
+// [T, H * D] as [T, H, D]
+at::Tensor AttentionNode::heads_of(const at::Tensor& x) const {
+    return x.view({x.size(0), heads_, head_dim_});
+}
+
+void AttentionNode::forward(Pass& pass) const {
+    Workspace& ws = pass.workspace;
+    const auto& mask = window_ == Window::short_window ? pass.short_mask : pass.long_mask;
+    pass.attention.forward(heads_of(ws.value(q_)), heads_of(ws.value(k_)), heads_of(ws.value(v_)), mask,
+                           pass.rotary.attn_scale(), heads_of(ws.allocate(y_)),
+                           ws.allocate(lse_).view({heads_, ws.tokens()}));
+}
+
+void AttentionNode::backward(Pass& pass) const {
+    Workspace& ws = pass.workspace;
+    const auto& mask = window_ == Window::short_window ? pass.short_mask : pass.long_mask;
+    const auto dq = ws.grad_target(q_), dk = ws.grad_target(k_), dv = ws.grad_target(v_);
+    check(!dq.accumulate && !dk.accumulate && !dv.accumulate, name() + ": its inputs have other readers");
+    const ops::AttentionGrads memory{heads_of(dq.tensor), heads_of(dk.tensor), heads_of(dv.tensor)};
+    const auto found = pass.attention.backward(
+        heads_of(ws.grad(y_)), heads_of(ws.value(q_)), heads_of(ws.value(k_)), heads_of(ws.value(v_)),
+        heads_of(ws.value(y_)), ws.value(lse_).view({heads_, ws.tokens()}), mask, pass.rotary.attn_scale(),
+        memory);
+    ws.replace_grad(q_, found.dq);
+    ws.replace_grad(k_, found.dk);
+    ws.replace_grad(v_, found.dv);
+}
+
+}  // namespace speedrun

@@ -1,0 +1,154 @@
+#include "ops/optim/matrix_update.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/cpu/rows.h"
+#include "ops/cuda/addresses.h"
+#include "ops/optim/matrix_kernels.h"
+#include "util/error.h"
+
+namespace speedrun::ops {
+
+using Form = MatrixConfig::Momentum::Form;
+
+int64_t matrix_group(int64_t rows, int64_t cols) {
+    constexpr int64_t kElements = int64_t{1} << 22;
+    const int64_t threads = at::get_num_threads();
+    const int64_t fit = kElements / std::max<int64_t>(1, rows * cols);
+    return std::max(threads, fit / threads * threads);
+}
+
+void reference::momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
+                                double mu, const MatrixConfig::Momentum& config) {
+    at::Tensor u = momentum;
+    if (config.form == Form::lerp) {
+        momentum.lerp_(grad, 1 - mu);
+        if (config.nesterov) u = at::lerp(grad, momentum, mu);
+    } else {
+        // ATen rounds the factor of a sum to the tensors' dtype.
+        const auto type = grad.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+        const auto ahead = [&] {
+            return at::add(grad.to(type), momentum.to(type), mu).to(grad.scalar_type());
+        };
+        momentum.copy_(ahead());
+        if (config.nesterov) u = ahead();
+    }
+    update.copy_(u.view(update.sizes()));
+    grad.zero_();
+}
+
+void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& factors,
+                                    const at::Tensor& second_moment, const at::Tensor& value,
+                                    const at::Tensor& copy, const MatrixStep& step) {
+    using Scale = MatrixConfig::Scale;
+    const auto norm = [](const at::Tensor& x) {
+        return at::linalg_vector_norm(x, 2, at::IntArrayRef{-2, -1}, true);
+    };
+    const at::Tensor x = update.scalar_type() == at::kDouble ? update : update.to(at::kFloat);
+    at::Tensor u = x;
+    if (step.moments) {
+        const at::Tensor mean = x.square().mean(step.var_reduce_dim, /*keepdim=*/true);
+        second_moment.copy_(second_moment.to(x.scalar_type()).lerp(mean, 1 - step.beta2));
+        const at::Tensor v = second_moment.to(x.scalar_type()) / step.correction.now();
+        u = step.eps_form == MatrixConfig::EpsForm::clamp ? x * v.clamp_min(step.eps).rsqrt()
+                                                          : x / (v.sqrt() + step.eps);
+        const double size = std::sqrt(static_cast<double>(x.size(-2) * x.size(-1)));
+        if (step.scale == Scale::restore_norm) u = u * (norm(x) / norm(u).clamp_min(1e-10));
+        if (step.scale == Scale::paper) u = u * (0.2 * size / norm(u).clamp_min(1e-10));
+    }
+    if (step.factor != 1) u = u * step.factor;
+    if (factors.defined()) u = u * factors.view({-1, 1, 1});
+    at::Tensor p = value.to(x.scalar_type());
+    if (step.decay_kind == MatrixConfig::Decay::cautious) u = u + step.decay.now() * p * (u * p).ge(0);
+    if (step.decay_kind == MatrixConfig::Decay::decoupled) p = p * (1 - step.decay.now());
+    value.copy_(p - step.lr.now() * u);
+    if (copy.defined()) copy.copy_(value);
+}
+
+namespace {
+
+speedrun::cuda::MatrixUpdate kernel_step(const MatrixStep& step) {
+    using Raw = speedrun::cuda::MatrixUpdate;
+    using Scale = MatrixConfig::Scale;
+    using Decay = MatrixConfig::Decay;
+    Raw numbers;
+    numbers.of_rows = step.var_reduce_dim == -1;
+    numbers.lr = step.lr.number();
+    numbers.decay = step.decay.number();
+    numbers.beta2 = static_cast<float>(step.beta2);
+    numbers.eps = static_cast<float>(step.eps);
+    numbers.correction = step.correction.number();
+    numbers.factor = static_cast<float>(step.factor);
+    numbers.eps_added = step.eps_form == MatrixConfig::EpsForm::add;
+    numbers.scale = step.scale == Scale::restore_norm ? Raw::Scale::restore_norm
+                    : step.scale == Scale::paper      ? Raw::Scale::paper
+                                                      : Raw::Scale::none;
+    numbers.decay_kind = step.decay_kind == Decay::cautious    ? Raw::Decay::cautious
+                         : step.decay_kind == Decay::decoupled ? Raw::Decay::decoupled
+                                                               : Raw::Decay::none;
+    return numbers;
+}
+
+}  // namespace
+
+void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
+                     const StepNumber& mu, const MatrixConfig::Momentum& config) {
+    if (cuda::fused(grad) && cuda::fused(update))
+        return cuda::momentum_update(cuda::gpu_of(grad), grad, momentum, update, mu, config);
+    const bool fused = cpu::fused(grad) && cpu::fused(update);
+    return fused ? cpu::momentum_update(grad, momentum, update, mu.now(), config)
+                 : reference::momentum_update(grad, momentum, update, mu.now(), config);
+}
+
+void apply_matrix_update(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
+                         const at::Tensor& value, const at::Tensor& copy, const MatrixStep& step) {
+    if (cuda::fused(update) && cuda::fused(value))
+        return cuda::apply_matrix_update(cuda::gpu_of(update), update, factors, second_moment, value, copy,
+                                         step);
+    const bool fused = cpu::fused(update) && cpu::fused(value);
+    return fused ? cpu::apply_matrix_update(update, factors, second_moment, value, copy, step)
+                 : reference::apply_matrix_update(update, factors, second_moment, value, copy, step);
+}
+
+at::Tensor matrix_norms(const at::Tensor& x) {
+    return at::linalg_vector_norm(x, 2, at::IntArrayRef{-2, -1}, false, at::kFloat);
+}
+
+void cuda::momentum_update(const Gpu& gpu, const at::Tensor& grad, const at::Tensor& momentum,
+                           const at::Tensor& update, const StepNumber& mu,
+                           const MatrixConfig::Momentum& config) {
+    const int64_t count = grad.numel();
+    check(grad.scalar_type() == momentum.scalar_type(),
+          "momentum_update: gradient and momentum of one dtype");
+    gpu.kernels.momentum(flat(grad, count, "momentum_update: grad"),
+                         flat(momentum, count, "momentum_update: momentum"),
+                         flat(update, count, "momentum_update: update"), mu.number(),
+                         config.form == Form::lerp, config.nesterov, count, gpu.stream);
+}
+
+void cuda::apply_matrix_update(const Gpu& gpu, const at::Tensor& update, const at::Tensor& factors,
+                               const at::Tensor& second_moment, const at::Tensor& value,
+                               const at::Tensor& copy, const MatrixStep& numbers) {
+    check(update.dim() == 3 && value.sizes() == update.sizes(),
+          "matrix_update: update and value are [n, rows, cols]");
+    const int64_t count = update.size(0), rows = update.size(1), cols = update.size(2);
+    raw::MatrixUpdate step = kernel_step(numbers);
+    step.update = flat(update, update.numel(), "matrix_update: update");
+    step.value = flat(value, value.numel(), "matrix_update: value");
+    step.copy = flat(copy, value.numel(), "matrix_update: copy");
+    step.factors = floats(factors, count, "matrix_update: factors");
+    const int64_t moments = count * (step.of_rows ? rows : cols);
+    at::Tensor sums;
+    if (numbers.moments) {
+        step.second_moment = flat(second_moment, moments, "matrix_update: second_moment");
+        sums = at::empty({moments}, update.options().dtype(at::kFloat));
+    }
+    step.sums = floats(sums, moments, "matrix_update: sums");
+    gpu.kernels.matrix_update(step, count, rows, cols, gpu.stream);
+}
+
+}  // namespace speedrun::ops
