@@ -28,7 +28,7 @@ endif()
 
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(nlohmann_json REQUIRED)
-find_package(spdlog REQUIRED)
+include(Libraries)
 if(NOT SPEEDRUN_RECORD_ONLY)
   find_package(cxxopts REQUIRED)
   find_package(LibTorch REQUIRED)
@@ -78,7 +78,7 @@ if(NOT SPEEDRUN_RECORD_ONLY)
 endif()
 
 # room(NAME [TORCH] LINKS target-or-room ...): the sources under src/NAME as the library speedrun_NAME; those under
-# src/NAME/modules become shared modules (DistModules.cmake).
+# src/NAME/modules become shared modules (CommModules.cmake).
 function(room NAME)
   cmake_parse_arguments(ROOM "TORCH" "" "LINKS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${NAME}/*.cpp)

@@ -17,11 +17,9 @@ int run_eval(int argc, char** argv) {
     add("weights", "weights to use instead", cxxopts::value<std::string>());
     add("set", "override a value, such as data.val_tokens=65536", cxxopts::value<std::vector<std::string>>());
     add("help", "this text");
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
+    const auto parsed = parse_verb(specification, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& options = *parsed;
     const auto text = [&](const char* name) { return value_or_empty<std::string>(options, name); };
     const SavedModel saved = find_saved_model(text("run-dir"), text("config"), text("weights"),
                                               value_or_empty<std::vector<std::string>>(options, "set"));

@@ -8,6 +8,7 @@
 #include "data/tokenizer.h"
 #include "plan/rank_memory.h"
 #include "train/sample.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
@@ -67,10 +68,9 @@ class TextStream {
   private:
     size_t whole_characters() const {
         for (size_t back = 1; back <= std::min<size_t>(3, pending_.size()); ++back) {
-            const auto byte = static_cast<unsigned char>(pending_[pending_.size() - back]);
-            if ((byte & 0xC0) == 0x80) continue;  // inside a character
-            const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-            return length > back ? pending_.size() - back : pending_.size();
+            const char byte = pending_[pending_.size() - back];
+            if (continues_character(byte)) continue;
+            return utf8_length(byte) > back ? pending_.size() - back : pending_.size();
         }
         return pending_.size();
     }
@@ -104,11 +104,9 @@ int generate(const cxxopts::ParseResult& options) {
 
 int run_generate(int argc, char** argv) {
     auto specification = generate_options();
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
+    const auto parsed = parse_verb(specification, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& options = *parsed;
     return generate(options);
 }
 

@@ -6,6 +6,7 @@
 
 #include "model/load_config.h"
 #include "util/error.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -32,10 +33,9 @@ bool among(const std::array<const char*, n>& prefixes, const std::string& path) 
     return std::ranges::any_of(prefixes, [&](const char* prefix) { return path.starts_with(prefix); });
 }
 
-std::string joined(const std::vector<std::string>& lines) {
-    std::string text;
-    for (const std::string& line : lines) text.append("\n  ").append(line);
-    return text;
+// Each line indented below the text in front of them.
+std::string below(const std::vector<std::string>& lines) {
+    return "\n  " + joined(lines, "\n  ");
 }
 
 }  // namespace
@@ -53,7 +53,7 @@ std::optional<Checkpoint> choose_checkpoint(const std::string& where, const fs::
         return found;
     }
     if (!damaged.empty())
-        throw UserError("every checkpoint in " + folder.string() + " is damaged:" + joined(damaged));
+        throw UserError("every checkpoint in " + folder.string() + " is damaged:" + below(damaged));
     if (automatic) return std::nullopt;
     throw UserError("--resume " + where +
                     ": no checkpoint there; it wants a checkpoint's folder, a run's directory, " + "or auto");
@@ -75,11 +75,11 @@ std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Conf
         throw UserError(
             "the run cannot go on under this config: the checkpoint is of another model or other optimizer "
             "state:" +
-            joined(fixed));
+            below(fixed));
     if (!asked.empty() && !accepted)
         throw UserError(
             "the config differs from that of the checkpoint; give --accept-changes if that is meant:" +
-            joined(asked));
+            below(asked));
     return all;
 }
 

@@ -12,7 +12,9 @@
 #include "model/load_config.h"
 #include "model/weights.h"
 #include "ops/cuda/gpu.h"
+#include "ops/dtype.h"
 #include "train/trainer.h"
+#include "util/diagnostics.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -30,10 +32,9 @@ bool may_have_gpus(const LaunchEnvironment& launch) {
     if (!ops::cuda::have_driver()) return false;
     if (ops::cuda::have_backend()) return true;
     if (launch.rank == 0)
-        std::fputs(
-            "note: this machine has NVIDIA's driver, but this build has no libspeedrun_cuda.so: running on "
-            "the CPU\n",
-            stderr);
+        inform(
+            "this machine has NVIDIA's driver, but this build has no libspeedrun_cuda.so: running on "
+            "the CPU");
     return false;
 }
 
@@ -64,7 +65,7 @@ int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launc
 }
 
 at::ScalarType activation_type(const Config& config) {
-    return config.numerics.activations == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
+    return scalar_type(config.numerics.activations);
 }
 
 std::unique_ptr<GPT> make_model(const Config& config, const std::optional<std::filesystem::path>& weights,

@@ -27,6 +27,7 @@
 #include "record/log/hardware.h"
 #include "train/trainer.h"
 #include "util/atomic_file.h"
+#include "util/diagnostics.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
 #include "util/sha256.h"
@@ -258,7 +259,6 @@ int train(const Rank& rank, Job& job) {
     Trainer trainer(config, *model, rank.communicator, shards.train, shards.val,
                     {.diagnostics_every = rank.options["diagnostics"].as<int64_t>(),
                      .at_step = [&](int64_t step) { job.at_step(step); },
-                     .spoil = {},
                      .checkpoints = std::filesystem::path(rank.text("run-dir")) / "checkpoints",
                      .build = build_commit()});
     if (checkpoint) trainer.resume(*checkpoint);
@@ -276,6 +276,7 @@ int train(const Rank& rank, Job& job) {
 int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& command_line) {
     Interrupt interrupt;
     const LaunchEnvironment launch = read_launch_environment();
+    if (launch.world_size > 1) name_rank_in_diagnostics(launch.rank);
     std::optional<Config> config;
     std::exception_ptr mistake;
     try {
@@ -300,11 +301,9 @@ int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& c
 
 int run_train(int argc, char** argv) {
     auto specification = train_options();
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::puts(specification.help().c_str());
-        return 0;
-    }
+    const auto parsed = parse_verb(specification, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& options = *parsed;
     if (options["diagnostics"].as<int64_t>() < 0) throw UserError("train: --diagnostics must be 0 or more");
     for (const char* required : {"config", "run-dir"})
         if (options.count(required) == 0)

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdio>
 #include <exception>
 #include <optional>
 #include <utility>
@@ -10,6 +9,7 @@
 
 #include "comm/collective_thread.h"
 #include "comm/exchange.h"
+#include "util/diagnostics.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -53,7 +53,7 @@ class CpuCommunicator final : public Communicator {
         try {
             thread_.finish([this] { transport_->close(); });
         } catch (const std::exception& error) {
-            std::fprintf(stderr, "rank %d: %s\n", transport_->rank(), error.what());
+            warn("{}", error.what());
         }
     }
     CpuCommunicator(const CpuCommunicator&) = delete;

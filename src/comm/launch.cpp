@@ -7,8 +7,9 @@
 #include <string_view>
 #include <vector>
 
-#include "config/json_document.h"
 #include "util/error.h"
+#include "util/json_document.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

@@ -9,7 +9,8 @@
 #include <memory>
 
 #include "comm/gather_text.h"
-#include "config/json_document.h"
+#include "util/json_document.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -53,22 +54,14 @@ std::string to_text(const RankPlacement& p) {
 }
 
 RankPlacement from_text(const std::string& text) {
-    const Json json = Json::parse(text);
+    const Json json = parse_json(text, "placement");
     return {json[0], json[1], json[2], json[3], json[4], json[5], json[6]};
 }
 
 }  // namespace
 
 std::string ranges_text(std::span<const int64_t> numbers) {
-    std::string text;
-    for (size_t i = 0; i < numbers.size();) {
-        size_t last = i;
-        while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
-        text.append(text.empty() ? "" : ",").append(std::to_string(numbers[i]));
-        if (last > i) text.append("-").append(std::to_string(numbers[last]));
-        i = last + 1;
-    }
-    return text;
+    return joined(number_ranges(numbers), ",");
 }
 
 RankPlacement this_placement(c10::Device device) {

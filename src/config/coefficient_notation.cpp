@@ -8,6 +8,7 @@
 #include "config/origins.h"
 #include "config/weight_notation.h"
 #include "util/error.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

@@ -8,6 +8,8 @@
 #include "config/notation.h"
 #include "config/origins.h"
 #include "util/error.h"
+#include "util/shape.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -106,7 +108,7 @@ std::vector<std::vector<std::string>> contiguous_runs(const Config& config) {
 
 int64_t unit_elements(const ParamConfig& param, OptimParamConfig::Rule rule) {
     if (rule == OptimParamConfig::Rule::adam) return param.shape.size() < 2 ? 1 : param.shape.back();
-    return std::accumulate(param.shape.begin() + 1, param.shape.end(), int64_t{1}, std::multiplies<>());
+    return element_count(std::span(param.shape).subspan(1));
 }
 
 }  // namespace speedrun

@@ -1,8 +1,8 @@
 #include <string>
 
 #include "config/config.h"
-#include "config/json_document.h"
 #include "util/json_diff.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 

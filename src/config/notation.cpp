@@ -5,6 +5,9 @@
 #include <charconv>
 
 #include "config/origins.h"
+#include "util/error.h"
+#include "util/shape.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -37,12 +40,7 @@ bool is_identifier(const std::string& name) {
 }
 
 std::optional<int64_t> product(const std::vector<int64_t>& dims) {
-    int64_t result = 1;
-    for (const int64_t dim : dims) {
-        if (dim < 0 || (dim > 0 && result > max_elements / dim)) return {};
-        result *= dim;
-    }
-    return result;
+    return element_count_up_to(max_elements, dims);
 }
 
 int64_t parse_dim(const Json& value, const ModelConfig& model) {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "config/json_document.h"
 #include "config/model_config.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 

@@ -2,6 +2,7 @@
 
 #include "util/error.h"
 #include "util/nearest.h"
+#include "util/text.h"
 
 namespace speedrun {
 void Origins::erase_below(const std::string& path) {
@@ -56,12 +57,6 @@ void Report::fail_name(const std::string& path, const std::string& what, const s
                        std::span<const std::string> allowed) const {
     fail(path, what,
          {in_quotes(name), allowed.empty() ? "nothing here" : joined(allowed), nearest_name(name, allowed)});
-}
-
-std::string joined(std::span<const std::string> words) {
-    std::string text;
-    for (const auto& word : words) text += (text.empty() ? "" : ", ") + word;
-    return text;
 }
 
 }  // namespace speedrun

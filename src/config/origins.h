@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-#include "config/json_document.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 
@@ -48,7 +48,5 @@ class Report {
   private:
     const Origins& origins_;
 };
-
-std::string joined(std::span<const std::string> words);  // "a, b, c"
 
 }  // namespace speedrun

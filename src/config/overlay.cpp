@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "util/error.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace fs = std::filesystem;

@@ -5,8 +5,8 @@
 #include <span>
 #include <string>
 
-#include "config/json_document.h"
 #include "config/origins.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 

@@ -7,6 +7,8 @@
 #include "config/overlay.h"
 #include "config/schema.h"
 #include "util/error.h"
+#include "util/json_document.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

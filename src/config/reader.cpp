@@ -5,6 +5,7 @@
 
 #include "config/key_list.h"
 #include "config/notation.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

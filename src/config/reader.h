@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "config/fields.h"
-#include "config/json_document.h"
 #include "config/notation.h"
 #include "config/origins.h"
 #include "config/validate.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 

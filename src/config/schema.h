@@ -1,5 +1,5 @@
 #pragma once
-#include "config/json_document.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 

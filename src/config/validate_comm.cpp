@@ -5,6 +5,7 @@
 #include "config/comm.h"
 #include "config/notation.h"
 #include "config/validate.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

@@ -1,16 +1,14 @@
 #include <algorithm>
 #include <map>
 
-#include "config/json_document.h"
 #include "config/notation.h"
 #include "config/validate.h"
+#include "util/json_document.h"
+#include "util/shape.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
-
-std::string text(const std::vector<int64_t>& shape) {
-    return Json(shape).dump();
-}
 
 void check_dimensions(const ModelConfig& model, const Report& report) {
     if (model.n_head * model.head_dim != model.d_model)
@@ -45,15 +43,16 @@ void check_per_layer(const ModelConfig& model, const ParamConfig& param, const s
                         {std::to_string(param.layers[i]),
                          "ascending indices, 0 .. " + std::to_string(model.n_layer - 1), ""});
     if (param.shape[0] != static_cast<int64_t>(param.layers.size()))
-        report.fail(path + ".shape", "dimension 0 is not one entry a layer",
-                    {text(param.shape), std::to_string(param.layers.size()) + " entries, as in layers", ""});
+        report.fail(
+            path + ".shape", "dimension 0 is not one entry a layer",
+            {shape_text(param.shape), std::to_string(param.layers.size()) + " entries, as in layers", ""});
 }
 
 void check_init(const ParamConfig& param, const std::string& path, const Report& report) {
     if (param.init.size() == 1) return;
     if (param.shape.size() < 3 || param.init.size() != static_cast<size_t>(param.shape[1]))
         report.fail(path + ".init", "a list has one initialiser for each index of dimension 1",
-                    {std::to_string(param.init.size()) + " for shape " + text(param.shape),
+                    {std::to_string(param.init.size()) + " for shape " + shape_text(param.shape),
                      param.shape.size() < 3 ? "one" : "one, or " + std::to_string(param.shape[1]), ""});
 }
 
@@ -62,7 +61,7 @@ void check_slices(const ParamConfig& param, const std::string& path, const Repor
     if (param.slices.empty()) return;
     if (param.shape.size() != 1)
         report.fail(path + ".slices", "only parameters of one dimension have slices",
-                    {"shape " + text(param.shape), "[n]", ""});
+                    {"shape " + shape_text(param.shape), "[n]", ""});
     auto slices = param.slices;
     std::stable_sort(slices.begin(), slices.end(),
                      [](const Slice& a, const Slice& b) { return a.at < b.at; });
@@ -118,7 +117,8 @@ void check_state_dict_shape(const ParamConfig& param, const std::string& path, c
     const std::vector<int64_t> entry(param.shape.begin() + (entries ? 1 : 0), param.shape.end());
     if (product(param.state_dict_shape) != product(entry))
         report.fail(path + ".state_dict_shape", "does not hold one entry",
-                    {text(param.state_dict_shape), "a shape with as many elements as " + text(entry), ""});
+                    {shape_text(param.state_dict_shape),
+                     "a shape with as many elements as " + shape_text(entry), ""});
 }
 
 }  // namespace
@@ -129,7 +129,7 @@ void validate_params(const ModelConfig& model, const Report& report) {
     for (const ParamConfig& param : model.params) {
         const std::string path = "model.params." + param.name;
         if (!product(param.shape))
-            report.fail(path + ".shape", "too large", {text(param.shape), "2^40 elements", ""});
+            report.fail(path + ".shape", "too large", {shape_text(param.shape), "2^40 elements", ""});
         check_per_layer(model, param, path, report);
         check_init(param, path, report);
         check_slices(param, path, report);

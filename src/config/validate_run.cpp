@@ -1,9 +1,10 @@
 #include <algorithm>
 
-#include "config/json_document.h"
 #include "config/matrix_rules.h"
 #include "config/notation.h"
 #include "config/validate.h"
+#include "util/json_document.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

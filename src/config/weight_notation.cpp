@@ -5,6 +5,7 @@
 
 #include "config/origins.h"
 #include "util/error.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 #include "config/config.h"
-#include "config/json_document.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 

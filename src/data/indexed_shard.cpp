@@ -1,5 +1,6 @@
 #include "data/indexed_shard.h"
 
+#include <fmt/core.h>
 #include <string>
 #include <utility>
 
@@ -15,8 +16,8 @@ std::shared_ptr<const IndexedShard> load_indexed_shard(const std::filesystem::pa
     auto starts = bos_index(shard.tokens(), layout.bos_id);
     shard.check_unchanged();
     if (starts.empty()) {
-        throw UserError(path.string() + ": none of its " + std::to_string(shard.tokens().size()) +
-                        " tokens starts a document (data.bos_id is " + std::to_string(layout.bos_id) + ")");
+        throw UserError(fmt::format("{}: none of its {} tokens starts a document (data.bos_id is {})",
+                                    path.string(), shard.tokens().size(), layout.bos_id));
     }
     return std::make_shared<const IndexedShard>(IndexedShard{std::move(shard), std::move(starts)});
 }

@@ -1,5 +1,6 @@
 #include "data/loader.h"
 
+#include <fmt/core.h>
 #include <utility>
 
 #include "data/make_batch.h"
@@ -10,9 +11,9 @@ namespace {
 
 void check_position(const LoaderPosition& p, bool ok, int64_t limit, const char* field, int64_t found) {
     if (ok) return;
-    throw UserError("data position " + std::to_string(p.shard) + "/" + std::to_string(p.document) + ": " +
-                    field + " is " + std::to_string(found) + ", these shards allow 0 to " +
-                    std::to_string(limit) + ": are they the shards the run began with?");
+    throw UserError(fmt::format(
+        "data position {}/{}: {} is {}, these shards allow 0 to {}: are they the shards the run began with?",
+        p.shard, p.document, field, found, limit));
 }
 
 }  // namespace
@@ -37,9 +38,8 @@ std::pair<StepPlan, int64_t> TrainLoader::plan_next(const StepShape& shape) {
                               shape.max_seq_len);
         if (plan) return {std::move(*plan), index};
     }
-    throw UserError("training data ends before step " + std::to_string(position_.step) + ": the " +
-                    std::to_string(shards_.size()) + " shards up to " + shards_.files().back().string() +
-                    " are used up");
+    throw UserError(fmt::format("training data ends before step {}: the {} shards up to {} are used up",
+                                position_.step, shards_.size(), shards_.files().back().string()));
 }
 
 std::vector<Batch> TrainLoader::next_step(const StepShape& shape) {
@@ -93,13 +93,12 @@ void require_enough_data(const std::vector<std::filesystem::path>& shards, const
                          std::span<const StepShape> steps) {
     const DataBudget b = measure_data(shards, layout, steps);
     if (b.steps_served == b.steps_needed) return;
-    throw UserError("too little training data: the run needs " + std::to_string(b.tokens_needed) +
-                    " tokens in " + std::to_string(b.steps_needed) + " steps, " +
-                    std::to_string(shards.size()) + " shard(s) with " + std::to_string(b.shard_tokens) +
-                    " tokens serve " + std::to_string(b.tokens_served) + " in " +
-                    std::to_string(b.steps_served) +
-                    " steps (documents are cut at max_seq_len and at the end of a row); " +
-                    std::to_string(b.tokens_needed - b.tokens_served) + " tokens are missing");
+    throw UserError(fmt::format(
+        "too little training data: the run needs {} tokens in {} steps, {} shard(s) with {} tokens serve {} "
+        "in "
+        "{} steps (documents are cut at max_seq_len and at the end of a row); {} tokens are missing",
+        b.tokens_needed, b.steps_needed, shards.size(), b.shard_tokens, b.tokens_served, b.steps_served,
+        b.tokens_needed - b.tokens_served));
 }
 
 ValLoader::ValLoader(const std::vector<std::filesystem::path>& shards, DataLayout layout, RowShape shape,
@@ -118,10 +117,10 @@ ValLoader::ValLoader(const std::vector<std::filesystem::path>& shards, DataLayou
             places_.push_back({i, at});
     }
     if (places_.size() < wanted) {
-        throw UserError("too little validation data: data.val_tokens is " + std::to_string(val_tokens) +
-                        ", " + std::to_string(shards.size()) + " shard(s) with " + std::to_string(held) +
-                        " tokens serve " + std::to_string(static_cast<int64_t>(places_.size()) * row) +
-                        " in micro-batches of " + std::to_string(row));
+        throw UserError(fmt::format(
+            "too little validation data: data.val_tokens is {}, {} shard(s) with {} tokens serve {} in "
+            "micro-batches of {}",
+            val_tokens, shards.size(), held, static_cast<int64_t>(places_.size()) * row, row));
     }
 }
 

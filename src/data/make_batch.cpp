@@ -1,5 +1,6 @@
 #include "data/make_batch.h"
 
+#include <fmt/core.h>
 #include <algorithm>
 #include <string>
 
@@ -12,10 +13,10 @@ namespace {
 // The document starts of a micro-batch, then T up to the end. One entry must be left for the final T.
 void fill_cu_seqlens(std::vector<int32_t>& out, std::span<const int32_t> starts, const RowShape& shape) {
     if (static_cast<int64_t>(starts.size()) >= shape.cu_seqlens_entries) {
-        throw UserError("a micro-batch of " + std::to_string(shape.tokens) + " tokens has " +
-                        std::to_string(starts.size()) + " documents, data.max_num_docs allows " +
-                        std::to_string(shape.cu_seqlens_entries - 1) +
-                        ": lower its divisor, or join short documents");
+        throw UserError(fmt::format(
+            "a micro-batch of {} tokens has {} documents, data.max_num_docs allows {}: lower its divisor, or "
+            "join short documents",
+            shape.tokens, starts.size(), shape.cu_seqlens_entries - 1));
     }
     out.assign(static_cast<size_t>(shape.cu_seqlens_entries), static_cast<int32_t>(shape.tokens));
     std::copy(starts.begin(), starts.end(), out.begin());

@@ -1,5 +1,6 @@
 #include "data/shard.h"
 
+#include <fmt/core.h>
 #include <glob.h>
 
 #include <algorithm>
@@ -22,14 +23,14 @@ static_assert(sizeof(Header) == kShardHeaderBytes);
 
 [[noreturn]] void fail_field(const std::filesystem::path& path, int64_t offset, const std::string& field,
                              int64_t found, const std::string& expected) {
-    throw UserError(path.string() + ": byte " + std::to_string(offset) + ": " + field + " is " +
-                    std::to_string(found) + ", expected " + expected);
+    throw UserError(
+        fmt::format("{}: byte {}: {} is {}, expected {}", path.string(), offset, field, found, expected));
 }
 
 Header read_header(const std::filesystem::path& path, std::span<const std::byte> bytes) {
     if (bytes.size() < kShardHeaderBytes) {
-        throw UserError(path.string() + ": the file has " + std::to_string(bytes.size()) +
-                        " bytes, a shard starts with a header of " + std::to_string(kShardHeaderBytes));
+        throw UserError(fmt::format("{}: the file has {} bytes, a shard starts with a header of {}",
+                                    path.string(), bytes.size(), kShardHeaderBytes));
     }
     Header header{};
     std::memcpy(header.data(), bytes.data(), sizeof(header));
@@ -43,8 +44,8 @@ int64_t checked_count(const Header& header, const std::filesystem::path& path, i
     const int64_t held = size - kShardHeaderBytes;
     if (count < 0 || count * 2 != held) {
         fail_field(path, 8, "token count", count,
-                   std::to_string(held / 2) + (held % 2 ? " and a half" : "") + " from the file's size of " +
-                       std::to_string(size) + " bytes");
+                   fmt::format("{}{} from the file's size of {} bytes", held / 2,
+                               held % 2 ? " and a half" : "", size));
     }
     return count;
 }
@@ -88,8 +89,8 @@ std::vector<std::filesystem::path> find_shards(const std::string& pattern) {
 
 void write_shard(const std::filesystem::path& path, std::span<const uint16_t> tokens, Overwrite overwrite) {
     if (tokens.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
-        throw UserError(path.string() + ": " + std::to_string(tokens.size()) +
-                        " tokens are more than a shard's header can count (2147483647)");
+        throw UserError(fmt::format("{}: {} tokens are more than a shard's header can count (2147483647)",
+                                    path.string(), tokens.size()));
     }
     if (overwrite == Overwrite::no && std::filesystem::exists(path)) {
         throw UserError(path.string() + ": exists already, and is not overwritten");

@@ -1,28 +1,19 @@
 #include "data/shard_writer.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
-#include <cstdio>
-#include <fstream>
-#include <iterator>
+#include <limits>
 
 #include "util/error.h"
+#include "util/read_file.h"
 
 namespace speedrun {
-namespace {
-
-std::string read_bytes(const std::filesystem::path& file) {
-    if (!std::filesystem::is_regular_file(file)) throw UserError(file.string() + ": no such text file");
-    std::ifstream stream(file, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(stream), {}};
-    if (!stream) throw UserError(file.string() + ": cannot be read");
-    return text;
-}
-
-}  // namespace
 
 void for_each_document(const std::filesystem::path& file, const std::optional<std::string>& separator,
                        const std::function<void(std::string_view)>& visit) {
-    const std::string bytes = read_bytes(file);
+    if (!std::filesystem::is_regular_file(file)) throw UserError(file.string() + ": no such text file");
+    const std::string bytes = read_file(file, std::numeric_limits<size_t>::max());
     const std::string_view text = bytes;
     bool any = false;
     const auto emit = [&](size_t begin, size_t end) {
@@ -59,9 +50,7 @@ ShardWriter::ShardWriter(const Tokenizer& tokenizer, std::string prefix, int64_t
 }
 
 std::filesystem::path ShardWriter::file(size_t index) const {
-    char number[16];
-    std::snprintf(number, sizeof(number), "_%06u.bin", static_cast<unsigned>(index));
-    return prefix_ + number;
+    return fmt::format("{}_{:06}.bin", prefix_, index);
 }
 
 void ShardWriter::add(std::string_view document) {

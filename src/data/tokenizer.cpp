@@ -1,5 +1,6 @@
 #include "data/tokenizer.h"
 
+#include <fmt/core.h>
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -173,8 +174,8 @@ void Tokenizer::merge_long(std::string_view piece, std::vector<uint16_t>& out) c
 
 std::string_view Tokenizer::token_bytes(int64_t token) const {
     if (token < 0 || token + 1 >= static_cast<int64_t>(offsets_.size())) {
-        throw UserError("token " + std::to_string(token) + " is not in the tokenizer's vocabulary of " +
-                        std::to_string(vocab_size()));
+        throw UserError(
+            fmt::format("token {} is not in the tokenizer's vocabulary of {}", token, vocab_size()));
     }
     const auto t = static_cast<size_t>(token);
     return std::string_view(bytes_).substr(offsets_[t], offsets_[t + 1] - offsets_[t]);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "util/utf8.h"
+
 namespace speedrun {
 namespace {
 
@@ -11,28 +13,6 @@ struct Range {
     uint32_t first, last;
 };
 #include "data/unicode_ranges.inc"
-
-// Length of the well-formed UTF-8 sequence `text` starts with, 0 if there is none, and its code point.
-struct Decoded {
-    size_t bytes;
-    uint32_t code_point;
-};
-
-Decoded decode(std::string_view text) {
-    const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<unsigned char>(text[i])); };
-    const uint32_t lead = byte(0);
-    const size_t bytes = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-    if (lead < 0xC2 || lead > 0xF4 || text.size() < bytes) return {0, 0};
-    uint32_t code_point = lead & (0xFFu >> (bytes + 1));
-    for (size_t i = 1; i < bytes; ++i) {
-        if ((byte(i) & 0xC0) != 0x80) return {0, 0};
-        code_point = code_point << 6 | (byte(i) & 0x3F);
-    }
-    constexpr uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    const bool surrogate = code_point >= 0xD800 && code_point <= 0xDFFF;
-    if (code_point < smallest[bytes] || code_point >= kCodePoints || surrogate) return {0, 0};
-    return {bytes, code_point};
-}
 
 }  // namespace
 
@@ -48,8 +28,8 @@ void CharClasses::set(uint32_t first, uint32_t last, CharClass cls) {
 }
 
 CharClasses::Char CharClasses::multibyte(std::string_view text) const {
-    const Decoded d = decode(text);
-    return d.bytes == 0 ? Char{CharClass::other, 1} : Char{table_[d.code_point], d.bytes};
+    const Utf8Character c = first_character(text);
+    return c.bytes == 0 ? Char{CharClass::other, 1} : Char{table_[c.code_point], c.bytes};
 }
 
 }  // namespace speedrun

@@ -21,9 +21,8 @@ class CharClasses {
         CharClass cls;
         size_t bytes;
     };
-    // The character at the start of `text` (not empty), which is UTF-8. A byte that starts no valid sequence
-    // (RFC 3629: no overlong forms, surrogates, or code points beyond U+10FFFF) is a character of class
-    // `other` by itself.
+    // The character at the start of `text` (not empty), which is UTF-8. A byte that starts no well-formed
+    // character is one of class `other` by itself.
     Char at(std::string_view text) const {
         const auto lead = static_cast<unsigned char>(text[0]);
         return lead < 0x80 ? Char{ascii_[lead], 1} : multibyte(text);

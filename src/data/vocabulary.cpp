@@ -1,16 +1,16 @@
 #include "data/vocabulary.h"
 
 #include <array>
-#include <fstream>
-#include <iterator>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
 
-#include "config/json_document.h"
 #include "util/error.h"
+#include "util/json_events.h"
+#include "util/read_file.h"
+#include "util/text.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
@@ -20,20 +20,6 @@ constexpr size_t kMaxTokens = 65535;  // ids are uint16, one is left for end-of-
 constexpr std::string_view kEndOfText = "<|endoftext|>";
 
 using TokenIds = std::unordered_map<std::string, size_t>;
-
-std::string read_text(const std::filesystem::path& file) {
-    std::error_code error;
-    const auto size = std::filesystem::file_size(file, error);
-    if (error) throw UserError(file.string() + ": cannot read the tokenizer's file: " + error.message());
-    if (size > kMaxFileBytes) {
-        throw UserError(file.string() + ": has " + std::to_string(size) +
-                        " bytes, a vocabulary has at most " + std::to_string(kMaxFileBytes));
-    }
-    std::ifstream stream(file, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(stream), {}};
-    if (!stream) throw UserError(file.string() + ": cannot be read");
-    return text;
-}
 
 // The files write a byte as a printable character: itself where Latin-1 has one, else U+0100, U+0101, ... in
 // order. The first 256 ids follow the same order: printable bytes first.
@@ -57,16 +43,12 @@ class ByteAlphabet {
     // The bytes that `text` stands for; nothing if a character stands for none.
     std::optional<std::string> decode(std::string_view text) const {
         std::string out;
-        for (size_t i = 0; i < text.size(); ++i) {
-            size_t code_point = static_cast<unsigned char>(text[i]);
-            if (code_point >= 0x80) {  // only U+0080 to U+07FF are of interest: two bytes
-                if (code_point < 0xC2 || code_point > 0xDF || i + 1 == text.size()) return std::nullopt;
-                const auto low = static_cast<unsigned char>(text[++i]);
-                if ((low & 0xC0) != 0x80) return std::nullopt;
-                code_point = (code_point & 0x1F) << 6 | (low & 0x3F);
-            }
-            if (code_point >= bytes_.size() || bytes_[code_point] < 0) return std::nullopt;
-            out.push_back(static_cast<char>(bytes_[code_point]));
+        while (!text.empty()) {
+            const Utf8Character c = first_character(text);
+            if (c.bytes == 0 || c.code_point >= bytes_.size() || bytes_[c.code_point] < 0)
+                return std::nullopt;
+            out.push_back(static_cast<char>(bytes_[c.code_point]));
+            text.remove_prefix(c.bytes);
         }
         return out;
     }
@@ -175,7 +157,7 @@ class EncoderHandler : public nlohmann::json_sax<nlohmann::json> {
     bool end_array() override { return true; }
     bool parse_error(std::size_t byte, const std::string&, const nlohmann::json::exception& e) override {
         throw UserError(file_.string() + ": byte " + std::to_string(byte) + ": " +
-                        printable(std::string_view(e.what()).substr(0, 200)));
+                        shortened(json_error_text(e)));
     }
 
     void finish() {
@@ -220,10 +202,10 @@ class EncoderHandler : public nlohmann::json_sax<nlohmann::json> {
 std::vector<std::string> load_vocabulary(const std::filesystem::path& folder) {
     const ByteAlphabet alphabet;
     const auto merges = folder / "vocab.bpe";
-    std::vector<std::string> tokens = MergeReader(merges, alphabet).read(read_text(merges));
+    std::vector<std::string> tokens = MergeReader(merges, alphabet).read(read_file(merges, kMaxFileBytes));
     const auto encoder = folder / "encoder.json";
     EncoderHandler handler(encoder, alphabet, tokens);
-    nlohmann::json::sax_parse(read_text(encoder), &handler);
+    nlohmann::json::sax_parse(read_file(encoder, kMaxFileBytes), &handler);
     handler.finish();
     return tokens;
 }

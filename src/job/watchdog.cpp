@@ -7,6 +7,7 @@
 
 #include "util/error.h"
 #include "util/exit_codes.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -25,19 +26,12 @@ Ranks select(std::span<const RankView> ranks, const std::function<bool(const Ran
 }
 
 std::string seconds(double s) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.1f s", s);
-    return text;
+    return fmt::format("{:.1f} s", s);
 }
 
 // "0-6 and 9"
 std::string ranges(const Ranks& ranks) {
-    std::vector<std::string> parts;
-    for (size_t first = 0, last = 0; first < ranks.size(); first = last + 1) {
-        for (last = first; last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1;) ++last;
-        parts.push_back(std::to_string(ranks[first]));
-        if (last > first) parts.back().append("-").append(std::to_string(ranks[last]));
-    }
+    const std::vector<std::string> parts = number_ranges(ranks);
     std::string text;
     for (size_t i = 0; i < parts.size(); ++i)
         text += (i == 0 ? "" : i + 1 == parts.size() ? " and " : ", ") + parts[i];

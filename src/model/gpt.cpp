@@ -4,7 +4,10 @@
 
 #include <utility>
 
+#include "config/comm.h"
 #include "model/nodes/head.h"
+#include "ops/dtype.h"
+#include "util/error.h"
 
 namespace speedrun {
 namespace {

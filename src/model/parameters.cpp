@@ -5,7 +5,9 @@
 #include <numeric>
 
 #include "config/comm.h"
+#include "ops/dtype.h"
 #include "util/error.h"
+#include "util/shape.h"
 
 namespace speedrun {
 namespace {
@@ -17,34 +19,26 @@ std::string substitute(std::string text, const std::string& key, int64_t value) 
     return text;
 }
 
-int64_t product(std::span<const int64_t> shape) {
-    return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-}
-
 // Tensors of these shapes one after the other in one piece of memory.
 std::vector<at::Tensor> carve(const std::vector<std::vector<int64_t>>& shapes,
                               const at::TensorOptions& options) {
     int64_t total = 0;
-    for (const auto& shape : shapes) total += product(shape);
+    for (const auto& shape : shapes) total += element_count(shape);
     const at::Tensor memory = at::empty({total}, options);
     std::vector<at::Tensor> tensors;
     int64_t at = 0;
     for (const auto& shape : shapes) {
-        tensors.push_back(memory.narrow(0, at, product(shape)).view(shape));
-        at += product(shape);
+        tensors.push_back(memory.narrow(0, at, element_count(shape)).view(shape));
+        at += element_count(shape);
     }
     return tensors;
 }
 
 at::Tensor view_of(const at::Tensor& bank, const WeightRef& part) {
-    return bank.view(-1).narrow(0, part.begin, product(part.shape)).view(part.shape);
+    return bank.view(-1).narrow(0, part.begin, element_count(part.shape)).view(part.shape);
 }
 
 }  // namespace
-
-at::ScalarType scalar_type(Dtype dtype) {
-    return dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
-}
 
 ParameterTable::ParameterTable(const Config& config, const Graph& graph, at::Device device) {
     for (const ParamConfig& param : config.model.params) parameters_.push_back({param, {}, {}, {}});
@@ -122,7 +116,8 @@ std::vector<StateDictEntry> state_dict_entries(const ParamConfig& config) {
     const bool split = !config.layers.empty() || pattern.find("{k}") != std::string::npos;
     std::vector<int64_t> own(config.shape.begin() + (split ? 1 : 0), config.shape.end());
     const std::vector<int64_t>& shape = config.state_dict_shape.empty() ? own : config.state_dict_shape;
-    check(product(shape) == product(own), config.name + ": state_dict_shape has another number of elements");
+    check(element_count(shape) == element_count(own),
+          config.name + ": state_dict_shape has another number of elements");
     if (!split) return {{pattern, -1, -1, shape}};
     check(config.layers.empty() || static_cast<int64_t>(config.layers.size()) == config.shape[0],
           config.name + ": dimension 0 is not the number of layers");

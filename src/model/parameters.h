@@ -61,6 +61,4 @@ struct StateDictEntry {
 // The state_dict entries of one bank in order of its dimension 0: one per layer, one per {k}, or one in all.
 std::vector<StateDictEntry> state_dict_entries(const ParamConfig& config);
 
-at::ScalarType scalar_type(Dtype dtype);
-
 }  // namespace speedrun

@@ -6,13 +6,14 @@
 #include <cmath>
 #include <numbers>
 
+#include "ops/dtype.h"
 #include "util/error.h"
 
 namespace speedrun {
 
 Rotary::Rotary(const ModelConfig& model, int64_t block_size, int64_t max_tokens, at::Device device)
     : rope_(model.rope), block_size_(block_size), attn_scale_(model.rope.softmax_scale_init) {
-    const auto dtype = rope_.table_dtype == Dtype::bf16 ? at::kBFloat16 : at::kFloat;
+    const auto dtype = scalar_type(rope_.table_dtype);
     const auto options = at::TensorOptions().dtype(dtype).device(device);
     cos_ = at::empty({max_tokens, model.head_dim / 2}, options);
     sin_ = at::empty_like(cos_);

@@ -9,6 +9,7 @@
 #include "util/error.h"
 #include "util/nearest.h"
 #include "util/safetensors.h"
+#include "util/shape.h"
 
 namespace speedrun {
 namespace {
@@ -21,12 +22,6 @@ struct Match {
     StateDictEntry entry;
     const SafeTensor* found;
 };
-
-std::string text(std::span<const int64_t> shape) {
-    std::string out = "[";
-    for (const int64_t size : shape) out += (out.size() > 1 ? ", " : "") + std::to_string(size);
-    return out + "]";
-}
 
 std::string did_you_mean(const std::string& name, std::span<const std::string> candidates) {
     const std::string found = nearest(name.substr(0, 200), candidates);
@@ -96,8 +91,8 @@ void check_match(const Path& path, const Match& match) {
                         "; F32, BF16 and F16 can be read");
     }
     if (found.shape == match.entry.shape || fits_but_pad(match)) return;
-    throw UserError(path.string() + ": tensor '" + found.name + "' has shape " + text(found.shape) +
-                    ", the model needs " + text(match.entry.shape));
+    throw UserError(path.string() + ": tensor '" + found.name + "' has shape " + shape_text(found.shape) +
+                    ", the model needs " + shape_text(match.entry.shape));
 }
 
 void copy_in(const Match& match) {

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "ops/cuda/gpu.h"
+#include "ops/dtype.h"
 #include "ops/optim/adam_update.h"
 #include "util/error.h"
 

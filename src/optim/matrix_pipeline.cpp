@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/dtype.h"
 #include "ops/optim/orthogonalize.h"
 #include "optim/orthogonality.h"
 #include "optim/running_root.h"

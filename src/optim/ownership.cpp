@@ -5,6 +5,7 @@
 
 #include "config/comm.h"
 #include "util/error.h"
+#include "util/shape.h"
 
 namespace speedrun {
 namespace {
@@ -25,9 +26,7 @@ std::vector<int64_t> shares(int64_t units, int64_t world_size) {
 
 // Units of dimension 0's entries: one each for matrix rules, as many as they have rows for element rules.
 int64_t units_per_entry(const ParamConfig& param, int64_t unit) {
-    const int64_t elements =
-        std::accumulate(param.shape.begin() + 1, param.shape.end(), int64_t{1}, std::multiplies<>());
-    return elements / unit;
+    return element_count(std::span(param.shape).subspan(1)) / unit;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "util/error.h"
 #include "util/nearest.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -41,14 +42,10 @@ const Machine& find_machine(const std::string& name) {
     const auto found = std::ranges::find(kMachines, name, &Machine::name);
     if (found != kMachines.end()) return *found;
     std::vector<std::string> names;
-    std::string list;
-    for (const Machine& machine : kMachines) {
-        names.push_back(machine.name);
-        list += (list.empty() ? "" : ", ") + machine.name;
-    }
+    for (const Machine& machine : kMachines) names.push_back(machine.name);
     const std::string near = nearest(name, names);
     throw UserError("no machine \"" + name + "\" is known" +
-                    (near.empty() ? "" : "; did you mean \"" + near + "\"?") + " Known: " + list);
+                    (near.empty() ? "" : "; did you mean \"" + near + "\"?") + " Known: " + joined(names));
 }
 
 }  // namespace speedrun

@@ -15,6 +15,7 @@
 #include "optim/rule.h"
 #include "plan/graph_work.h"
 #include "util/error.h"
+#include "util/shape.h"
 
 namespace speedrun {
 namespace {
@@ -30,10 +31,6 @@ constexpr int64_t kProgramBytes = int64_t{3} << 20;
 
 int64_t size_of(Dtype dtype) {
     return dtype == Dtype::bf16 ? 2 : 4;
-}
-
-int64_t product(const std::vector<int64_t>& shape) {
-    return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
 
 const OptimParamConfig& row_of(const Config& config, const std::string& param) {
@@ -145,7 +142,7 @@ int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64
     for (const OptimParamConfig& row : config.optimizer.params)
         if (pending_gradients && row.rule == Rule::adam) {
             const ParamConfig& param = config.model.param(row.param);
-            bytes += product(param.shape) * value_size(config, param);
+            bytes += element_count(param.shape) * value_size(config, param);
         }
     return bytes;
 }
@@ -179,7 +176,7 @@ std::vector<RankMemory> rank_memory(const Config& config, const Graph& graph, co
                                     Operators operators) {
     RankMemory common;
     for (const ParamConfig& param : config.model.params) {
-        const int64_t elements = product(param.shape), value = value_size(config, param);
+        const int64_t elements = element_count(param.shape), value = value_size(config, param);
         common.masters += elements * value;
         common.gradients += elements * value;
         const int64_t used = used_size(config, graph, param);

@@ -12,6 +12,8 @@
 #include "optim/rule.h"
 #include "plan/graph_work.h"
 #include "plan/rank_memory.h"
+#include "plan/throughput.h"
+#include "util/shape.h"
 
 namespace speedrun {
 namespace {

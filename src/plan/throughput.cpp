@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "ops/gemm.h"
+#include "util/shape.h"
 
 namespace speedrun {
 namespace {

@@ -1,9 +1,9 @@
 #include "train/rank_costs.h"
 
 #include <ATen/ATen.h>
+#include <fmt/core.h>
 
 #include <algorithm>
-#include <cstdio>
 
 namespace speedrun {
 namespace {
@@ -32,16 +32,12 @@ std::vector<std::string> costs_text(const std::vector<RankCosts>& costs) {
     std::vector<std::string> lines;
     for (size_t rank = 0; rank < costs.size(); ++rank) {
         const RankCosts& c = costs[rank];
-        const auto number = [](int64_t x) { return static_cast<long long>(x); };
-        char line[240];
-        std::snprintf(
-            line, sizeof line,
-            "rank %zu: optimizer state %lld bytes, peak memory %lld MiB, sent %lld bytes a step, %.2f s of "
-            "collectives, %.0f %% of it hidden behind compute",
-            rank, number(c.optimizer_state_bytes), number(c.peak_memory_bytes >> 20),
-            number(c.steps > 0 ? c.bytes_sent / c.steps : 0), static_cast<double>(c.busy_ns) / 1e9,
-            100 * hidden_share(c));
-        lines.emplace_back(line);
+        lines.push_back(fmt::format(
+            "rank {}: optimizer state {} bytes, peak memory {} MiB, sent {} bytes a step, {:.2f} s of "
+            "collectives, {:.0f} % of it hidden behind compute",
+            rank, c.optimizer_state_bytes, c.peak_memory_bytes >> 20,
+            c.steps > 0 ? c.bytes_sent / c.steps : 0, static_cast<double>(c.busy_ns) / 1e9,
+            100 * hidden_share(c)));
     }
     return lines;
 }

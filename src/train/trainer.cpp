@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <numeric>
 #include <optional>
 
@@ -15,6 +14,7 @@
 #include "plan/memory_check.h"
 #include "plan/rank_memory.h"
 #include "plan/traffic.h"
+#include "util/diagnostics.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -235,8 +235,7 @@ void Trainer::report_checkpoints(Reporter* reporter) {
         if (reporter)
             reporter->note(note);
         else
-            std::fprintf(stderr, "rank %lld: %s\n", static_cast<long long>(communicator_.rank()),
-                         note.c_str());
+            warn("{}", note);
     }
     if (reporter && !checkpointer_->last_saved().empty()) reporter->saved(checkpointer_->last_saved());
 }
@@ -301,7 +300,6 @@ std::vector<at::Tensor> Trainer::gradients(const std::vector<Batch>& batches, co
 bool Trainer::train_step(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt) {
     const std::vector<Batch> batches = loader_->next_step();
     const std::vector<at::Tensor> losses = gradients(batches, settings);
-    if (options_.spoil) options_.spoil(settings.step, model_.parameters());
     const Agreed agreed = agree(losses, settings, interrupt);
     std::map<std::string, double> diagnostics;
     if (agreed.finite) {

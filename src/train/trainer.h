@@ -28,9 +28,8 @@ namespace speedrun {
 struct RunOptions {
     int64_t diagnostics_every = 0;         // steps between RMS and condition numbers per matrix; 0: never
     std::function<void(int64_t)> at_step;  // told the index of each step as it begins
-    std::function<void(int64_t, ParameterTable&)> spoil;  // for tests of faults: after a step's backward
-    std::filesystem::path checkpoints;                    // the run's folder of them; empty: none are written
-    std::string build;                                    // what this program was built of, for them
+    std::filesystem::path checkpoints;     // the run's folder of them; empty: none are written
+    std::string build;                     // what this program was built of, for them
 };
 
 enum class RunEnd { finished, interrupted };

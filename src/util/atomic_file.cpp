@@ -1,6 +1,7 @@
 #include "util/atomic_file.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -27,7 +28,7 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
         throw UserError(path_.string() + ": cannot be written: it exists and is not a regular file");
     }
     std::random_device random;
-    const std::string suffix = ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(random());
+    const std::string suffix = fmt::format(".tmp-{}-{}", ::getpid(), random());
     temporary_ = folder_of(path_) / ("." + path_.filename().string() + suffix);
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd_ < 0) fail("cannot be created", errno);

@@ -3,10 +3,11 @@
 #include <map>
 #include <set>
 
+#include "util/json_document.h"
+
 namespace speedrun {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Leaves = std::map<std::string, std::string>;  // path -> value as JSON
 
 void collect(const Json& value, const std::string& path, Leaves& leaves) {

@@ -1,6 +1,7 @@
 #include "util/line_file.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -40,8 +41,7 @@ LineFile::LineFile(const std::filesystem::path& path, uint64_t keep) : path_(pat
     if (cut) return;
     ::close(std::exchange(fd_, -1));
     if (size >= kept) fail(path, "cut");
-    throw UserError(path.string() + ": has " + std::to_string(size) + " bytes, and should go on after " +
-                    std::to_string(keep));
+    throw UserError(fmt::format("{}: has {} bytes, and should go on after {}", path.string(), size, keep));
 }
 
 LineFile::LineFile(LineFile&& other) noexcept

@@ -1,6 +1,7 @@
 #include "util/mapped_file.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -130,8 +131,9 @@ void MappedFile::check_unchanged() const {
         throw UserError(path_.string() + ": its size cannot be read: " + std::strerror(errno));
     const bool lost = !bytes_.empty() && ranges[slot_].lost;
     if (static_cast<size_t>(status.st_size) == bytes_.size() && !lost) return;
-    throw UserError(path_.string() + ": has " + std::to_string(status.st_size) + " bytes now, and had " +
-                    std::to_string(bytes_.size()) + " when it was opened: it was changed while in use");
+    throw UserError(
+        fmt::format("{}: has {} bytes now, and had {} when it was opened: it was changed while in use",
+                    path_.string(), status.st_size, bytes_.size()));
 }
 
 void MappedFile::prefetch() const {

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include "util/diagnostics.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -29,6 +30,7 @@ void* module_symbol(const std::string& file, const char* symbol, const std::stri
     // Global, because what the library loads in turn looks for its symbols.
     void* const module = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
     if (!module) throw UserError(path.string() + " cannot be loaded: " + dlerror() + "; it needs " + needs);
+    debug("loaded {}", path.string());
     void* const found = dlsym(module, symbol);
     if (!found) throw UserError(path.string() + " is of another version of the program: " + dlerror());
     return found;
@@ -37,6 +39,10 @@ void* module_symbol(const std::string& file, const char* symbol, const std::stri
 void* loaded_module_symbol(const std::string& file, const char* symbol) {
     void* const module = dlopen((executable_folder() / file).c_str(), RTLD_NOW | RTLD_NOLOAD);
     return module ? dlsym(module, symbol) : nullptr;
+}
+
+bool have_library(const char* name) {
+    return dlopen(name, RTLD_LAZY) != nullptr;
 }
 
 }  // namespace speedrun

@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <string>
 
+#include "util/error.h"
+
 namespace speedrun {
 
 // Whether the build has made the module.
@@ -17,5 +19,19 @@ void* module_symbol(const std::string& file, const char* symbol, const std::stri
 
 // The same where the module has been loaded already, otherwise nullptr.
 void* loaded_module_symbol(const std::string& file, const char* symbol);
+
+// The table of functions that a module's symbol, a function without arguments, points to. UserError as above,
+// and where the table's `version` is another.
+template <typename Table>
+const Table& module_table(const std::string& file, const char* symbol, const std::string& needs,
+                          int version) {
+    const Table* const table = reinterpret_cast<const Table* (*)()>(module_symbol(file, symbol, needs))();
+    if (table->version != version)
+        throw UserError(file + " is of another version of the program; build it again");
+    return *table;
+}
+
+// Whether the system's loader finds a shared library, such as "libcuda.so.1"; it is loaded then.
+bool have_library(const char* name);
 
 }  // namespace speedrun

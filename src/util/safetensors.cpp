@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -10,6 +11,8 @@
 #include "util/atomic_file.h"
 #include "util/error.h"
 #include "util/safetensors_header.h"
+#include "util/shape.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -19,57 +22,52 @@ constexpr uint64_t kMaxHeader = 100'000'000;  // the reference implementation's 
 constexpr uint64_t kPrefix = 8;               // the header's length comes first, as a 64-bit integer
 
 [[noreturn]] void fail(const std::filesystem::path& path, uint64_t offset, const std::string& what) {
-    throw UserError(path.string() + ": byte " + std::to_string(offset) + ": " + what);
+    throw UserError(fmt::format("{}: byte {}: {}", path.string(), offset, what));
 }
 
 std::string_view header_text(const std::filesystem::path& path, std::span<const std::byte> bytes) {
     if (bytes.size() < kPrefix) {
         fail(path, 0,
-             "the file ends inside the 8 bytes of the header's length (" + std::to_string(bytes.size()) +
-                 " bytes)");
+             fmt::format("the file ends inside the 8 bytes of the header's length ({} bytes)", bytes.size()));
     }
     uint64_t length = 0;
     std::memcpy(&length, bytes.data(), kPrefix);
     const uint64_t room = bytes.size() - kPrefix;
     if (length > kMaxHeader || length > room) {
         fail(path, 0,
-             "the header's length is given as " + std::to_string(length) + " bytes; at most " +
-                 std::to_string(std::min(kMaxHeader, room)) +
-                 " are possible here (not a safetensors file, or cut off)");
+             fmt::format("the header's length is given as {} bytes; at most {} are possible here (not a "
+                         "safetensors file, or cut off)",
+                         length, std::min(kMaxHeader, room)));
     }
     return {reinterpret_cast<const char*>(bytes.data()) + kPrefix, static_cast<size_t>(length)};
 }
 
-// Bytes of a tensor, or nothing where the product overflows.
-std::optional<uint64_t> byte_count(const SafetensorsEntry& entry, int64_t item_size) {
-    uint64_t count = static_cast<uint64_t>(item_size);
-    for (const int64_t size : entry.shape) {
-        if (__builtin_mul_overflow(count, static_cast<uint64_t>(size), &count)) return {};
-    }
-    return count;
+// Bytes of a tensor, or nothing where they are 2^63 or more.
+std::optional<uint64_t> byte_count(const std::vector<int64_t>& shape, int64_t item_size) {
+    constexpr int64_t most = std::numeric_limits<int64_t>::max();
+    const auto count = element_count_up_to(most / item_size, shape);
+    return count ? std::optional(static_cast<uint64_t>(*count * item_size)) : std::nullopt;
 }
 
 void check_entry(const std::filesystem::path& path, const SafetensorsEntry& entry, uint64_t data_size) {
     const auto bad = [&](const std::string& what) {
-        fail(path, kPrefix + entry.position, "tensor " + shown(entry.name) + ": " + what);
+        fail(path, kPrefix + entry.position, "tensor " + in_quotes(entry.name) + ": " + what);
     };
     const int64_t item_size = safetensors_item_size(entry.dtype);
-    if (item_size == 0) bad("unknown dtype " + shown(entry.dtype));
-    const std::string offsets = "[" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
+    if (item_size == 0) bad("unknown dtype " + in_quotes(entry.dtype));
+    const std::string offsets = fmt::format("[{}, {}]", entry.begin, entry.end);
     if (entry.begin > entry.end) bad("data_offsets " + offsets + " end before they begin");
     if (entry.end > data_size) {
-        bad("data_offsets " + offsets + " reach beyond the " + std::to_string(data_size) +
-            " bytes of data in the file");
+        bad(fmt::format("data_offsets {} reach beyond the {} bytes of data in the file", offsets, data_size));
     }
-    const auto count = byte_count(entry, item_size);
+    const auto count = byte_count(entry.shape, item_size);
     if (!count) bad("the size of its shape overflows 64 bits");
     if (*count != entry.end - entry.begin) {
-        bad("its shape and dtype need " + std::to_string(*count) + " bytes, data_offsets " + offsets +
-            " give " + std::to_string(entry.end - entry.begin));
+        bad(fmt::format("its shape and dtype need {} bytes, data_offsets {} give {}", *count, offsets,
+                        entry.end - entry.begin));
     }
     if (entry.begin % static_cast<uint64_t>(item_size) != 0) {
-        bad("data_offsets " + offsets + " are not a multiple of its element's " + std::to_string(item_size) +
-            " bytes");
+        bad(fmt::format("data_offsets {} are not a multiple of its element's {} bytes", offsets, item_size));
     }
 }
 
@@ -81,17 +79,16 @@ void check_tiling(const std::filesystem::path& path, const std::vector<Safetenso
     for (const SafetensorsEntry& entry : entries) {
         if (entry.begin != end) {
             fail(path, kPrefix + entry.position,
-                 "tensor " + shown(entry.name) + " begins at data byte " + std::to_string(entry.begin) +
-                     (entry.begin < end ? ", inside of " : ", leaving a hole behind ") + before +
-                     ", which ends at " + std::to_string(end));
+                 fmt::format("tensor {} begins at data byte {}, {} {}, which ends at {}",
+                             in_quotes(entry.name), entry.begin,
+                             entry.begin < end ? "inside of" : "leaving a hole behind", before, end));
         }
         end = entry.end;
-        before = shown(entry.name);
+        before = in_quotes(entry.name);
     }
     if (end != data_size) {
         fail(path, 0,
-             "the tensors end at data byte " + std::to_string(end) + ", the file has " +
-                 std::to_string(data_size) + " bytes of data");
+             fmt::format("the tensors end at data byte {}, the file has {} bytes of data", end, data_size));
     }
 }
 
@@ -148,8 +145,7 @@ SafetensorsLayout::SafetensorsLayout(std::vector<TensorSpec> tensors,
     if (!metadata.empty()) header["__metadata__"] = metadata;
     uint64_t offset = 0;
     for (const TensorSpec& tensor : tensors_) {
-        const SafetensorsEntry entry{.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape};
-        const auto bytes = byte_count(entry, safetensors_item_size(tensor.dtype));
+        const auto bytes = byte_count(tensor.shape, safetensors_item_size(tensor.dtype));
         check(bytes.has_value(), tensor.name + ": no size");
         check(offsets_.emplace(tensor.name, offset).second, tensor.name + " twice");
         header[tensor.name] = {
@@ -184,8 +180,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Safe
     AtomicFile file(path);
     file.write(layout.head());
     for (const TensorSpec& tensor : layout.tensors()) {
-        const SafetensorsEntry entry{.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape};
-        check(byte_count(entry, safetensors_item_size(tensor.dtype)) == data[tensor.name].size(),
+        check(byte_count(tensor.shape, safetensors_item_size(tensor.dtype)) == data[tensor.name].size(),
               tensor.name + ": size and shape differ");
         file.write(data[tensor.name]);
     }

@@ -1,9 +1,10 @@
 #include "util/safetensors_header.h"
 
-#include <iterator>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
+
+#include "util/json_events.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -11,36 +12,7 @@ namespace {
 constexpr size_t kMaxTensors = 100'000;  // and texts of the metadata
 constexpr size_t kMaxDimensions = 64, kMaxNameBytes = 4096;
 
-// Reads text and tells the events' consumer how far it has come.
-class Reader {
-  public:
-    using iterator_category = std::input_iterator_tag;
-    using value_type = char;
-    using difference_type = std::ptrdiff_t;
-    using pointer = const char*;
-    using reference = const char&;
-
-    Reader(const char* at, const char** reached) : at_(at), reached_(reached) {}
-    reference operator*() const { return *at_; }
-    Reader& operator++() {
-        *reached_ = ++at_;
-        return *this;
-    }
-    Reader operator++(int) {
-        const Reader old = *this;
-        ++*this;
-        return old;
-    }
-    bool operator==(const Reader& other) const { return at_ == other.at_; }
-    bool operator!=(const Reader& other) const { return at_ != other.at_; }
-
-  private:
-    const char* at_;
-    const char** reached_;
-};
-
-// Consumer of JSON events. Nothing nests deeper than the format allows, so neither the parser nor this can
-// run away on hostile text.
+// Consumer of JSON events. Nothing nests deeper than the format allows, so that hostile text costs little.
 class Events {
   public:
     using json = nlohmann::json;
@@ -95,13 +67,13 @@ class Events {
     bool key(std::string& value) {
         auto& seen = state_ == State::file ? names_ : keys_;
         if (value.size() > kMaxNameBytes)
-            fail("key " + shown(value) + " has " + std::to_string(value.size()) + " bytes; at most " +
+            fail("key " + in_quotes(value) + " has " + std::to_string(value.size()) + " bytes; at most " +
                  std::to_string(kMaxNameBytes) + " are allowed");
         if (seen.size() == kMaxTensors)
             fail("more than " + std::to_string(kMaxTensors) + " keys in one object");
-        if (!seen.insert(value).second) fail("key " + shown(value) + " appears twice");
+        if (!seen.insert(value).second) fail("key " + in_quotes(value) + " appears twice");
         if (state_ == State::tensor && value != "dtype" && value != "shape" && value != "data_offsets") {
-            fail("unknown key " + shown(value) + within() + "; a tensor has dtype, shape, data_offsets");
+            fail("unknown key " + in_quotes(value) + within() + "; a tensor has dtype, shape, data_offsets");
         }
         key_ = value;
         return true;
@@ -139,7 +111,7 @@ class Events {
 
     bool parse_error(size_t position, const std::string& token, const json::exception&) {
         throw SafetensorsSyntax{position > 0 ? position - 1 : 0,
-                                "the header is not valid JSON near " + shown(token)};
+                                "the header is not valid JSON near " + in_quotes(token)};
     }
 
   private:
@@ -147,7 +119,7 @@ class Events {
 
     size_t position() const { return static_cast<size_t>(reached_ - text_.data()); }
     std::string within() const {
-        return header_.entries.empty() ? "" : " in tensor " + shown(header_.entries.back().name);
+        return header_.entries.empty() ? "" : " in tensor " + in_quotes(header_.entries.back().name);
     }
     [[noreturn]] void fail(const std::string& what) const { throw SafetensorsSyntax{position(), what}; }
     bool bad(const std::string& what) const {
@@ -171,17 +143,10 @@ class Events {
 
 }  // namespace
 
-std::string shown(const std::string& name) {
-    using nlohmann::json;
-    const json text = name.size() > 100 ? name.substr(0, 100) + "..." : name;
-    return text.dump(-1, ' ', true, json::error_handler_t::replace);
-}
-
 SafetensorsHeader parse_safetensors_header(std::string_view text) {
     const char* reached = text.data();
     Events events(text, reached);
-    const Reader begin(text.data(), &reached), end(text.data() + text.size(), &reached);
-    nlohmann::json::sax_parse(begin, end, &events);
+    read_json_events(text, reached, events);
     return events.take();
 }
 

@@ -26,9 +26,6 @@ struct SafetensorsSyntax {
     std::string what;
 };
 
-// `name` for a message: escaped as in JSON, cut after 100 bytes.
-std::string shown(const std::string& name);
-
 // Strict: objects and keys of the format only, no key twice, no number that is not a non-negative integer.
 SafetensorsHeader parse_safetensors_header(std::string_view text);
 

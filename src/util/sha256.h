@@ -1,29 +1,26 @@
 #pragma once
-#include <array>
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
+struct evp_md_ctx_st;  // OpenSSL's EVP_MD_CTX
+
 namespace speedrun {
 
-// SHA-256 (FIPS 180-4), fed in pieces: update any number of times, then hex() once.
+// SHA-256 by OpenSSL, fed in pieces: update any number of times, then hex() once. Move-only.
 class Sha256 {
   public:
+    Sha256();
     void update(std::string_view bytes);
-    std::string
-    hex();  // digest as 64 lower-case hex digits; ends the computation (InternalError if called twice)
+    // The digest as 64 lower-case hex digits. Ends the computation: InternalError where anything follows.
+    std::string hex();
 
   private:
-    void block(const unsigned char* bytes);
-
-    std::array<uint32_t, 8> state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    std::array<unsigned char, 64> pending_{};
-    size_t pending_size_ = 0;
-    uint64_t bytes_ = 0;
-    bool finished_ = false;
+    struct Free {
+        void operator()(evp_md_ctx_st* context) const;
+    };
+    std::unique_ptr<evp_md_ctx_st, Free> context_;  // null once ended
 };
 
 std::string sha256_hex(std::string_view bytes);

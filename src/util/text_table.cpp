@@ -1,17 +1,15 @@
 #include "util/text_table.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdarg>
-#include <cstdio>
+
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
 
 // Characters of UTF-8 text.
 size_t width_of(const std::string& cell) {
-    return static_cast<size_t>(
-        std::ranges::count_if(cell, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+    return cell.size() - static_cast<size_t>(std::ranges::count_if(cell, continues_character));
 }
 
 std::vector<size_t> widths_of(const TextTable& rows) {
@@ -29,15 +27,6 @@ std::string padded(const std::string& cell, size_t width, bool left) {
 }
 
 }  // namespace
-
-std::string format_text(const char* format, ...) {
-    std::array<char, 512> buffer{};
-    std::va_list arguments;
-    va_start(arguments, format);
-    std::vsnprintf(buffer.data(), buffer.size(), format, arguments);
-    va_end(arguments);
-    return buffer.data();
-}
 
 std::string plain_table(const TextTable& rows) {
     const auto widths = widths_of(rows);

@@ -4,9 +4,6 @@
 
 namespace speedrun {
 
-// printf into a string, of at most 511 bytes.
-[[gnu::format(printf, 1, 2)]] std::string format_text(const char* format, ...);
-
 // Rows of cells, the first row the titles.
 using TextTable = std::vector<std::vector<std::string>>;
 

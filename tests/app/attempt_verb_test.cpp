@@ -10,9 +10,9 @@
 #include <sstream>
 #include <string>
 
-#include "../record/log_builder.h"
 #include "data/shard.h"
 #include "record/log/run_log.h"
+#include "record/log_builder.h"
 #include "support/file_text.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"

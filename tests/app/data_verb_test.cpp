@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "../support/expect_error.h"
-#include "../support/temporary_folder.h"
-#include "app/verbs.h"
+#include "app/cli.h"
 #include "data/shard.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {
@@ -22,7 +22,7 @@ std::string run(std::vector<std::string> args) {
     for (std::string& a : args) argv.push_back(a.data());
     ::testing::internal::CaptureStdout();
     try {
-        EXPECT_EQ(run_data(static_cast<int>(argv.size()), argv.data()), 0);
+        EXPECT_EQ(run_command(argv), 0);
     } catch (...) {
         ::testing::internal::GetCapturedStdout();
         throw;

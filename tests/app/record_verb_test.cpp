@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "../record/log_builder.h"
-#include "../support/expect_error.h"
-#include "../support/temporary_folder.h"
-#include "app/verbs.h"
+#include "app/cli.h"
+#include "record/log_builder.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {
@@ -26,7 +26,7 @@ Outcome run(std::vector<std::string> args) {
     ::testing::internal::CaptureStderr();
     Outcome outcome;
     try {
-        outcome.exit_code = run_record(static_cast<int>(argv.size()), argv.data());
+        outcome.exit_code = run_command(argv);
     } catch (...) {
         ::testing::internal::GetCapturedStdout();
         ::testing::internal::GetCapturedStderr();

@@ -4,9 +4,9 @@
 
 #include <cmath>
 
-#include "../support/expect_error.h"
-#include "../support/temporary_folder.h"
 #include "data/shard.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {

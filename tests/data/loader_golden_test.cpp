@@ -4,9 +4,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "../support/golden_inputs.h"
-#include "../support/temporary_folder.h"
 #include "data/loader.h"
+#include "support/golden_inputs.h"
+#include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {

@@ -6,10 +6,10 @@
 #include <fstream>
 #include <random>
 
-#include "../support/expect_error.h"
-#include "../support/temporary_folder.h"
+#include "data/loader_model.h"
 #include "data/prefetch.h"
-#include "loader_model.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
 namespace speedrun {
 

@@ -8,10 +8,10 @@
 #include <fstream>
 #include <random>
 
-#include "../support/expect_error.h"
-#include "../support/golden_inputs.h"
-#include "../support/temporary_folder.h"
 #include "data/indexed_shard.h"
+#include "support/expect_error.h"
+#include "support/golden_inputs.h"
+#include "support/temporary_folder.h"
 #include "util/sha256.h"
 
 namespace speedrun {

@@ -4,8 +4,8 @@
 
 #include <fstream>
 
-#include "../support/expect_error.h"
-#include "../support/temporary_folder.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {

@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "../support/expect_error.h"
-#include "../support/temporary_folder.h"
 #include "data/text_pieces.h"
 #include "data/vocabulary.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {

@@ -2,9 +2,9 @@
 // written as the same again, and names no file outside its folder.
 #include <string>
 
-#include "config/json_document.h"
 #include "fuzz_files.h"
 #include "train/checkpoint/find.h"
+#include "util/json_document.h"
 #include "util/xxhash64.h"
 
 namespace speedrun {

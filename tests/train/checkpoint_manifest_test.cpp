@@ -4,10 +4,10 @@
 
 #include <fstream>
 
-#include "config/json_document.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
 #include "train/checkpoint/find.h"
+#include "util/json_document.h"
 #include "util/xxhash64.h"
 
 namespace speedrun {

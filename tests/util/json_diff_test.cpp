@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include "util/json_document.h"
+
 namespace speedrun {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 std::string text(const std::vector<JsonDifference>& differences) {
     std::string all;

@@ -1,10 +1,10 @@
 #include <ATen/ATen.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 #include <string>
@@ -12,18 +12,17 @@
 
 #include "app/arguments.h"
 #include "app/bench/timing.h"
-#include "app/bench/verbs.h"
 #include "app/session.h"
+#include "app/verbs.h"
 #include "model/load_config.h"
 #include "ops/attention/attention.h"
 #include "ops/attention/cudnn_attention.h"
 #include "plan/rank_memory.h"
+#include "util/json_document.h"
 #include "util/text_table.h"
 
 namespace speedrun {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // Documents as a training batch has them: of all lengths, about 1 in 10 cut at max_seq_len, and as many
 // entries as the loader pads to.
@@ -98,8 +97,8 @@ void print_table(const Json& result) {
     TextTable table{{"window", "attention", "forward, ms", "backward, ms"}};
     for (const Json& row : result["rows"])
         table.push_back({std::to_string(row["window"].get<int64_t>()), row["attention"],
-                         format_text("%.3f", row["forward_ms"].get<double>()),
-                         format_text("%.3f", row["backward_ms"].get<double>())});
+                         fmt::format("{:.3f}", row["forward_ms"].get<double>()),
+                         fmt::format("{:.3f}", row["backward_ms"].get<double>())});
     std::fputs(plain_table(table).c_str(), stdout);
     if (result.contains("cudnn_refused"))
         std::printf("%s\n", result["cudnn_refused"].get<std::string>().c_str());

@@ -11,8 +11,8 @@
 
 #include "app/arguments.h"
 #include "app/bench/timing.h"
-#include "app/bench/verbs.h"
 #include "app/session.h"
+#include "app/verbs.h"
 #include "comm/make_communicator.h"
 #include "model/load_config.h"
 #include "optim/optimizer.h"

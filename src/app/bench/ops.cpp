@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <set>
 #include <string>
 #include <vector>
@@ -11,12 +12,13 @@
 #include "app/bench/ops/node_timer.h"
 #include "app/bench/ops/rows.h"
 #include "app/bench/timing.h"
-#include "app/bench/verbs.h"
 #include "app/session.h"
+#include "app/verbs.h"
 #include "model/load_config.h"
 #include "ops/gemm.h"
 #include "plan/graph_work.h"
 #include "plan/throughput.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

@@ -1,3 +1,4 @@
+#include <fmt/core.h>
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -7,10 +8,11 @@
 #include "app/arguments.h"
 #include "app/bench/timing.h"
 #include "app/bench/update_costs.h"
-#include "app/bench/verbs.h"
 #include "app/session.h"
+#include "app/verbs.h"
 #include "config/matrix_rules.h"
 #include "model/load_config.h"
+#include "util/diagnostics.h"
 #include "util/error.h"
 #include "util/text_table.h"
 
@@ -54,9 +56,9 @@ void print(const std::vector<Contender>& all, bool json) {
     for (const Contender& one : all) {
         if (json) std::puts(one.json().dump().c_str());
         table.push_back(
-            {one.name, format_text("%.1f", one.median_ms()),
-             format_text("%.2f", one.median_ms() / muon->median_ms()),
-             format_text("%.1f", static_cast<double>(one.rounds.front().state_bytes) / (1 << 20))});
+            {one.name, fmt::format("{:.1f}", one.median_ms()),
+             fmt::format("{:.2f}", one.median_ms() / muon->median_ms()),
+             fmt::format("{:.1f}", static_cast<double>(one.rounds.front().state_bytes) / (1 << 20))});
     }
     if (!json) std::fputs(plain_table(table).c_str(), stdout);
 }
@@ -101,8 +103,7 @@ int bench_optimizer_step(int argc, char** argv) {
     for (int64_t round = 0; round < rounds; ++round)
         for (size_t i = 0; i < configs.size(); ++i) {
             // Those that need eigenvectors take minutes on large matrices.
-            std::fprintf(stderr, "round %lld of %lld: %s\n", static_cast<long long>(round + 1),
-                         static_cast<long long>(rounds), configs[i].first.c_str());
+            inform("round {} of {}: {}", round + 1, rounds, configs[i].first);
             all[i].rounds.push_back(time_updates(configs[i].second, steps));
         }
     print(all, options.count("json") > 0);

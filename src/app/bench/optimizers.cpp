@@ -7,14 +7,15 @@
 
 #include "app/arguments.h"
 #include "app/bench/race_runner.h"
-#include "app/bench/verbs.h"
 #include "app/build_info.h"
 #include "app/session.h"
+#include "app/verbs.h"
 #include "config/matrix_rules.h"
 #include "model/load_config.h"
 #include "record/race/race_report.h"
 #include "record/report/figure_files.h"
 #include "util/atomic_file.h"
+#include "util/diagnostics.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
 #include "util/file_lock.h"
@@ -126,7 +127,7 @@ int race_to_the_end(const cxxopts::ParseResult& args) {
     const FileLock lock(setup.folder);
     Race race = begin_or_continue(plan, setup.race_file());
     if (!run_race(race, setup)) {
-        std::fprintf(stderr, "%s: interrupted; the same command continues it\n", setup.folder.c_str());
+        inform("{}: interrupted; the same command continues it", setup.folder.string());
         return kInterrupted;
     }
     std::fputs(plain_table(sweep_table(race)).c_str(), stdout);

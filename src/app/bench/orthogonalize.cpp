@@ -1,26 +1,27 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <fmt/core.h>
 
 #include <chrono>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
-#include "app/bench/verbs.h"
 #include "app/session.h"
+#include "app/verbs.h"
 #include "config/matrix_rules.h"
 #include "model/parameters.h"
+#include "ops/dtype.h"
 #include "ops/optim/matrix_update.h"
 #include "optim/orthogonality.h"
 #include "plan/throughput.h"
+#include "util/json_document.h"
 #include "util/text_table.h"
 
 namespace speedrun {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Method = MatrixConfig::Orthogonalize::Method;
 
 struct Way {
@@ -111,13 +112,13 @@ std::vector<std::string> cells(const Json& row) {
                 " " + row["method"].get<std::string>(),
             std::to_string(row["iters"].get<int64_t>()),
             row["dtype"],
-            condition == 0 ? "normal" : format_text("%.0e", condition),
-            format_text("%.4f", row["min"].get<double>()),
-            format_text("%.4f", row["max"].get<double>()),
-            format_text("%.0f %%", 100 * row["in_band"].get<double>()),
-            format_text("%.3f", row["ms"].get<double>()),
-            format_text("%.0f", row["flop_per_s"].get<double>() / 1e9),
-            format_text("%.0f %%", 100 * row["share_of_gemm_peak"].get<double>())};
+            condition == 0 ? "normal" : fmt::format("{:.0e}", condition),
+            fmt::format("{:.4f}", row["min"].get<double>()),
+            fmt::format("{:.4f}", row["max"].get<double>()),
+            fmt::format("{:.0f} %", 100 * row["in_band"].get<double>()),
+            fmt::format("{:.3f}", row["ms"].get<double>()),
+            fmt::format("{:.0f}", row["flop_per_s"].get<double>() / 1e9),
+            fmt::format("{:.0f} %", 100 * row["share_of_gemm_peak"].get<double>())};
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "app/bench/race_runner.h"
 
+#include <fmt/core.h>
 #include <cstdio>
 
 #include "app/bench/update_costs.h"
@@ -7,9 +8,9 @@
 #include "model/load_config.h"
 #include "record/live/status_file.h"
 #include "util/child_process.h"
+#include "util/diagnostics.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
-#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -24,8 +25,7 @@ std::vector<std::string> with_rule(std::vector<std::string> overrides, const std
 }
 
 fs::path run_dir_of(const RaceSetup& setup, const RaceEntry& entry) {
-    return setup.folder / format_text("%s_lr%g_seed%llu", entry.rule.c_str(), ladder_lr(entry.rung),
-                                      static_cast<unsigned long long>(entry.seed));
+    return setup.folder / fmt::format("{}_lr{:g}_seed{}", entry.rule, ladder_lr(entry.rung), entry.seed);
 }
 
 std::vector<std::string> command_of(const RaceSetup& setup, const RaceEntry& entry) {
@@ -33,7 +33,7 @@ std::vector<std::string> command_of(const RaceSetup& setup, const RaceEntry& ent
         fs::read_symlink("/proc/self/exe").string(), "train",    "--config", setup.config, "--run-dir",
         run_dir_of(setup, entry).string(),           "--resume", "auto",     "--overwrite"};
     auto settings = with_rule(setup.overrides, entry.rule);
-    settings.push_back(format_text("optimizer.matrix.lr=%g", ladder_lr(entry.rung)));
+    settings.push_back(fmt::format("optimizer.matrix.lr={:g}", ladder_lr(entry.rung)));
     settings.push_back("runtime.seed=" + std::to_string(entry.seed));
     for (const std::string& setting : settings) {
         command.emplace_back("--set");
@@ -57,14 +57,14 @@ RaceRun result_of(const RaceSetup& setup, const RaceEntry& entry, const ChildEnd
 }
 
 void announce(const Race& race, const RaceEntry& entry) {
-    std::fprintf(stderr, "== run %zu: %s, lr %g, seed %llu\n", race.runs.size() + 1, entry.rule.c_str(),
-                 ladder_lr(entry.rung), static_cast<unsigned long long>(entry.seed));
+    inform("run {}: {}, lr {:g}, seed {}", race.runs.size() + 1, entry.rule, ladder_lr(entry.rung),
+           entry.seed);
 }
 
 void time_rules(Race& race, const RaceSetup& setup) {
     for (const auto& racer : race.plan.racers) {
         if (race.costs.contains(racer.rule)) continue;
-        std::fprintf(stderr, "== %s: its update alone\n", racer.rule.c_str());
+        inform("{}: its update alone", racer.rule);
         const Config config = setup.config_of(racer.rule);
         set_threads(config.runtime);
         const UpdateCosts costs = time_updates(config, kTimedUpdates);

@@ -1,11 +1,11 @@
 #include "app/bench/step_shares.h"
 
+#include <fmt/core.h>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "model/graph/node.h"
 #include "util/text_table.h"
-
 namespace speedrun {
 
 const char* name_of(StepPart part) {
@@ -45,9 +45,9 @@ double StepShares::total_ms() const {
 std::string shares_text(const StepShares& shares) {
     std::string text;
     for (size_t i = 0; i < shares.ms.size(); ++i)
-        text += format_text("%s%s %.1f %%", text.empty() ? "" : "  ", name_of(static_cast<StepPart>(i)),
+        text += fmt::format("{}{} {:.1f} %", text.empty() ? "" : "  ", name_of(static_cast<StepPart>(i)),
                             100 * shares.ms[i] / shares.total_ms());
-    return text + format_text("; floor %.1f %%", 100 * shares.floor_ms / shares.total_ms());
+    return text + fmt::format("; floor {:.1f} %", 100 * shares.floor_ms / shares.total_ms());
 }
 
 nlohmann::json shares_json(const StepShares& shares) {

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "app/arguments.h"
-#include "app/data/verbs.h"
+#include "app/verbs.h"
 #include "data/baseline.h"
 #include "data/shard.h"
 
@@ -19,11 +19,9 @@ int run_data_baseline(int argc, char** argv) {
         ("vocab-size", "", cxxopts::value<int64_t>()->default_value("50257"))  //
         ("json", "print JSON")                                                 //
         ("help", "this text");
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     for (const char* needed : {"train", "val"}) {
         if (args.count(needed) == 0)
             throw UserError(std::string("data baseline: --") + needed + " is missing");

@@ -1,17 +1,16 @@
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <iomanip>
 #include <iostream>
-#include <iterator>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
-#include "app/data/verbs.h"
+#include "app/verbs.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
+#include "util/read_file.h"
 
 namespace speedrun {
 namespace {
@@ -50,9 +49,8 @@ void bench_text(const std::string& folder, const std::string& file, int64_t runs
     const double start_up = fastest(runs, [&] { const Tokenizer fresh(folder); });
     std::cout << "tokenizer start-up: " << std::fixed << std::setprecision(1) << start_up * 1e3 << " ms\n";
     const Tokenizer tokenizer(folder);
-    std::ifstream stream(file, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(stream), {}};
-    if (!stream || text.empty()) throw UserError(file + ": cannot be read, or empty");
+    const std::string text = read_file(file, std::numeric_limits<size_t>::max());
+    if (text.empty()) throw UserError(file + ": is empty");
     std::vector<uint16_t> tokens;
     const double seconds = fastest(runs, [&] {
         tokens.clear();
@@ -74,12 +72,10 @@ int run_data_bench(int argc, char** argv) {
         ("bos-id", "", cxxopts::value<uint16_t>()->default_value("50256"))                      //
         ("runs", "", cxxopts::value<int64_t>()->default_value("10"))                            //
         ("help", "this text");
-    const auto args = parse_arguments(options, argc, argv);
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     const bool text = args.count("tokenizer") > 0 && args.count("text") > 0, shard = args.count("shard") > 0;
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
     if (!text && !shard) throw UserError("data bench: give --shard, or --tokenizer and --text");
     const int64_t runs = args["runs"].as<int64_t>();
     if (runs < 1) throw UserError("--runs is " + std::to_string(runs) + ", expected at least 1");

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "app/arguments.h"
-#include "app/data/verbs.h"
+#include "app/verbs.h"
 #include "data/indexed_shard.h"
 #include "data/tokenizer.h"
 
@@ -126,11 +126,9 @@ cxxopts::Options make_options() {
 
 int run_data_inspect(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     if (args.count("files") == 0) throw UserError("data inspect: which shards?\n" + options.help());
     std::optional<Tokenizer> tokenizer;
     if (args.count("tokenizer") > 0) tokenizer.emplace(args["tokenizer"].as<std::string>());

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "app/arguments.h"
-#include "app/data/verbs.h"
+#include "app/verbs.h"
 #include "data/shard_writer.h"
 #include "data/tokenizer.h"
 
@@ -36,11 +36,9 @@ cxxopts::Options make_options() {
 
 int run_data_tokenize(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     for (const char* needed : {"tokenizer", "out", "files"}) {
         if (args.count(needed) == 0)
             throw UserError(std::string("data tokenize: --") + needed + " is missing");

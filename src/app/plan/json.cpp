@@ -1,12 +1,11 @@
-#include <nlohmann/json.hpp>
 
 #include "app/plan/run_plan.h"
 #include "plan/graph_work.h"
+#include "plan/throughput.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 Json machine_json(const Machine& m) {
     return {{"name", m.name},

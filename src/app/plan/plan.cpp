@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <string>
 #include <vector>
 
@@ -9,14 +10,13 @@
 #include "app/session.h"
 #include "app/verbs.h"
 #include "model/load_config.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
 
 std::string machine_names() {
-    std::string names;
-    for (const Machine& machine : machines()) names += (names.empty() ? "" : ", ") + machine.name;
-    return names;
+    return joined(machines() | std::views::transform(&Machine::name));
 }
 
 cxxopts::Options plan_options() {
@@ -78,11 +78,9 @@ int64_t at_least(const cxxopts::ParseResult& options, const char* name, int64_t 
 
 int run_plan(int argc, char** argv) {
     auto specification = plan_options();
-    const auto options = parse_arguments(specification, argc, argv);
-    if (options.count("help") > 0) {
-        std::cout << specification.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(specification, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& options = *parsed;
     if (options.count("config") == 0) throw UserError("plan needs --config\n" + specification.help());
     const auto file = options["config"].as<std::string>();
     Config config = load_config(file, value_or_empty<std::vector<std::string>>(options, "set"));

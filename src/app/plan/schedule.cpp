@@ -1,3 +1,4 @@
+#include <fmt/core.h>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -61,7 +62,7 @@ std::string schedule_text(const Config& config, int64_t every) {
         rows.push_back({std::to_string(s.step) + (s.trains ? "" : " (end)"), std::to_string(s.batch_tokens),
                         std::to_string(s.max_seq_len), std::to_string(s.window_short),
                         std::to_string(s.window_long), std::to_string(s.yarn_window),
-                        format_text("%.6f", s.lr_scale), format_text("%.6f", s.muon_momentum),
+                        fmt::format("{:.6f}", s.lr_scale), fmt::format("{:.6f}", s.muon_momentum),
                         s.adam_steps ? "yes" : "-", s.validate ? "yes" : "-"});
     return text + plain_table(rows);
 }

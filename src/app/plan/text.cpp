@@ -1,3 +1,4 @@
+#include <fmt/core.h>
 #include <algorithm>
 #include <array>
 #include <string>
@@ -17,15 +18,15 @@ std::string grouped(int64_t n) {
 }
 
 std::string mib(int64_t bytes) {
-    return format_text("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+    return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
 std::string gib(int64_t bytes) {
-    return format_text("%.2f GiB", static_cast<double>(bytes) / (1 << 30));
+    return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (1 << 30));
 }
 
 std::string ms(double seconds) {
-    return format_text(seconds < 0.01 ? "%.3f" : "%.1f", 1e3 * seconds);
+    return fmt::format("{:.{}f}", 1e3 * seconds, seconds < 0.01 ? 3 : 1);
 }
 
 std::string head_text(const RunPlan& plan) {
@@ -37,10 +38,10 @@ std::string head_text(const RunPlan& plan) {
     text += "a step: " + grouped(largest_step(plan.config, false).batch_tokens) +
             " tokens = " + grouped(ranks) + " x " + grouped(plan.accumulation) + " micro-batches of " +
             grouped(largest_step(plan.config, false).row_tokens) + "\n\n";
-    text += "assumed of " + m.name + " (" + m.what + "): " + format_text("%.4g", m.bf16_flops / 1e12) +
+    text += "assumed of " + m.name + " (" + m.what + "): " + fmt::format("{:.4g}", m.bf16_flops / 1e12) +
             " TFLOP/s bf16, " +
-            (m.fp8_flops > 0 ? format_text("%.4g", m.fp8_flops / 1e12) + " TFLOP/s fp8" : "no fp8") + ", " +
-            format_text("memory %.4g GB/s, inside a node %.4g GB/s, between nodes %.4g GB/s a rank, ",
+            (m.fp8_flops > 0 ? fmt::format("{:.4g}", m.fp8_flops / 1e12) + " TFLOP/s fp8" : "no fp8") + ", " +
+            fmt::format("memory {:.4g} GB/s, inside a node {:.4g} GB/s, between nodes {:.4g} GB/s a rank, ",
                         m.memory_bandwidth / 1e9, m.link_bandwidth / 1e9, m.network_bandwidth / 1e9) +
             gib(m.memory_bytes) + "; none of it measured here\n";
     return text;
@@ -143,7 +144,7 @@ std::string traffic_text(const RunPlan& plan) {
         const double least = least_sent(own, plan.traffic, adam);
         steps.push_back({adam ? "  with Adam" : "  without Adam", grouped(static_cast<int64_t>(mean)),
                          grouped(most), grouped(static_cast<int64_t>(least)),
-                         format_text("%.4f", mean / least)});
+                         fmt::format("{:.4f}", mean / least)});
     }
     return text + plain_table(steps);
 }
@@ -152,15 +153,15 @@ std::string floor_text(const RunPlan& plan) {
     const StepSettings settings = largest_step(plan.config, true);
     const TokenFlop flop = flop_per_token(plan.graph, pass_shape(plan.config, settings));
     const auto tokens = static_cast<double>(settings.batch_tokens);
-    std::string text = "\nFLOP\n" +
-                       format_text(
-                           "  a token: %.1f M in matrix products (%.1f M of them in the head), %.1f M in "
-                           "attention (window %lld)\n",
-                           flop.gemm / 1e6, flop.head / 1e6, flop.attention / 1e6,
-                           static_cast<long long>(settings.window_long)) +
-                       format_text("  a step:  %.2f T, and %.2f T of orthogonalization on the busiest rank\n",
-                                   tokens * (flop.gemm + flop.attention) / 1e12,
-                                   optimizer_flop(plan.config, plan.ownership) / 1e12);
+    std::string text =
+        "\nFLOP\n" +
+        fmt::format(
+            "  a token: {:.1f} M in matrix products ({:.1f} M of them in the head), {:.1f} M in "
+            "attention (window {})\n",
+            flop.gemm / 1e6, flop.head / 1e6, flop.attention / 1e6, settings.window_long) +
+        fmt::format("  a step:  {:.2f} T, and {:.2f} T of orthogonalization on the busiest rank\n",
+                    tokens * (flop.gemm + flop.attention) / 1e12,
+                    optimizer_flop(plan.config, plan.ownership) / 1e12);
     text += "\nfloor of a step, ms\n";
     TextTable rows{{"", "forward + backward", "update", "memory", "network: bandwidth", "latency", "floor",
                     "without overlap", "limit"}};
@@ -181,7 +182,7 @@ std::string scaling_table_text(const RunPlan& plan) {
             {grouped(row.ranks), grouped((row.ranks + plan.ranks_per_node - 1) / plan.ranks_per_node),
              grouped(row.row_tokens) + (row.split ? "*" : ""), grouped(row.accumulation),
              ms(row.floor.compute()), ms(row.floor.memory), ms(row.floor.network()),
-             ms(row.floor.overlapped()), format_text("%.0f %%", 100 * row.efficiency), row.floor.limit()});
+             ms(row.floor.overlapped()), fmt::format("{:.0f} %", 100 * row.efficiency), row.floor.limit()});
     return "\nscaling, " + grouped(plan.ranks_per_node) + " ranks a node\n" + plain_table(rows) +
            (plan.scaling.back().split ? "* shorter than the config's\n" : "") +
            scaling_text(plan.config, plan.scaling, plan.machine, plan.ranks_per_node) + "\n";

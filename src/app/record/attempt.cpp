@@ -9,10 +9,12 @@
 #include "app/build_info.h"
 #include "app/record/attempt_runner.h"
 #include "app/record/options.h"
-#include "app/record/verbs.h"
+#include "app/verbs.h"
+#include "config/config.h"
 #include "model/load_config.h"
 #include "record/log/run_json.h"
 #include "util/atomic_file.h"
+#include "util/diagnostics.h"
 #include "util/exit_codes.h"
 #include "util/file_lock.h"
 
@@ -184,7 +186,7 @@ int attempt_to(const cxxopts::ParseResult& args) {
     if (!attempt.result) {
         const AttemptOptions options{.keep_weights = args.count("keep-weights") > 0, .quiet = json};
         if (run_attempt(attempt, folders, options) == AttemptEnd::interrupted) {
-            std::cerr << folders.record.string() << ": interrupted; the same command continues it\n";
+            inform("{}: interrupted; the same command continues it", folders.record.string());
             return kInterrupted;
         }
         write_readme(attempt, configs, folders);
@@ -197,11 +199,9 @@ int attempt_to(const cxxopts::ParseResult& args) {
 
 int run_record_attempt(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     if (args.count("config") == 0) throw UserError("record attempt: which config?\n" + options.help());
     return attempt_to(args);
 }

@@ -1,5 +1,6 @@
 #include "app/record/attempt_runner.h"
 
+#include <fmt/core.h>
 #include <cstdio>
 #include <sstream>
 #include <string>
@@ -10,7 +11,6 @@
 #include "util/child_process.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
-#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -26,8 +26,7 @@ std::vector<std::string> words_of(const std::string& text) {
 }
 
 fs::path run_dir_of(const AttemptRun& run, const AttemptFolders& folders) {
-    return folders.runs /
-           format_text("%s_%02lld", run.baseline ? "baseline" : "run", static_cast<long long>(run.index));
+    return folders.runs / fmt::format("{}_{:02}", run.baseline ? "baseline" : "run", run.index);
 }
 
 std::vector<std::string> command_of(const Attempt& attempt, const AttemptRun& run,

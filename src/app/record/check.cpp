@@ -6,9 +6,10 @@
 
 #include "app/arguments.h"
 #include "app/record/options.h"
-#include "app/record/verbs.h"
+#include "app/verbs.h"
 #include "record/judge/check_report.h"
 #include "record/log/run_json.h"
+#include "util/diagnostics.h"
 
 namespace speedrun {
 namespace {
@@ -56,11 +57,9 @@ void print(const std::vector<JudgedGroup>& groups, const cxxopts::ParseResult& a
 
 int run_record_check(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     if (args.count("paths") == 0) throw UserError("record check: which folders?\n" + options.help());
     const double target = target_of(args);
     std::vector<std::filesystem::path> paths;
@@ -71,7 +70,7 @@ int run_record_check(int argc, char** argv) {
     const auto groups = judge_all(runs, target);
     if (!groups.empty() || args.count("json") > 0) print(groups, args);
     std::cout.flush();
-    for (const auto& warning : collection_warnings(runs)) std::cerr << warning << "\n";
+    for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
     return exit_code(runs, groups);
 }
 

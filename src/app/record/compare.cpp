@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "app/arguments.h"
-#include "app/record/verbs.h"
+#include "app/verbs.h"
 #include "record/judge/check_report.h"
 #include "record/judge/comparison.h"
 #include "record/log/run_json.h"
+#include "util/diagnostics.h"
 
 namespace speedrun {
 namespace {
@@ -44,12 +45,11 @@ std::vector<RunGroup> groups_of(const fs::path& path) {
     CollectOptions options;
     options.pool = true;
     Collection runs = collect_runs(paths, options);
-    for (const auto& warning : collection_warnings(runs)) std::cerr << warning << "\n";
+    for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
     std::erase_if(runs.groups, [](const RunGroup& g) { return g.runs.empty(); });
     for (RunGroup& group : runs.groups) {
         group.path = path;
-        for (const Excluded& e : group.excluded)
-            std::cerr << "left out: " << e.path.string() << ": " << e.reason << "\n";
+        for (const Excluded& e : group.excluded) warn("left out: {}: {}", e.path.string(), e.reason);
     }
     return std::move(runs.groups);
 }
@@ -88,11 +88,9 @@ std::array<RunGroup, 2> sides_in(const fs::path& folder) {
 
 int run_record_compare(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     const auto paths = value_or_empty<std::vector<std::string>>(args, "paths");
     if (paths.empty() || paths.size() > 2)
         throw UserError("record compare: a baseline and a new side are needed\n" + options.help());

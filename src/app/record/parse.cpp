@@ -3,9 +3,10 @@
 #include <vector>
 
 #include "app/arguments.h"
-#include "app/record/verbs.h"
+#include "app/verbs.h"
 #include "record/log/parse_report.h"
 #include "record/log/run_json.h"
+#include "util/diagnostics.h"
 
 namespace speedrun {
 namespace {
@@ -27,11 +28,9 @@ cxxopts::Options make_options() {
 
 int run_record_parse(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     if (args.count("files") == 0) throw UserError("record parse: which logs?\n" + options.help());
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
     bool any = false;
@@ -40,10 +39,10 @@ int run_record_parse(int argc, char** argv) {
         try {
             log = read_run_log(file);
         } catch (const UserError& error) {
-            std::cerr << error.what() << "\n";
+            warn("{}", error.what());
             continue;
         }
-        for (const auto& remark : log_remarks(log)) std::cerr << remark << "\n";
+        for (const auto& remark : log_remarks(log)) warn("{}", remark);
         any = any || !log.runs.empty();
         for (size_t i = 0; i < log.runs.size(); ++i) {
             if (args.count("json") > 0) {

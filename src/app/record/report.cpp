@@ -9,12 +9,13 @@
 #include "app/arguments.h"
 #include "app/build_info.h"
 #include "app/record/options.h"
-#include "app/record/verbs.h"
+#include "app/verbs.h"
 #include "record/judge/check_report.h"
 #include "record/log/run_json.h"
 #include "record/report/figure_files.h"
 #include "record/report/report.h"
 #include "util/atomic_file.h"
+#include "util/diagnostics.h"
 
 namespace speedrun {
 namespace {
@@ -58,11 +59,9 @@ Collection collect(const std::vector<fs::path>& paths) {
 
 int run_record_report(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     if (args.count("paths") == 0) throw UserError("record report: which folders?\n" + options.help());
     std::vector<fs::path> paths;
     for (const auto& path : args["paths"].as<std::vector<std::string>>()) paths.emplace_back(path);
@@ -70,7 +69,7 @@ int run_record_report(int argc, char** argv) {
     const Collection runs = collect(paths);
     std::optional<Collection> baseline;
     if (args.count("baseline") > 0) baseline = collect({args["baseline"].as<std::string>()});
-    for (const auto& warning : collection_warnings(runs)) std::cerr << warning << "\n";
+    for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
     const Report report =
         make_report(runs, baseline,
                     {.title = value_or_empty<std::string>(args, "title"),

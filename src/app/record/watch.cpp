@@ -1,3 +1,4 @@
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -8,12 +9,11 @@
 #include <thread>
 
 #include "app/arguments.h"
-#include "app/record/verbs.h"
+#include "app/verbs.h"
 #include "record/live/log_follower.h"
 #include "record/live/progress.h"
 #include "record/log/log.h"
 #include "record/log/run_json.h"
-#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -66,8 +66,8 @@ class Teller {
         }
         for (; stalls_ < now.stalls.hiccups.size(); ++stalls_) {
             const Stall& stall = now.stalls.hiccups[stalls_];
-            progress_.line(format_text("stall: step %lld took %.0f ms, usually %.0f",
-                                       static_cast<long long>(stall.step), stall.ms, stall.usual_ms));
+            progress_.line(fmt::format("stall: step {} took {:.0f} ms, usually {:.0f}", stall.step, stall.ms,
+                                       stall.usual_ms));
         }
         ProgressState state;
         state.step = now.step;
@@ -83,9 +83,10 @@ class Teller {
         progress_.finish();
         std::string text = now.state == State::complete ? "complete" : "ended before its last validation";
         text += ", step " + std::to_string(now.step);
-        if (std::isfinite(now.train_time_ms)) text += format_text(", train_time %.0f ms", now.train_time_ms);
+        if (std::isfinite(now.train_time_ms))
+            text += fmt::format(", train_time {:.0f} ms", now.train_time_ms);
         progress_.line(text +
-                       format_text(", %zu stalls (%.0f ms)", now.stalls.hiccups.size(), now.stalls.lost_ms));
+                       fmt::format(", {} stalls ({:.0f} ms)", now.stalls.hiccups.size(), now.stalls.lost_ms));
     }
 
     void tell_json(const RunProgress& now) {
@@ -108,11 +109,9 @@ class Teller {
 
 int run_record_watch(int argc, char** argv) {
     cxxopts::Options options = make_options();
-    const auto args = parse_arguments(options, argc, argv);
-    if (args.count("help") > 0) {
-        std::cout << options.help();
-        return 0;
-    }
+    const auto parsed = parse_verb(options, argc, argv, {});
+    if (!parsed) return 0;
+    const cxxopts::ParseResult& args = *parsed;
     if (args.count("log") == 0) throw UserError("record watch: which run?\n" + options.help());
     const double patience = args["patience"].as<double>();
     if (!(patience >= 0 && patience < 1e6)) throw UserError("--patience: seconds, 0 or more");

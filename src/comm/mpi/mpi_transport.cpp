@@ -14,11 +14,8 @@ namespace {
 constexpr const char* kModule = "libspeedrun_mpi.so";
 
 const MpiTable& load_table() {
-    const auto table = reinterpret_cast<MpiTableFunction>(
-        module_symbol(kModule, kMpiTableSymbol, "MPI (on Debian: libopenmpi-dev and openmpi-bin)"))();
-    if (table->version != kMpiTableVersion)
-        throw UserError(std::string(kModule) + " is of another version of the program; build it again");
-    return *table;
+    return module_table<MpiTable>(kModule, kMpiTableSymbol, "MPI (on Debian: libopenmpi-dev and openmpi-bin)",
+                                  kMpiTableVersion);
 }
 
 class MpiTransport final : public Transport {

@@ -4,7 +4,6 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <atomic>
-#include <cstdio>
 #include <exception>
 #include <mutex>
 #include <numeric>
@@ -18,6 +17,7 @@
 #include "comm/collective_thread.h"
 #include "comm/nccl/nccl_table.h"
 #include "comm/rendezvous.h"
+#include "util/diagnostics.h"
 #include "util/error.h"
 #include "util/module.h"
 
@@ -27,11 +27,8 @@ namespace {
 constexpr const char* kModule = "libspeedrun_nccl.so";
 
 const NcclTable& load_table() {
-    const auto table = reinterpret_cast<NcclTableFunction>(
-        module_symbol(kModule, kNcclTableSymbol, "the CUDA toolkit and NCCL (nccl.h)"))();
-    if (table->version != kNcclTableVersion)
-        throw UserError(std::string(kModule) + " is of another version of the program; build it again");
-    return *table;
+    return module_table<NcclTable>(kModule, kNcclTableSymbol, "the CUDA toolkit and NCCL (nccl.h)",
+                                   kNcclTableVersion);
 }
 
 void require(const char* error) {
@@ -113,8 +110,7 @@ class NcclCommunicator final : public Communicator {
         if (orderly) thread_->finish([] {});
         thread_.reset();  // polls the communicator
         if (!orderly) nccl_.abort(comm_);
-        if (const char* error = nccl_.destroy(comm_))
-            std::fprintf(stderr, "rank %d: %s\n", static_cast<int>(rank_), error);
+        if (const char* error = nccl_.destroy(comm_)) warn("{}", error);
     }
     NcclCommunicator(const NcclCommunicator&) = delete;
     NcclCommunicator& operator=(const NcclCommunicator&) = delete;

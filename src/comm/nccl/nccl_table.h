@@ -37,6 +37,5 @@ struct NcclTable {
 };
 
 inline constexpr const char* kNcclTableSymbol = "speedrun_nccl_table";
-using NcclTableFunction = const NcclTable* (*)();
 
 }  // namespace speedrun

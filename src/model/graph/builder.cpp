@@ -7,6 +7,8 @@
 #include "model/nodes/mix.h"
 #include "model/nodes/norm.h"
 #include "util/error.h"
+#include "util/shape.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <set>
 
-#include "config/json_document.h"
+#include "util/json_document.h"
 #include "config/notation.h"
 #include "model/graph/builder.h"
 #include "model/nodes/attention.h"
@@ -13,6 +13,7 @@
 #include "model/nodes/mlp.h"
 #include "model/nodes/rotary.h"
 #include "model/nodes/smear.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

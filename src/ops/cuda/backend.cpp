@@ -1,6 +1,5 @@
 #include <ATen/ATen.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <array>
@@ -66,7 +65,7 @@ const raw::CudnnAttention& cudnn_attention() {
 }
 
 bool have_driver() {
-    return ::dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+    return have_library("libcuda.so.1");
 }
 
 bool have_backend() {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "model/parameters.h"
+#include "ops/dtype.h"
 #include "ops/gemm.h"
 #include "util/error.h"
 

@@ -1,9 +1,10 @@
 #include "record/attempt/attempt.h"
 
+#include <fmt/core.h>
 #include <algorithm>
 
 #include "util/error.h"
-#include "util/text_table.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -11,8 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string log_name(const AttemptRun& run, bool with_baseline) {
-    const std::string name = format_text("run_%02lld_seed_%llu.txt", static_cast<long long>(run.index),
-                                         static_cast<unsigned long long>(run.seed));
+    const std::string name = fmt::format("run_{:02}_seed_{}.txt", run.index, run.seed);
     if (!with_baseline) return name;
     return (run.baseline ? "baseline/" : "this_record/") + name;
 }
@@ -31,10 +31,6 @@ std::string side_text(const AttemptSide& side) {
 
 std::string side_text(const std::optional<AttemptSide>& side) {
     return side ? side_text(*side) : "none";
-}
-
-std::string quoted(const std::string& text) {
-    return "\"" + text + "\"";
 }
 
 Collection collect_logs(const Attempt& attempt, const fs::path& folder, bool baseline) {
@@ -82,11 +78,11 @@ void require_same_plan(const AttemptPlan& stated, const AttemptPlan& wanted) {
     require(stated.runs == wanted.runs, "--runs", number(stated.runs), number(wanted.runs));
     require(stated.first_seed == wanted.first_seed, "the first seed", number(stated.first_seed),
             number(wanted.first_seed));
-    require(stated.target == wanted.target, "the target", format_text("%g", stated.target),
-            format_text("%g", wanted.target));
+    require(stated.target == wanted.target, "the target", fmt::format("{:g}", stated.target),
+            fmt::format("{:g}", wanted.target));
     require(stated.stop_rule == wanted.stop_rule, "--stop-rule", stop_rule_text(stated.stop_rule),
             stop_rule_text(wanted.stop_rule));
-    require(stated.launch == wanted.launch, "--launch", quoted(stated.launch), quoted(wanted.launch));
+    require(stated.launch == wanted.launch, "--launch", in_quotes(stated.launch), in_quotes(wanted.launch));
     require(stated.commit == wanted.commit, "a program of commit", stated.commit, wanted.commit);
 }
 
@@ -131,7 +127,7 @@ AttemptResult judge_attempt(const Attempt& attempt, const AttemptLogs& logs, con
         result.reason = verdict.reason;
         if (verdict.record && !result.record)
             result.reason +=
-                format_text(", and not below %.3g, the level of this stop rule", result.significance);
+                fmt::format(", and not below {:.3g}, the level of this stop rule", result.significance);
     }
     const RunGroup* baseline = logs.baseline ? only_group(*logs.baseline) : nullptr;
     if (group != nullptr && baseline != nullptr)

@@ -1,5 +1,4 @@
 #include <array>
-#include <fstream>
 #include <sstream>
 #include <utility>
 
@@ -7,11 +6,12 @@
 #include "record/log/run_json.h"
 #include "util/atomic_file.h"
 #include "util/error.h"
+#include "util/json_document.h"
+#include "util/read_file.h"
 
 namespace speedrun {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using State = AttemptRun::State;
 
 constexpr int kFormat = 1;
@@ -132,10 +132,9 @@ Json attempt_json(const Attempt& attempt) {
 }
 
 Attempt read_attempt(const std::filesystem::path& summary) {
-    std::ifstream in(summary);
-    if (!in) throw UserError(summary.string() + ": cannot be read");
+    const std::string text = read_file(summary, max_json_bytes);
     try {
-        const Json json = Json::parse(in);
+        const Json json = parse_json(text, summary.filename().string());
         if (json.at("format") != kFormat) throw UserError("its format is not " + std::to_string(kFormat));
         Attempt attempt{plan_of(json), {}, std::nullopt};
         for (const Json& run : json.at("runs")) attempt.runs.push_back(run_of(run));

@@ -1,7 +1,8 @@
+#include <fmt/core.h>
 #include <cmath>
 
 #include "record/attempt/attempt.h"
-#include "util/text_table.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -12,20 +13,19 @@ std::string command_of(const Attempt& attempt) {
     for (const auto& value : plan.attempt.overrides) text += " --set '" + value + "'";
     if (plan.baseline) text += " --baseline " + plan.baseline->config;
     text += " --runs " + std::to_string(plan.runs) + " --seed " + std::to_string(plan.first_seed) +
-            format_text(" --target %g --stop-rule ", plan.target) + stop_rule_text(plan.stop_rule);
+            fmt::format(" --target {:g} --stop-rule ", plan.target) + stop_rule_text(plan.stop_rule);
     if (!plan.launch.empty()) text += " --launch '" + plan.launch + "'";
     return text + " --name " + plan.name;
 }
 
 // "losses = [3.2772, ...]", as records are handed in.
-std::string list_of(const char* name, const Attempt& attempt, bool baseline, const char* format,
+std::string list_of(const char* name, const Attempt& attempt, bool baseline, NumberFormat format,
                     double AttemptRun::*value, double unit) {
     std::string text = std::string("  ") + name + " = [";
     int n = 0;
     for (const AttemptRun& run : attempt.runs) {
         if (run.baseline != baseline || run.state == AttemptRun::State::waiting) continue;
-        text +=
-            (n++ > 0 ? ", " : "") + (std::isnan(run.*value) ? "nan" : format_text(format, run.*value / unit));
+        text += (n++ > 0 ? ", " : "") + number_text(format, run.*value / unit, "nan");
     }
     return text + "]\n";
 }
@@ -35,8 +35,8 @@ std::string lists(const Attempt& attempt) {
     for (const bool baseline : {true, false}) {
         if (baseline && !attempt.plan.baseline) continue;
         text += baseline ? "baseline:\n" : attempt.plan.name + ":\n";
-        text += list_of("losses", attempt, baseline, "%.4f", &AttemptRun::val_loss, 1);
-        text += list_of("times ", attempt, baseline, "%.3f", &AttemptRun::train_time_ms, 1000);
+        text += list_of("losses", attempt, baseline, "{:.4f}", &AttemptRun::val_loss, 1);
+        text += list_of("times ", attempt, baseline, "{:.3f}", &AttemptRun::train_time_ms, 1000);
     }
     return text + "```\n";
 }
@@ -51,8 +51,8 @@ std::string verdict_of(const AttemptResult& result) {
 std::string how(const Attempt& attempt) {
     const AttemptPlan& plan = attempt.plan;
     std::string text = "## How it was run\nStated in `summary.json` before the first run:\n\n";
-    text += "- target " + format_text("%g", plan.target) +
-            format_text(", one-sided one-sample t-test at p < %.3g\n",
+    text += "- target " + fmt::format("{:g}", plan.target) +
+            fmt::format(", one-sided one-sample t-test at p < {:.3g}\n",
                         significance_level(plan.stop_rule, plan.runs));
     text += "- runs: " + std::to_string(plan.runs) + "; stop rule `" + stop_rule_text(plan.stop_rule) +
             "`: " + explain(plan.stop_rule, plan.runs) + "\n";
@@ -84,8 +84,9 @@ std::string attempt_readme(const Attempt& attempt, const AttemptLogs& logs, cons
     if (own != nullptr && baseline != nullptr)
         text += "\n## Against the baseline\n" + comparison_markdown(compare_groups(*baseline, *own));
     return text + "\n" + how(attempt) +
-           format_text(
-               "\n`speedrun record check --target %g` judges it again, `speedrun record report` shows it.\n",
+           fmt::format(
+               "\n`speedrun record check --target {:g}` judges it again, `speedrun record report` shows "
+               "it.\n",
                plan.target);
 }
 

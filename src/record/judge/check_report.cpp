@@ -1,22 +1,19 @@
 #include "record/judge/check_report.h"
 
+#include <fmt/core.h>
 #include <cmath>
 
 #include "record/log/parse_report.h"
 #include "record/log/run_json.h"
+#include "util/json_document.h"
+#include "util/text.h"
 #include "util/text_table.h"
 
 namespace speedrun {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 const char* verdict_text(const Verdict& verdict) {
     return verdict.record ? "record" : "not a record";
-}
-
-std::string number(const char* format, double value) {
-    return std::isnan(value) ? "-" : format_text(format, value);
 }
 
 std::string run_name(const std::filesystem::path& path, size_t index) {
@@ -45,13 +42,13 @@ std::vector<std::string> group_row(const JudgedGroup& judged) {
     return {group.path.string(),
             std::to_string(group.steps),
             std::to_string(v.loss.n),
-            number("%.6f", v.loss.mean),
-            number("%.6f", v.loss.std),
-            number("%.4f", v.loss.min),
-            number("%.4f", v.loss.max),
-            number("%.6g", v.test.p),
-            number("%.1f", v.time_ms.mean),
-            number("%.1f", v.time_ms.std),
+            number_text("{:.6f}", v.loss.mean),
+            number_text("{:.6f}", v.loss.std),
+            number_text("{:.4f}", v.loss.min),
+            number_text("{:.4f}", v.loss.max),
+            number_text("{:.6g}", v.test.p),
+            number_text("{:.1f}", v.time_ms.mean),
+            number_text("{:.1f}", v.time_ms.std),
             verdict_text(v)};
 }
 
@@ -65,8 +62,9 @@ TextTable group_table(const std::vector<JudgedGroup>& groups) {
 TextTable run_table(const RunGroup& group) {
     TextTable rows = {{"run", "val_loss", "train_time ms"}};
     for (const GroupRun& r : group.runs)
-        rows.push_back({run_name(r.path.filename(), r.index), number("%.4f", r.run.last_validation->loss),
-                        number("%.0f", r.run.last_validation->train_time_ms)});
+        rows.push_back({run_name(r.path.filename(), r.index),
+                        number_text("{:.4f}", r.run.last_validation->loss),
+                        number_text("{:.0f}", r.run.last_validation->train_time_ms)});
     return rows;
 }
 

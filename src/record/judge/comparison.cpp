@@ -6,6 +6,7 @@
 #include <set>
 
 #include "util/error.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -65,12 +66,6 @@ Versions versions_of(const RunGroup& group) {
         if (!header.hardware.cuda.empty()) versions["driver's CUDA"].insert(header.hardware.cuda);
     }
     return versions;
-}
-
-std::string joined(const std::set<std::string>& values) {
-    std::string text;
-    for (const auto& value : values) text += (text.empty() ? "" : ", ") + value;
-    return text;
 }
 
 void warn_of_versions(const RunGroup& baseline, const RunGroup& changed, std::vector<std::string>& warnings) {

@@ -1,13 +1,14 @@
+#include <fmt/core.h>
 #include <cmath>
 
 #include "record/judge/comparison.h"
 #include "record/log/run_json.h"
+#include "util/json_document.h"
+#include "util/text.h"
 #include "util/text_table.h"
 
 namespace speedrun {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 Json interval_json(const Interval& i) {
     return {{"difference", finite_or_null(i.value)},
@@ -30,20 +31,20 @@ Json side_json(const Side& side) {
             {"source_hash", side.group.source_hash}};
 }
 
-std::string mean_std(const Summary& s, const char* format) {
+std::string mean_std(const Summary& s, NumberFormat format) {
     if (std::isnan(s.mean)) return "-";
-    std::string text = format_text(format, s.mean);
-    if (!std::isnan(s.std)) text += " +- " + format_text(format, s.std);
-    return text;
+    const std::string mean = number_text(format, s.mean);
+    return std::isnan(s.std) ? mean : mean + " +- " + number_text(format, s.std);
 }
 
-std::string bounds(const Interval& i, const char* format) {
+std::string bounds(const Interval& i, NumberFormat format) {
     if (std::isnan(i.low)) return "-";
-    return "[" + format_text(format, i.low) + ", " + format_text(format, i.high) + "]";
+    return "[" + fmt::format(fmt::runtime(format), i.low) + ", " + fmt::format(fmt::runtime(format), i.high) +
+           "]";
 }
 
-std::string difference(const Interval& i, const char* format) {
-    return std::isnan(i.value) ? "-" : format_text(format, i.value);
+std::string difference(const Interval& i, NumberFormat format) {
+    return number_text(format, i.value);
 }
 
 std::string gain_line(const Comparison& c) {
@@ -61,21 +62,21 @@ std::string notes(const Comparison& c, const char* indent) {
 }  // namespace
 
 TextTable comparison_table(const Comparison& c) {
-    const auto confidence = format_text("%g %%", 100 * c.time_ms.confidence);
+    const auto confidence = fmt::format("{:g} %", 100 * c.time_ms.confidence);
     const Side &a = c.baseline, &b = c.changed;
     TextTable rows = {{"", "baseline", "new", "difference", confidence}};
     rows.push_back({"runs", std::to_string(a.time_ms.n), std::to_string(b.time_ms.n), "", ""});
-    rows.push_back({"time, ms", mean_std(a.time_ms, "%.1f"), mean_std(b.time_ms, "%.1f"),
-                    difference(c.time_ms, "%+.1f"), bounds(c.time_ms, "%+.1f")});
+    rows.push_back({"time, ms", mean_std(a.time_ms, "{:.1f}"), mean_std(b.time_ms, "{:.1f}"),
+                    difference(c.time_ms, "{:+.1f}"), bounds(c.time_ms, "{:+.1f}")});
     if (c.paired_time)
-        rows.push_back({"time of pairs, ms", "", "", difference(*c.paired_time, "%+.1f"),
-                        bounds(*c.paired_time, "%+.1f")});
+        rows.push_back({"time of pairs, ms", "", "", difference(*c.paired_time, "{:+.1f}"),
+                        bounds(*c.paired_time, "{:+.1f}")});
     rows.push_back({"steps", std::to_string(a.group.steps), std::to_string(b.group.steps),
-                    format_text("%+lld", static_cast<long long>(c.steps)), ""});
-    rows.push_back({"step, ms", mean_std(a.step_ms, "%.3f"), mean_std(b.step_ms, "%.3f"),
-                    difference(c.step_ms, "%+.3f"), bounds(c.step_ms, "%+.3f")});
-    rows.push_back({"loss", mean_std(a.loss, "%.6f"), mean_std(b.loss, "%.6f"), difference(c.loss, "%+.6f"),
-                    bounds(c.loss, "%+.6f")});
+                    fmt::format("{:+}", c.steps), ""});
+    rows.push_back({"step, ms", mean_std(a.step_ms, "{:.3f}"), mean_std(b.step_ms, "{:.3f}"),
+                    difference(c.step_ms, "{:+.3f}"), bounds(c.step_ms, "{:+.3f}")});
+    rows.push_back({"loss", mean_std(a.loss, "{:.6f}"), mean_std(b.loss, "{:.6f}"),
+                    difference(c.loss, "{:+.6f}"), bounds(c.loss, "{:+.6f}")});
     return rows;
 }
 
@@ -83,10 +84,10 @@ std::string comparison_gain(const Comparison& c) {
     if (std::isnan(c.time_ms.value)) return "";
     const double total = c.time_ms.value;
     const auto part = [&](double ms) {
-        const std::string text = format_text("%+.1f ms", ms);
-        return total == 0 ? text : text + format_text(" (%.1f %%)", 100 * ms / total);
+        const std::string text = fmt::format("{:+.1f} ms", ms);
+        return total == 0 ? text : text + fmt::format(" ({:.1f} %)", 100 * ms / total);
     };
-    return format_text("time: %+.1f ms (%+.2f %%) = ", total, 100 * total / c.baseline.time_ms.mean) +
+    return fmt::format("time: {:+.1f} ms ({:+.2f} %) = ", total, 100 * total / c.baseline.time_ms.mean) +
            part(c.by_steps_ms) + " by the number of steps, " + part(c.by_step_time_ms) + " by their speed";
 }
 

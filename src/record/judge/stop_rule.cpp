@@ -1,5 +1,6 @@
 #include "record/judge/stop_rule.h"
 
+#include <fmt/core.h>
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -8,7 +9,6 @@
 #include "record/judge/statistics.h"
 #include "record/judge/verdict.h"
 #include "util/error.h"
-#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -54,9 +54,10 @@ std::string explain(const StopRule& rule, int64_t runs) {
         text += "after " + std::to_string(rule.futility_from) +
                 " or more runs the attempt is given up when their mean loss is not below the target";
     if (rule.significance_from > 0)
-        text += (text.empty() ? "" : "; ") + ("after " + std::to_string(rule.significance_from)) +
-                format_text(" or more runs it ends when p < %.3g, the level of every look, the last included",
-                            significance_level(rule, runs));
+        text +=
+            (text.empty() ? "" : "; ") + ("after " + std::to_string(rule.significance_from)) +
+            fmt::format(" or more runs it ends when p < {:.3g}, the level of every look, the last included",
+                        significance_level(rule, runs));
     return text.empty() ? "all " + std::to_string(runs) + " runs are made, whatever they give" : text;
 }
 
@@ -73,12 +74,10 @@ std::optional<std::string> reason_to_stop(const StopRule& rule, std::span<const 
     if (n >= runs) return std::nullopt;
     const double mean = summarize(losses).mean;
     if (rule.futility_from > 0 && n >= rule.futility_from && !(mean < target))
-        return format_text("futility: after %lld runs the mean loss %.6f is not below %g",
-                           static_cast<long long>(n), mean, target);
+        return fmt::format("futility: after {} runs the mean loss {:.6f} is not below {:g}", n, mean, target);
     const double p = t_test_less(losses, target).p, level = significance_level(rule, runs);
     if (rule.significance_from > 0 && n >= rule.significance_from && p < level)
-        return format_text("significant: after %lld runs p = %.6g < %.3g", static_cast<long long>(n), p,
-                           level);
+        return fmt::format("significant: after {} runs p = {:.6g} < {:.3g}", n, p, level);
     return std::nullopt;
 }
 

@@ -12,6 +12,7 @@
 
 #include "record/log/run_json.h"
 #include "util/error.h"
+#include "util/json_document.h"
 #include "util/open_files.h"
 
 namespace speedrun {
@@ -56,7 +57,6 @@ const char* state_name(RunProgress::State state) {
 }  // namespace
 
 nlohmann::ordered_json progress_json(const RunProgress& p) {
-    using Json = nlohmann::ordered_json;
     Json steps = Json::array();
     for (const Stall& stall : p.stalls.hiccups) steps.push_back(stall.step);
     return {

@@ -1,11 +1,11 @@
 #include "record/live/progress.h"
 
+#include <fmt/core.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <vector>
 
 namespace speedrun {
@@ -18,13 +18,6 @@ constexpr auto kPlainInterval = milliseconds(10'000);
 constexpr int kPlainColumns = 200;
 constexpr int kLeastBarColumns = 6, kMostBarColumns = 24;
 constexpr const char* kClearRow = "\r\x1b[K";
-
-template <typename... Args>
-std::string text(const char* format, Args... args) {
-    char buffer[128];
-    const int length = std::snprintf(buffer, sizeof(buffer), format, args...);
-    return std::string(buffer, static_cast<size_t>(std::clamp(length, 0, 127)));
-}
 
 // Eighths of a block give the bar eight times its columns in resolution.
 std::string bar(double share, int columns) {
@@ -44,11 +37,11 @@ int terminal_columns(int fd) {
 
 std::vector<std::string> numbers(const ProgressState& state) {
     std::vector<std::string> parts;
-    if (state.train_loss) parts.push_back(text("loss %.3f", *state.train_loss));
-    if (state.val_loss) parts.push_back(text("val %.3f", *state.val_loss));
+    if (state.train_loss) parts.push_back(fmt::format("loss {:.3f}", *state.train_loss));
+    if (state.val_loss) parts.push_back(fmt::format("val {:.3f}", *state.val_loss));
     if (state.eta_seconds) parts.push_back("ETA " + duration_text(*state.eta_seconds));
     if (state.tokens_per_second) parts.push_back(rate_text(*state.tokens_per_second));
-    if (state.peak_share) parts.push_back(text("%.0f%% of peak", 100 * *state.peak_share));
+    if (state.peak_share) parts.push_back(fmt::format("{:.0f}% of peak", 100 * *state.peak_share));
     return parts;
 }
 
@@ -57,22 +50,21 @@ std::vector<std::string> numbers(const ProgressState& state) {
 std::string duration_text(double seconds) {
     if (!std::isfinite(seconds) || seconds < 0) return "?";
     const long long total = std::llround(seconds);
-    if (total < 60) return text("%llds", total);
-    if (total < 3600) return text("%lld:%02lld", total / 60, total % 60);
-    return text("%lld:%02lld:%02lld", total / 3600, total / 60 % 60, total % 60);
+    if (total < 60) return fmt::format("{}s", total);
+    if (total < 3600) return fmt::format("{}:{:02}", total / 60, total % 60);
+    return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
 }
 
 std::string rate_text(double tokens_per_second) {
-    if (tokens_per_second >= 1e6) return text("%.1fM tok/s", tokens_per_second / 1e6);
-    if (tokens_per_second >= 1e4) return text("%.1fk tok/s", tokens_per_second / 1e3);
-    return text("%.0f tok/s", tokens_per_second);
+    if (tokens_per_second >= 1e6) return fmt::format("{:.1f}M tok/s", tokens_per_second / 1e6);
+    if (tokens_per_second >= 1e4) return fmt::format("{:.1f}k tok/s", tokens_per_second / 1e3);
+    return fmt::format("{:.0f} tok/s", tokens_per_second);
 }
 
 std::string progress_line(const ProgressState& state, int columns) {
     const double share =
         state.total_steps > 0 ? static_cast<double>(state.step) / static_cast<double>(state.total_steps) : 0;
-    std::string line =
-        text("step %lld/%lld", static_cast<long long>(state.step), static_cast<long long>(state.total_steps));
+    std::string line = fmt::format("step {}/{}", state.step, state.total_steps);
     int used = static_cast<int>(line.size());
     if (used > columns) return line.substr(0, static_cast<size_t>(std::max(columns, 0)));
     for (const auto& part : numbers(state)) {

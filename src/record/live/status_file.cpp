@@ -8,6 +8,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "util/json_document.h"
+
 namespace speedrun {
 namespace {
 
@@ -50,9 +52,11 @@ void write_status(const std::filesystem::path& path, const RunStatus& status) {
 
 std::string read_state(const std::filesystem::path& path) {
     std::ifstream file(path);
-    const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-    const auto state = json.is_object() ? json.find("state") : json.end();
-    return state != json.end() && state->is_string() ? state->get<std::string>() : "";
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const auto json = parse_json_if_valid(text);
+    if (!json || !json->is_object()) return "";
+    const auto state = json->find("state");
+    return state != json->end() && state->is_string() ? state->get<std::string>() : "";
 }
 
 }  // namespace speedrun

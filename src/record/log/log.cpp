@@ -1,22 +1,13 @@
 #include "record/log/log.h"
 
+#include <fmt/core.h>
 #include <algorithm>
-#include <cstdio>
 #include <ctime>
 
 namespace speedrun {
 namespace {
 
 const std::string kRule(100, '=');
-
-// printf into a string; `format` has three doubles or fewer after its integers, so one small buffer is
-// enough.
-template <typename... Args>
-std::string text(const char* format, Args... args) {
-    char buffer[256];
-    const int length = std::snprintf(buffer, sizeof(buffer), format, args...);
-    return std::string(buffer, static_cast<size_t>(std::clamp(length, 0, 255)));
-}
 
 double step_average(int64_t step, double train_time_ms) {
     return train_time_ms / static_cast<double>(std::max<int64_t>(step, 1));
@@ -77,20 +68,19 @@ std::string log_date(std::chrono::system_clock::time_point time) {
 }
 
 std::string step_line(int64_t step, int64_t total_steps, double train_time_ms) {
-    return text("step:%lld/%lld train_time:%.0fms step_avg:%.2fms", static_cast<long long>(step),
-                static_cast<long long>(total_steps), train_time_ms, step_average(step, train_time_ms));
+    return fmt::format("step:{}/{} train_time:{:.0f}ms step_avg:{:.2f}ms", step, total_steps, train_time_ms,
+                       step_average(step, train_time_ms));
 }
 
 std::string validation_line(int64_t step, int64_t total_steps, double val_loss, double train_time_ms) {
-    return text("step:%lld/%lld val_loss:%.4f train_time:%.0fms step_avg:%.2fms",
-                static_cast<long long>(step), static_cast<long long>(total_steps), val_loss, train_time_ms,
-                step_average(step, train_time_ms));
+    return fmt::format("step:{}/{} val_loss:{:.4f} train_time:{:.0f}ms step_avg:{:.2f}ms", step, total_steps,
+                       val_loss, train_time_ms, step_average(step, train_time_ms));
 }
 
 std::string peak_memory_line(int64_t allocated_bytes, int64_t reserved_bytes) {
     constexpr int64_t mib = 1024 * 1024;
-    return text("peak memory allocated: %lld MiB reserved: %lld MiB",
-                static_cast<long long>(allocated_bytes / mib), static_cast<long long>(reserved_bytes / mib));
+    return fmt::format("peak memory allocated: {} MiB reserved: {} MiB", allocated_bytes / mib,
+                       reserved_bytes / mib);
 }
 
 }  // namespace speedrun

@@ -2,12 +2,11 @@
 
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
+
+#include "util/json_document.h"
 
 namespace speedrun {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // JSON has no NaN and no infinity; a diverging run is where its numbers matter most.
 Json number(double value) {
@@ -30,7 +29,7 @@ std::vector<Metrics> read_metrics(const std::filesystem::path& path, uint64_t by
     uint64_t at = 0;
     for (std::string line; at < bytes && std::getline(file, line);) {
         at += line.size() + 1;
-        const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+        const Json json = parse_json_if_valid(line).value_or(nullptr);
         if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
         Metrics metrics;
         metrics.step = json["step"].get<int64_t>();

@@ -1,46 +1,46 @@
 #include "record/log/parse_report.h"
 
+#include <fmt/core.h>
 #include <cmath>
 
 #include "record/log/stalls.h"
+#include "util/text.h"
 #include "util/text_table.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
 
 constexpr size_t kShownStalls = 10;
 
-std::string number(const char* format, double value) {
-    return std::isnan(value) ? "-" : format_text(format, value);
-}
-
 std::string outcome(const Run& run) {
     std::string text = run.complete() ? "complete: " : run.incomplete_reason() + ": ";
-    text += run.last_validation ? "val_loss " + number("%.6g", run.last_validation->loss) : "no validation";
+    text += run.last_validation ? "val_loss " + number_text("{:.6g}", run.last_validation->loss)
+                                : "no validation";
     return text + ", step " + std::to_string(run.final_step) + ", train_time " +
-           number("%.0f", run.train_time_ms) + " ms, step_avg " + number("%.2f", run.step_avg_ms) + " ms\n";
+           number_text("{:.0f}", run.train_time_ms) + " ms, step_avg " +
+           number_text("{:.2f}", run.step_avg_ms) + " ms\n";
 }
 
 std::string steps_text(const std::vector<Stall>& stalls) {
     std::string text;
     for (size_t i = 0; i < std::min(stalls.size(), kShownStalls); ++i)
         text += (i > 0 ? ", " : " at step ") + std::to_string(stalls[i].step) +
-                format_text(" (%.0f ms, usually %.0f)", stalls[i].ms, stalls[i].usual_ms);
+                fmt::format(" ({:.0f} ms, usually {:.0f})", stalls[i].ms, stalls[i].usual_ms);
     return stalls.size() > kShownStalls ? text + ", ..." : text;
 }
 
 std::string stalls_text(const Run& run) {
     const Stalls stalls = find_stalls(run);
     if (std::isnan(stalls.median_step_ms)) return "";
-    std::string text = "  steps: median " + format_text("%.2f ms", stalls.median_step_ms) +
+    std::string text = "  steps: median " + fmt::format("{:.2f} ms", stalls.median_step_ms) +
                        "; stalls: " + std::to_string(stalls.hiccups.size());
     if (!stalls.hiccups.empty())
-        text += format_text(", %.0f ms lost, %.0f ms without", stalls.lost_ms, stalls.time_without_ms) +
+        text += fmt::format(", {:.0f} ms lost, {:.0f} ms without", stalls.lost_ms, stalls.time_without_ms) +
                 steps_text(stalls.hiccups);
     if (stalls.period)
-        text +=
-            format_text("\n  slow every %lld steps: %zu, %.0f ms more than the others",
-                        static_cast<long long>(*stalls.period), stalls.periodic.size(), stalls.periodic_ms);
+        text += fmt::format("\n  slow every {} steps: {}, {:.0f} ms more than the others", *stalls.period,
+                            stalls.periodic.size(), stalls.periodic_ms);
     return text + "\n";
 }
 
@@ -50,24 +50,18 @@ std::string header_text(const RunHeader& header) {
     if (!header.hardware.driver.empty()) text += "  driver: " + header.hardware.driver + "\n";
     for (const auto& [name, version] : header.versions) text += "  " + name + ": " + version + "\n";
     if (!header.source_hash.empty()) text += "  source: " + header.source_hash + "\n";
-    return printable(text);
+    return valid_utf8(text);
 }
 
 std::string validations_text(const Run& run) {
     TextTable rows = {{"  step", "val_loss", "train_time ms"}};
     for (const Validation& v : run.validations)
-        rows.push_back(
-            {"  " + std::to_string(v.step), number("%.6g", v.loss), number("%.0f", v.train_time_ms)});
+        rows.push_back({"  " + std::to_string(v.step), number_text("{:.6g}", v.loss),
+                        number_text("{:.0f}", v.train_time_ms)});
     return run.validations.empty() ? "" : plain_table(rows);
 }
 
 }  // namespace
-
-std::string printable(std::string text) {
-    for (char& c : text)
-        if ((static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == 0x7f) c = '?';
-    return text;
-}
 
 std::string no_log_reason(const RunLog& log) {
     if (log.bytes == 0) return "empty file";
@@ -98,7 +92,7 @@ std::vector<std::string> log_remarks(const RunLog& log) {
         remarks.push_back(file + std::to_string(log.unplaced_count) +
                           " lines look like step lines and could not be read:");
     for (const UnplacedLine& line : log.unplaced)
-        remarks.push_back("  line " + std::to_string(line.number) + ": " + printable(line.text));
+        remarks.push_back("  line " + std::to_string(line.number) + ": " + valid_utf8(line.text));
     return remarks;
 }
 

@@ -16,7 +16,4 @@ std::vector<std::string> log_remarks(const RunLog& log);
 // "" where the file holds a run; else why it is not a log.
 std::string no_log_reason(const RunLog& log);
 
-// `text` with '?' for control characters: those of a damaged log must not reach a terminal.
-std::string printable(std::string text);
-
 }  // namespace speedrun

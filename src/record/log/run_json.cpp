@@ -3,11 +3,10 @@
 #include <cmath>
 
 #include "record/log/stalls.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 template <typename T>
 Json or_null(const std::optional<T>& value) {

@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "util/error.h"
 #include "util/json_diff.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Kind = DiffLine::Kind;
 
 constexpr size_t kMostSourceBytes = 8 << 20;
@@ -83,8 +82,8 @@ std::vector<DiffLine> with_gaps(const std::vector<DiffLine>& lines) {
     return kept;
 }
 
-Json json_or_discarded(std::string_view text) {
-    return text.starts_with("{") ? Json::parse(text, nullptr, false) : Json(Json::value_t::discarded);
+std::optional<Json> object_in(std::string_view text) {
+    return text.starts_with("{") ? parse_json_if_valid(text) : std::nullopt;
 }
 
 }  // namespace
@@ -103,9 +102,9 @@ std::string read_log_source(const std::filesystem::path& log) {
 
 std::vector<DiffLine> source_diff(std::string_view before, std::string_view after) {
     std::vector<DiffLine> lines;
-    const Json a = json_or_discarded(before), b = json_or_discarded(after);
-    if (!a.is_discarded() && !b.is_discarded()) {
-        for (const JsonDifference& d : json_diff(a, b)) {
+    const auto a = object_in(before), b = object_in(after);
+    if (a && b) {
+        for (const JsonDifference& d : json_diff(*a, *b)) {
             lines.push_back({Kind::removed, d.path + ": " + d.before});
             lines.push_back({Kind::added, d.path + ": " + d.after});
         }

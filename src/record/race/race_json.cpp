@@ -1,16 +1,14 @@
 #include <cstdlib>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "record/log/run_json.h"
 #include "record/race/race.h"
 #include "util/atomic_file.h"
 #include "util/error.h"
+#include "util/json_document.h"
+#include "util/read_file.h"
 
 namespace speedrun {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr int kMostRungs = 60;  // learning rates of 1e-30 to 1e30
 
@@ -81,10 +79,9 @@ void write_race(const Race& race, const std::filesystem::path& path) {
 }
 
 Race read_race(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    if (!in) throw UserError(path.string() + ": cannot be read");
+    const std::string text = read_file(path, max_json_bytes);
     try {
-        return race_of(Json::parse(in));
+        return race_of(parse_json(text, path.filename().string()));
     } catch (const std::exception& error) {
         throw UserError(path.string() + ": is no race: " + error.what());
     }

@@ -1,11 +1,13 @@
 #include "record/race/race_report.h"
 
+#include <fmt/core.h>
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "record/report/figures.h"
 #include "record/report/html_page.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -54,11 +56,10 @@ Standing standing_of(const Race& race, const std::string& rule, double target) {
     return standing;
 }
 
-std::string with_std(const char* format, const Summary& summary, double unit = 1) {
+std::string with_std(NumberFormat format, const Summary& summary, double unit = 1) {
     if (!std::isfinite(summary.mean)) return "diverged";
-    std::string text = format_text(format, summary.mean / unit);
-    if (summary.n > 1) text += " ± " + format_text(format, summary.std / unit);
-    return text;
+    const std::string mean = number_text(format, summary.mean / unit);
+    return summary.n > 1 ? mean + " ± " + number_text(format, summary.std / unit) : mean;
 }
 
 // The runs of the best rate as a group of the figures of records.
@@ -114,15 +115,15 @@ std::vector<Standing> standings(const Race& race, double target) {
 }
 
 TextTable standings_table(const std::vector<Standing>& standings, double target) {
-    TextTable table{{"rule", "lr", "final loss", format_text("steps to %.3f", target),
-                     format_text("s to %.3f", target), "ms a step", "update, ms", "state, MiB"}};
+    TextTable table{{"rule", "lr", "final loss", fmt::format("steps to {:.3f}", target),
+                     fmt::format("s to {:.3f}", target), "ms a step", "update, ms", "state, MiB"}};
     for (const Standing& s : standings)
         table.push_back(
-            {s.rule, format_text("%g", s.lr), with_std("%.4f", s.loss),
-             s.steps_to ? with_std("%.0f", *s.steps_to) : "–",
-             s.ms_to ? with_std("%.1f", *s.ms_to, 1000) : "–", format_text("%.0f", s.step_ms),
-             s.costs ? format_text("%.1f", s.costs->step_ms) : "–",
-             s.costs ? format_text("%.1f", static_cast<double>(s.costs->state_bytes) / (1 << 20)) : "–"});
+            {s.rule, fmt::format("{:g}", s.lr), with_std("{:.4f}", s.loss),
+             s.steps_to ? with_std("{:.0f}", *s.steps_to) : "–",
+             s.ms_to ? with_std("{:.1f}", *s.ms_to, 1000) : "–", fmt::format("{:.0f}", s.step_ms),
+             s.costs ? fmt::format("{:.1f}", s.costs->step_ms) : "–",
+             s.costs ? fmt::format("{:.1f}", static_cast<double>(s.costs->state_bytes) / (1 << 20)) : "–"});
     return table;
 }
 
@@ -134,8 +135,8 @@ TextTable sweep_table(const Race& race) {
             if (run.rule == racer.rule && run.seed == race.plan.seeds.front()) runs.push_back(&run);
         std::ranges::sort(runs, {}, &RaceRun::rung);
         for (const RaceRun* run : runs)
-            table.push_back({run->rule, format_text("%g", ladder_lr(run->rung)),
-                             run->diverged ? "diverged" : format_text("%.4f", run->final_loss()),
+            table.push_back({run->rule, fmt::format("{:g}", ladder_lr(run->rung)),
+                             run->diverged ? "diverged" : fmt::format("{:.4f}", run->final_loss()),
                              run->rung == best_rung(race, run->rule) ? "best" : ""});
     }
     return table;

@@ -1,8 +1,8 @@
 #include "record/report/axis.h"
 
+#include <fmt/core.h>
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 namespace speedrun {
 namespace {
@@ -19,9 +19,7 @@ double tick_interval(double extent, int max_ticks) {
 }  // namespace
 
 std::string Axis::label(double tick) const {
-    char buffer[64];
-    std::snprintf(buffer, sizeof(buffer), "%.*f", decimals, tick);
-    return buffer;
+    return fmt::format("{:.{}f}", tick, decimals);
 }
 
 Axis make_axis(double low, double high, int max_ticks) {

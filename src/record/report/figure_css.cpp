@@ -1,7 +1,7 @@
+#include <fmt/core.h>
 #include <array>
 
 #include "record/report/svg.h"
-#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -38,23 +38,23 @@ constexpr Colours kDark = {"#15181d",
 
 std::string figure_css(bool dark) {
     const Colours& c = dark ? kDark : kLight;
-    std::string css = format_text(
-        ".figure text{fill:%s;font:13px system-ui,\"Segoe UI\",\"DejaVu Sans\",sans-serif}"
-        ".figure .small{font-size:11px}.figure .muted{fill:%s}.figure .strong{font-weight:600}\n",
+    std::string css = fmt::format(
+        ".figure text{{fill:{};font:13px system-ui,\"Segoe UI\",\"DejaVu Sans\",sans-serif}}"
+        ".figure .small{{font-size:11px}}.figure .muted{{fill:{}}}.figure .strong{{font-weight:600}}\n",
         c.text, c.muted);
-    css += format_text(
-        ".figure path,.figure polyline{fill:none}.figure .grid{stroke:%s}.figure .axis{stroke:%s}"
-        ".figure .stall{fill:%s}.figure .row{fill:%s}\n",
+    css += fmt::format(
+        ".figure path,.figure polyline{{fill:none}}.figure .grid{{stroke:{}}}.figure .axis{{stroke:{}}}"
+        ".figure .stall{{fill:{}}}.figure .row{{fill:{}}}\n",
         c.grid, c.axis, c.stall, c.grid);
-    css += format_text(
-        ".figure .target{stroke:%s;stroke-width:1.5;stroke-dasharray:6 4}.figure .targetname{fill:%s}"
-        ".figure .band{fill-opacity:.18}.figure .see-through{fill-opacity:.75}\n",
+    css += fmt::format(
+        ".figure .target{{stroke:{};stroke-width:1.5;stroke-dasharray:6 4}}.figure .targetname{{fill:{}}}"
+        ".figure .band{{fill-opacity:.18}}.figure .see-through{{fill-opacity:.75}}\n",
         c.target, c.target);
     for (size_t i = 0; i < kSeriesLooks; ++i)
-        css += format_text(".figure .line%zu{stroke:%s;stroke-width:1.5}.figure .fill%zu{fill:%s}\n", i,
+        css += fmt::format(".figure .line{}{{stroke:{};stroke-width:1.5}}.figure .fill{}{{fill:{}}}\n", i,
                            c.series[i], i, c.series[i]);
     for (size_t i = kSolidLooks; i < kSeriesLooks; ++i)
-        css += format_text(".figure .line%zu{stroke-dasharray:7 3}\n", i);
+        css += fmt::format(".figure .line{}{{stroke-dasharray:7 3}}\n", i);
     // Behind the series, whose widths and opacities these change.
     css +=
         ".figure .many{stroke-opacity:.55}.figure .faint{stroke-opacity:.25}.figure .thick{stroke-width:3}\n";

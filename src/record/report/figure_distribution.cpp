@@ -1,3 +1,4 @@
+#include <fmt/core.h>
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -6,7 +7,7 @@
 #include "record/judge/statistics.h"
 #include "record/report/extent.h"
 #include "record/report/figures.h"
-#include "util/text_table.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -28,14 +29,14 @@ struct Row {
     std::optional<double> bound;  // one-sided, of the mean
 };
 
-std::string run_hint(const GroupRun& run, const char* format, double value) {
-    return run.path.filename().string() + ": " + format_text(format, value);
+std::string run_hint(const GroupRun& run, NumberFormat format, double value) {
+    return run.path.filename().string() + ": " + number_text(format, value);
 }
 
 Row loss_row(const FigureGroup& g) {
     Row row{g.name, {}, mean_interval(g.group.final_losses()), std::nullopt};
     for (const GroupRun& r : g.group.runs)
-        row.dots.push_back({r.run.last_validation->loss, run_hint(r, "%.4f", r.run.last_validation->loss)});
+        row.dots.push_back({r.run.last_validation->loss, run_hint(r, "{:.4f}", r.run.last_validation->loss)});
     const Summary& loss = g.verdict.loss;
     if (loss.n >= 2 && std::isfinite(loss.std)) {
         const double n = static_cast<double>(loss.n);
@@ -49,7 +50,7 @@ Row time_row(const FigureGroup& g) {
     for (double& time : seconds) time /= 1000;
     Row row{g.name, {}, mean_interval(seconds), std::nullopt};
     for (size_t i = 0; i < seconds.size(); ++i)
-        row.dots.push_back({seconds[i], run_hint(g.group.runs[i], "%.3f s", seconds[i])});
+        row.dots.push_back({seconds[i], run_hint(g.group.runs[i], "{:.3f} s", seconds[i])});
     return row;
 }
 
@@ -110,7 +111,7 @@ class DistributionPicture {
         svg.line({x, plot_.top - 6}, {x, plot_.bottom()}, "target");
         const bool right_half = x > kWidth / 2;
         svg.text({x + (right_half ? -6 : 6), plot_.top - 10}, right_half ? "end" : "start",
-                 format_text("target %g", *target_), "targetname");
+                 fmt::format("target {:g}", *target_), "targetname");
     }
 
     void draw_row(Svg& svg, const Row& row, double top, size_t index) const {

@@ -1,9 +1,9 @@
+#include <fmt/core.h>
 #include <algorithm>
 #include <cmath>
 
 #include "record/report/extent.h"
 #include "record/report/figures.h"
-#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -123,7 +123,7 @@ class LossPicture {
         const double target = groups_.front().verdict.target;
         const Point left = plot_.at(plot_.x.low, target);
         svg_.line(left, {plot_.right(), left.y}, "target");
-        svg_.text({plot_.left + 8, left.y - 6}, "start", format_text("target %g", target), "targetname");
+        svg_.text({plot_.left + 8, left.y - 6}, "start", fmt::format("target {:g}", target), "targetname");
     }
 
     void legend() {
@@ -131,10 +131,9 @@ class LossPicture {
         for (size_t i = 0; i < groups_.size(); ++i) {
             const double y = plot_.top + 20 + kRow * static_cast<double>(i);
             const Verdict& v = groups_[i].verdict;
-            std::string words =
-                groups_[i].name + format_text(": %lld runs", static_cast<long long>(v.loss.n));
+            std::string words = groups_[i].name + fmt::format(": {} runs", v.loss.n);
             if (v.loss.n == 1) words.pop_back();
-            if (!std::isnan(v.loss.mean)) words += format_text(", mean final loss %.4f", v.loss.mean);
+            if (!std::isnan(v.loss.mean)) words += fmt::format(", mean final loss {:.4f}", v.loss.mean);
             svg_.text({plot_.right() - 38, y}, "end", words);
             svg_.line({plot_.right() - 30, y - 4}, {plot_.right() - 8, y - 4},
                       "thick line" + std::to_string(i % kSeriesLooks));

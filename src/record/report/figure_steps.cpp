@@ -1,10 +1,10 @@
+#include <fmt/core.h>
 #include <algorithm>
 #include <numeric>
 #include <span>
 
 #include "record/report/extent.h"
 #include "record/report/figures.h"
-#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -141,15 +141,15 @@ class StepPicture {
         if (row_height_ < 11) return;
         const std::string words = stalls.hiccups.empty()
                                       ? "no stall"
-                                      : format_text("%zu stall%s, %.0f ms", stalls.hiccups.size(),
+                                      : fmt::format("{} stall{}, {:.0f} ms", stalls.hiccups.size(),
                                                     stalls.hiccups.size() == 1 ? "" : "s", stalls.lost_ms);
         svg.text({times_.right() + 12, y + height - 2.5}, "start", words, "small muted");
     }
 
     void mark(Svg& svg, const Stall& stall, double y, double height, const char* look, double width) const {
-        svg.rectangle({x_of(stall.step) - width / 2, y}, width, height, look,
-                      format_text("step %lld: %.0f ms, usually %.0f", static_cast<long long>(stall.step),
-                                  stall.ms, stall.usual_ms));
+        svg.rectangle(
+            {x_of(stall.step) - width / 2, y}, width, height, look,
+            fmt::format("step {}: {:.0f} ms, usually {:.0f}", stall.step, stall.ms, stall.usual_ms));
     }
 
     double x_of(int64_t step) const { return times_.at(static_cast<double>(step), 0).x; }

@@ -1,16 +1,18 @@
+#include <fmt/core.h>
 #include <cmath>
 #include <map>
 #include <set>
 
 #include "record/report/html_page.h"
 #include "record/report/report.h"
+#include "util/text.h"
 #include "util/text_table.h"
 
 namespace speedrun {
 namespace {
 
-std::string number(const char* format, double value) {
-    return std::isnan(value) ? "–" : format_text(format, value);
+std::string number(NumberFormat format, double value) {
+    return number_text(format, value, "–");
 }
 
 std::string verdicts(const Report& report) {
@@ -86,10 +88,10 @@ std::string groups(const Report& report) {
         {"group", "runs", "steps", "mean loss", "std", "min", "max", "p", "mean time (ms)", "std"}};
     for (const FigureGroup& g : report.groups) {
         const Verdict& v = g.verdict;
-        rows.push_back({g.name, std::to_string(v.loss.n), std::to_string(g.group.steps),
-                        number("%.6f", v.loss.mean), number("%.6f", v.loss.std), number("%.4f", v.loss.min),
-                        number("%.4f", v.loss.max), number("%.6g", v.test.p), number("%.1f", v.time_ms.mean),
-                        number("%.1f", v.time_ms.std)});
+        rows.push_back(
+            {g.name, std::to_string(v.loss.n), std::to_string(g.group.steps), number("{:.6f}", v.loss.mean),
+             number("{:.6f}", v.loss.std), number("{:.4f}", v.loss.min), number("{:.4f}", v.loss.max),
+             number("{:.6g}", v.test.p), number("{:.1f}", v.time_ms.mean), number("{:.1f}", v.time_ms.std)});
     }
     return "<h2>Statistics</h2>\n" + html_table(rows);
 }
@@ -104,10 +106,10 @@ std::string runs(const Report& report) {
             const bool timed = !std::isnan(stalls.median_step_ms);
             rows.push_back(
                 {g.group.runs[i].path.filename().string(), run.seed ? std::to_string(*run.seed) : "–",
-                 number("%.4f", run.last_validation->loss),
-                 number("%.0f", run.last_validation->train_time_ms), number("%.2f", run.step_avg_ms),
+                 number("{:.4f}", run.last_validation->loss),
+                 number("{:.0f}", run.last_validation->train_time_ms), number("{:.2f}", run.step_avg_ms),
                  timed ? std::to_string(stalls.hiccups.size()) : "–",
-                 timed ? number("%.0f", stalls.lost_ms) : "–"});
+                 timed ? number("{:.0f}", stalls.lost_ms) : "–"});
         }
         html += html_table(rows);
     }
@@ -144,11 +146,7 @@ std::string environment(const Report& report) {
     std::string html = "<h2>Where it ran</h2>\n";
     for (const FigureGroup& g : report.groups) {
         TextTable rows = {{g.name, ""}};
-        for (const auto& [name, values] : environment_of(g)) {
-            std::string joined;
-            for (const auto& value : values) joined += (joined.empty() ? "" : "; ") + value;
-            rows.push_back({name, joined});
-        }
+        for (const auto& [name, values] : environment_of(g)) rows.push_back({name, joined(values, "; ")});
         html += html_table(rows, true);
     }
     return html;

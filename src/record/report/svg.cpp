@@ -1,13 +1,14 @@
 #include "record/report/svg.h"
 
-#include "util/text_table.h"
+#include <fmt/core.h>
+
 #include "util/utf8.h"
 
 namespace speedrun {
 namespace {
 
 std::string number(double value) {
-    std::string text = format_text("%.1f", value);
+    std::string text = fmt::format("{:.1f}", value);
     if (text.ends_with(".0")) text.resize(text.size() - 2);
     return text;
 }

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <limits>
 
-#include "config/json_document.h"
 #include "util/error.h"
+#include "util/json_document.h"
+#include "util/text.h"
 #include "util/xxhash64.h"
 
 namespace speedrun {

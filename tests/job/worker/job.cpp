@@ -1,8 +1,8 @@
 // One rank of the job of tests/job/job_worker.h under mpirun: job_job KEY=VALUE...
 #include <ATen/ATen.h>
 
-#include "../job_worker.h"
 #include "comm/make_communicator.h"
+#include "job/job_worker.h"
 
 namespace speedrun {
 namespace {

@@ -1,5 +1,6 @@
 #include "record/judge/groups.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -123,7 +124,7 @@ TEST(Groups, UnplacedLinesAreTold) {
     write_file(folder / "a.txt", log_text(20, 3.27) + "step:1/2 \x1b[31m\n");
     const Collection runs = collect({folder.path()});
     EXPECT_EQ(runs.unplaced_count, 1);
-    EXPECT_TRUE(has(collection_warnings(runs), "step:1/2 ?[31m"));
+    EXPECT_TRUE(has(collection_warnings(runs), "step:1/2 \xEF\xBF\xBD[31m"));
 }
 
 TEST(Verdict, NeedsSignificance) {
@@ -166,11 +167,11 @@ TEST(Verdict, PublishedFigures) {
         ASSERT_EQ(runs.groups.size(), 1U);
         const Verdict verdict = judge(runs.groups[0]);
         EXPECT_EQ(verdict.loss.n, record.at("n"));
-        EXPECT_EQ(format_text("%.6f", verdict.loss.mean), record.at("mean_loss"));
-        EXPECT_EQ(format_text("%.6f", verdict.loss.std), record.at("std_loss"));
-        EXPECT_EQ(format_text("%.6g", verdict.test.p), record.at("p"));
-        EXPECT_EQ(format_text("%.1f", verdict.time_ms.mean), record.at("mean_time_ms"));
-        EXPECT_EQ(format_text("%.1f", verdict.time_ms.std), record.at("std_time_ms"));
+        EXPECT_EQ(fmt::format("{:.6f}", verdict.loss.mean), record.at("mean_loss"));
+        EXPECT_EQ(fmt::format("{:.6f}", verdict.loss.std), record.at("std_loss"));
+        EXPECT_EQ(fmt::format("{:.6g}", verdict.test.p), record.at("p"));
+        EXPECT_EQ(fmt::format("{:.1f}", verdict.time_ms.mean), record.at("mean_time_ms"));
+        EXPECT_EQ(fmt::format("{:.1f}", verdict.time_ms.std), record.at("std_time_ms"));
         EXPECT_EQ(verdict.record, std::stod(record.at("p").get<std::string>()) < 0.01);
     }
 }

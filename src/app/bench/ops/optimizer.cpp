@@ -8,12 +8,14 @@
 #include "app/bench/ops/rows.h"
 #include "config/matrix_rules.h"
 #include "model/parameters.h"
+#include "ops/dtype.h"
 #include "ops/gemm.h"
 #include "ops/optim/orthogonalize.h"
 #include "optim/matrices.h"
 #include "optim/matrix_pipeline.h"
 #include "optim/orthogonality.h"
 #include "optim/rule.h"
+#include "util/shape.h"
 #include "util/text_table.h"
 
 namespace speedrun {
@@ -32,9 +34,7 @@ struct Update {
     double momentum, lr_scale;
     at::Device device;
 
-    double elements() const {
-        return std::accumulate(param.shape.begin(), param.shape.end(), 1.0, std::multiplies<>());
-    }
+    double elements() const { return static_cast<double>(element_count(param.shape)); }
     double value_bytes() const { return elements() * static_cast<double>(c10::elementSize(dtype)); }
     double copy_bytes() const {
         return copied ? elements() *

@@ -1,26 +1,25 @@
 #include "app/bench/ops/table.h"
 
+#include <fmt/core.h>
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "util/json_document.h"
 #include "util/text_table.h"
 
 namespace speedrun {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 std::string milliseconds(double ms) {
-    return format_text(ms < 1 ? "%.4f" : ms < 100 ? "%.2f" : "%.1f", ms);
+    return fmt::format("{:.{}f}", ms, ms < 1 ? 4 : ms < 100 ? 2 : 1);
 }
 
 std::string percent(double floor, double ms) {
-    return format_text("%.0f %%", 100 * floor / ms);
+    return fmt::format("{:.0f} %", 100 * floor / ms);
 }
 
 // 12, 0.5; those of parts in brackets.
 std::string count(const Op& op) {
-    const std::string number = format_text("%g", op.per_step);
+    const std::string number = fmt::format("{:g}", op.per_step);
     return op.within.empty() ? number : "(" + number + ")";
 }
 
@@ -33,7 +32,7 @@ void add_kernels(TextTable& table, std::span<const TimedOp> ops, const StepSum& 
     table.front().push_back("kernels");
     for (size_t i = 0; i < ops.size(); ++i)
         table[i + 1].push_back(ops[i].kernels ? std::to_string(*ops[i].kernels) : "?");
-    if (table.size() > ops.size() + 1) table.back().push_back(format_text("%.0f", sum.kernels));
+    if (table.size() > ops.size() + 1) table.back().push_back(fmt::format("{:.0f}", sum.kernels));
 }
 
 }  // namespace

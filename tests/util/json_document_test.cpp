@@ -1,10 +1,11 @@
-#include "config/json_document.h"
+#include "util/json_document.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
 #include "config/config_testing.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {

@@ -1,5 +1,6 @@
-// Times gemm, batched_gemm and head_loss against plain ATen: minimum over the runs that fit in a second each.
-//   ops_bench [gemm] [batched] [head] [cpu]
+// Times head_loss against the same in plain ATen: the minimum over the runs that fit in a second each. What
+// every op takes without a comparison: `speedrun bench ops`.
+//   head_bench [cpu]
 // "cpu" counts processor time instead of wall time: with OMP_NUM_THREADS=1, figures of one core on a busy
 // machine.
 #include <ATen/ATen.h>
@@ -8,8 +9,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
-#include <set>
-#include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -44,51 +44,6 @@ double seconds(const F& f, double budget = 1.0) {
 
 const char* name(at::ScalarType dtype) {
     return dtype == at::kFloat ? "fp32" : "bf16";
-}
-
-void bench_gemm() {
-    struct Case {
-        int64_t m, n, k;
-        bool transpose_a, transpose_b, accumulate;
-    };
-    std::printf("%-34s %10s %10s  GFLOP/s\n", "gemm (c fp32 in, fp32 or bf16 out)", "speedrun", "ATen");
-    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-        for (const auto& [m, n, k, ta, tb, acc] : std::vector<Case>{{2048, 768, 256, false, true, false},
-                                                                    {2048, 1024, 256, false, false, false},
-                                                                    {2048, 256, 1024, false, true, false},
-                                                                    {4096, 1024, 256, false, false, false},
-                                                                    {768, 256, 2048, true, false, true},
-                                                                    {256, 1024, 2048, true, false, true},
-                                                                    {1024, 768, 768, false, true, false},
-                                                                    {1024, 3072, 768, false, false, false},
-                                                                    {1024, 768, 3072, false, true, false},
-                                                                    {2048, 128, 128, false, true, false}}) {
-            const at::Tensor a = ta ? at::randn({k, m}).to(dtype).t() : at::randn({m, k}).to(dtype);
-            const at::Tensor b = tb ? at::randn({n, k}).to(dtype).t() : at::randn({k, n}).to(dtype);
-            at::Tensor c = at::zeros({m, n}, acc ? at::kFloat : dtype), d = at::zeros({m, n}, dtype);
-            const double flop = 2e-9 * static_cast<double>(m * n * k);
-            const double ours = seconds([&] { gemm(a, b, c, acc); });
-            const double aten = seconds([&] { acc ? d.addmm_(a, b) : at::mm_out(d, a, b); });
-            std::printf("%s %5ld %5ld %5ld %s%s%-10s %10.0f %10.0f\n", name(dtype), m, n, k, ta ? "T" : "N",
-                        tb ? "T" : "N", acc ? " add" : "", flop / ours, flop / aten);
-        }
-    }
-}
-
-void bench_batched() {
-    std::printf("%-34s %10s %10s  GFLOP/s\n", "batched_gemm", "speedrun", "ATen");
-    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-        for (const auto& [batch, m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t, int64_t>>{
-                 {40, 256, 256, 256}, {22, 256, 256, 1024}, {22, 256, 1024, 256}}) {
-            const at::Tensor a = at::randn({batch, m, k}).to(dtype), b = at::randn({batch, k, n}).to(dtype);
-            at::Tensor c = at::zeros({batch, m, n}, dtype), e = at::zeros_like(c);
-            const double flop = 2e-9 * static_cast<double>(batch * m * n * k);
-            const double ours = seconds([&] { batched_gemm(a, b, c, 2, 0.5, e); });
-            const double aten = seconds([&] { at::baddbmm_out(c, e, a, b, 0.5, 2); });
-            std::printf("%s %3ld x %5ld %5ld %5ld        %10.0f %10.0f\n", name(dtype), batch, m, n, k,
-                        flop / ours, flop / aten);
-        }
-    }
 }
 
 // The head in ATen element-wise passes over chunks of 256 tokens, as one would write it without kernels.
@@ -133,12 +88,8 @@ void bench_head() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::set<std::string> wanted(argv + 1, argv + argc);
-    count_cpu_time = wanted.erase("cpu") > 0;
-    const auto asked = [&](const char* what) { return wanted.empty() || wanted.count(what) > 0; };
+    count_cpu_time = argc > 1 && std::string_view(argv[1]) == "cpu";
     std::printf("threads %d; fp32: %s; bf16: %s\n", at::get_num_threads(), gemm_backend(at::kFloat).c_str(),
                 gemm_backend(at::kBFloat16).c_str());
-    if (asked("gemm")) bench_gemm();
-    if (asked("batched")) bench_batched();
-    if (asked("head")) bench_head();
+    bench_head();
 }

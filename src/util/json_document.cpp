@@ -1,52 +1,24 @@
-#include "config/json_document.h"
+#include "util/json_document.h"
 
 #include <algorithm>
-#include <cctype>
-#include <fstream>
-#include <iterator>
 #include <set>
 #include <vector>
 
 #include "util/error.h"
+#include "util/json_events.h"
+#include "util/read_file.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
 
-// An input iterator that tells how far the parser has read.
-class Cursor {
-  public:
-    using iterator_category = std::input_iterator_tag;
-    using value_type = char;
-    using difference_type = std::ptrdiff_t;
-    using pointer = const char*;
-    using reference = const char&;
-
-    Cursor(const char* at, const char** progress) : at_(at), progress_(progress) {}
-    reference operator*() const { return *at_; }
-    Cursor& operator++() {
-        *progress_ = ++at_;
-        return *this;
-    }
-    Cursor operator++(int) {
-        Cursor before = *this;
-        ++*this;
-        return before;
-    }
-    bool operator==(const Cursor& other) const { return at_ == other.at_; }
-    bool operator!=(const Cursor& other) const { return at_ != other.at_; }
-
-  private:
-    const char* at_;
-    const char** progress_;
-};
-
-// Builds the tree and enforces the limits. The parser itself is iterative, so depth costs no stack.
+// Builds the tree and enforces the limits.
 class Builder final : public nlohmann::json_sax<Json> {
   public:
     Builder(std::string_view text, const std::string& name) : text_(text), name_(name), at_(text.data()) {}
 
     Json run() {
-        Json::sax_parse(Cursor(text_.data(), &at_), Cursor(text_.data() + text_.size(), &at_), this);
+        read_json_events(text_, at_, *this);
         return std::move(root_);
     }
 
@@ -74,13 +46,7 @@ class Builder final : public nlohmann::json_sax<Json> {
 
     bool parse_error(std::size_t position, const std::string&,
                      const nlohmann::detail::exception& error) override {
-        std::string what =
-            error.what();  // "[json.exception.NAME.NUMBER] parse error at line L, column C: ..."
-        const size_t bracket = what.find("] ");
-        if (bracket != std::string::npos) what.erase(0, bracket + 2);
-        const size_t colon = what.find(": ");
-        if (what.starts_with("parse error at") && colon != std::string::npos) what.erase(0, colon + 2);
-        fail(position > 0 ? position - 1 : 0, "malformed JSON: " + printable(what));
+        fail(position > 0 ? position - 1 : 0, "malformed JSON: " + json_error_text(error));
     }
 
   private:
@@ -97,8 +63,7 @@ class Builder final : public nlohmann::json_sax<Json> {
         const auto line = 1 + std::count(before.begin(), before.end(), '\n');
         const size_t newline = before.rfind('\n');
         const size_t column = byte - (newline == std::string_view::npos ? 0 : newline + 1) + 1;
-        throw UserError(name_ + ":" + std::to_string(line) + ":" + std::to_string(column) + " (byte " +
-                        std::to_string(byte) + "): " + what);
+        throw UserError(fmt::format("{}:{}:{} (byte {}): {}", name_, line, column, byte, what));
     }
 
     Json* place(Json value) {
@@ -135,26 +100,7 @@ class Builder final : public nlohmann::json_sax<Json> {
     std::vector<Open> open_;
 };
 
-std::string cut(std::string text) {
-    constexpr size_t longest = 80;
-    if (text.size() > longest) text = text.substr(0, longest - 3) + "...";
-    return text;
-}
-
 }  // namespace
-
-std::string printable(std::string_view text) {
-    std::string out;
-    for (const char c : text) {
-        if (c >= 0x20 && c < 0x7f) {
-            out.push_back(c);
-        } else {
-            const auto byte = static_cast<unsigned char>(c);
-            out += std::string("\\x") + "0123456789abcdef"[byte >> 4] + "0123456789abcdef"[byte & 15];
-        }
-    }
-    return out;
-}
 
 Json parse_json(std::string_view text, const std::string& name) {
     if (text.size() > max_json_bytes)
@@ -164,17 +110,15 @@ Json parse_json(std::string_view text, const std::string& name) {
 }
 
 Json read_json_file(const std::filesystem::path& file) {
-    std::ifstream in(file, std::ios::binary);
-    if (!in || std::filesystem::is_directory(file))
-        throw UserError(file.string() + ": no such file, or it cannot be read");
-    std::string text;
-    std::vector<char> buffer(size_t{1} << 16);
-    while (in && text.size() <= max_json_bytes) {
-        in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-        text.append(buffer.data(), static_cast<size_t>(in.gcount()));
+    return parse_json(read_file(file, max_json_bytes), file.string());
+}
+
+std::optional<Json> parse_json_if_valid(std::string_view text) {
+    try {
+        return parse_json(text, "");
+    } catch (const UserError&) {
+        return std::nullopt;
     }
-    if (in.bad()) throw UserError(file.string() + ": reading failed");
-    return parse_json(text, file.string());
 }
 
 std::string brief_json(const Json& value) {
@@ -183,11 +127,7 @@ std::string brief_json(const Json& value) {
     if (value.is_structured() && value.size() > 8)
         return (value.is_array() ? "an array of " : "an object of ") + std::to_string(value.size()) +
                " entries";
-    return cut(printable(value.dump(-1, ' ', false, Json::error_handler_t::replace)));
-}
-
-std::string in_quotes(std::string_view text) {
-    return "\"" + cut(printable(text.substr(0, 100))) + "\"";
+    return shortened(printable(value.dump(-1, ' ', false, Json::error_handler_t::replace)));
 }
 
 }  // namespace speedrun

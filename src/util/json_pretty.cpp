@@ -1,6 +1,6 @@
 #include <string>
 
-#include "config/json_document.h"
+#include "util/json_document.h"
 
 namespace speedrun {
 namespace {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,18 +22,14 @@ Json parse_json(std::string_view text, const std::string& name);
 // The same for a file; UserError as well if it cannot be read.
 Json read_json_file(const std::filesystem::path& file);
 
+// The document of `text`, or none where parse_json would throw.
+std::optional<Json> parse_json_if_valid(std::string_view text);
+
 // `value` for humans: members and elements that fit a line share it, otherwise one a line. Ends without a
 // newline.
 std::string pretty_json(const Json& value);
 
 // `value` on one line, cut to about 80 bytes, for error messages.
 std::string brief_json(const Json& value);
-
-// `text` with everything but printable ASCII escaped: error texts go to terminals and logs.
-std::string printable(std::string_view text);
-
-// `text` in double quotes with everything but printable ASCII escaped, cut to about 80 bytes, for error
-// messages.
-std::string in_quotes(std::string_view text);
 
 }  // namespace speedrun
