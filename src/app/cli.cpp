@@ -1,13 +1,17 @@
 #include "app/cli.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <iostream>
 #include <string_view>
 #include <vector>
 
 #include "app/build_info.h"
 #include "app/verb_table.h"
 #include "app/verbs.h"
+#include "job/ending.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
 
@@ -71,10 +75,23 @@ int help(std::span<char*> args) {
     return run_verb(kVerbs, words);
 }
 
-int report(const char* kind, const char* what, int exit_code) {
+int report(const Ending& ending) {
     std::fflush(stdout);
-    std::fprintf(stderr, "%s: %s\n", kind, what);
-    return exit_code;
+    std::fprintf(stderr, "%s: %s\n", ending.label.c_str(), ending.text.c_str());
+    return ending.exit_code;
+}
+
+// What a verb prints is what it was asked for: a full disk or a closed pipe behind stdout is an error.
+void require_printed() {
+    std::cout.flush();
+    errno = 0;
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout) return;
+    if (errno == 0) {  // it went wrong before; the next try has the same reason
+        std::fputc('\n', stdout);
+        std::fflush(stdout);
+    }
+    throw UserError(std::string("standard output cannot be written: ") +
+                    (errno != 0 ? std::strerror(errno) : "a part of it is lost"));
 }
 
 }  // namespace
@@ -95,13 +112,11 @@ int run_command(std::span<char*> args) {
 
 int run_program(std::span<char*> args) {
     try {
-        return run_command(args);
-    } catch (const UserError& error) {
-        return report("error", error.what(), kUserError);
-    } catch (const InternalError& error) {
-        return report("internal error", error.what(), kProgramFault);
-    } catch (const std::exception& error) {
-        return report("internal error", error.what(), kProgramFault);
+        const int exit_code = run_command(args);
+        require_printed();
+        return exit_code;
+    } catch (...) {
+        return report(ending_of(std::current_exception()));
     }
 }
 

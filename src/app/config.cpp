@@ -26,7 +26,7 @@ cxxopts::ParseResult parse(int argc, char** argv) {
     try {
         return options.parse(argc, argv);
     } catch (const cxxopts::exceptions::exception& error) {
-        throw UserError(std::string(error.what()) + "\n" + kUsage);
+        throw UserError(std::string("config: ") + error.what() + "; `speedrun config --help` says how");
     }
 }
 
@@ -51,7 +51,7 @@ int run_config(int argc, char** argv) {
         const Config a = load_config(words[1], overrides), b = load_config(words[2], overrides);
         std::fputs(config_diff(a, b).c_str(), stdout);
     } else {
-        throw UserError(std::string("config: expected \"show FILE\" or \"diff A B\"\n") + kUsage);
+        throw UserError("config: expected \"show FILE\" or \"diff A B\"; `speedrun config --help` says how");
     }
     return 0;
 }

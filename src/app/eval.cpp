@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -29,9 +30,10 @@ int run_eval(int argc, char** argv) {
                            config.data.val_tokens);
     const auto model =
         make_model(config, saved.weights, config.data.val_micro_batch_tokens, choose_device(config.runtime));
-    std::printf("val_loss:%.6f val_tokens:%lld\n",
-                validate(*model, loader, final_settings(config, *model), *make_self_communicator()),
-                static_cast<long long>(config.data.val_tokens));
+    const double loss = validate(*model, loader, final_settings(config, *model), *make_self_communicator());
+    std::printf("val_loss:%.6f val_tokens:%lld\n", loss, static_cast<long long>(config.data.val_tokens));
+    if (!std::isfinite(loss))
+        throw UserError(saved.weights.string() + ": the validation loss of these weights is not finite");
     return 0;
 }
 

@@ -22,11 +22,11 @@ cxxopts::Options generate_options() {
     add("tokenizer", "folder with GPT-2's vocab.bpe and encoder.json",
         cxxopts::value<std::string>()->default_value("data/tokenizer"));
     add("prompt", "text to continue", cxxopts::value<std::string>()->default_value(""));
-    add("tokens", "tokens to generate", cxxopts::value<int64_t>()->default_value("200"));
-    add("temperature", "0: always the likeliest token", cxxopts::value<double>()->default_value("0.8"));
+    add("tokens", "tokens to generate", cxxopts::value<std::string>()->default_value("200"));
+    add("temperature", "0: always the likeliest token", cxxopts::value<std::string>()->default_value("0.8"));
     add("top-k", "draw from the k likeliest tokens; 0: from all",
-        cxxopts::value<int64_t>()->default_value("50"));
-    add("seed", "of the draw", cxxopts::value<uint64_t>()->default_value("1"));
+        cxxopts::value<std::string>()->default_value("50"));
+    add("seed", "of the draw", cxxopts::value<std::string>()->default_value("1"));
     add("set", "override a value of the config", cxxopts::value<std::vector<std::string>>());
     add("help", "this text");
     return options;
@@ -34,11 +34,11 @@ cxxopts::Options generate_options() {
 
 SampleOptions sample_options(const cxxopts::ParseResult& options, const Config& config,
                              const Tokenizer& tokenizer) {
-    const SampleOptions sampling{.tokens = options["tokens"].as<int64_t>(),
-                                 .temperature = options["temperature"].as<double>(),
-                                 .top_k = options["top-k"].as<int64_t>(),
+    const SampleOptions sampling{.tokens = whole<int64_t>(options, "tokens"),
+                                 .temperature = decimal(options, "temperature"),
+                                 .top_k = whole<int64_t>(options, "top-k"),
                                  .context = row_lengths(config).back(),
-                                 .seed = options["seed"].as<uint64_t>(),
+                                 .seed = whole<uint64_t>(options, "seed"),
                                  .vocab_size = static_cast<int32_t>(config.data.vocab_size),
                                  .stop_token = tokenizer.end_of_text()};
     if (sampling.tokens < 1) throw UserError("generate: --tokens must be positive");

@@ -6,6 +6,7 @@
 
 #include "model/load_config.h"
 #include "util/error.h"
+#include "util/files.h"
 #include "util/text.h"
 
 namespace speedrun {
@@ -38,13 +39,32 @@ std::string below(const std::vector<std::string>& lines) {
     return "\n  " + joined(lines, "\n  ");
 }
 
+void require_none(const std::string& what, const std::vector<std::string>& changes) {
+    if (!changes.empty())
+        throw UserError(
+            what + " from those of the checkpoint; give --accept-changes if that is meant:" + below(changes));
+}
+
+std::string name_of(std::span<const ShardIdentity> shards, size_t index) {
+    return index < shards.size() ? printable(shard_text(shards[index])) : "(none)";
+}
+
+void add_differences(const std::string& use, std::span<const ShardIdentity> then,
+                     std::span<const ShardIdentity> now, std::vector<std::string>& changes) {
+    for (size_t i = 0; i < std::max(then.size(), now.size()); ++i)
+        if (i >= then.size() || i >= now.size() || !then[i].same_content(now[i]))
+            changes.push_back(use + " shard " + std::to_string(i + 1) + ": " + name_of(then, i) + " -> " +
+                              name_of(now, i));
+}
+
 }  // namespace
 
 std::optional<Checkpoint> choose_checkpoint(const std::string& where, const fs::path& run_dir,
                                             std::vector<std::string>& notes) {
     const bool automatic = where == "auto";
-    const fs::path place = automatic ? run_dir : fs::path(where);
-    if (!automatic && fs::exists(place / "checkpoint.json")) return open_checkpoint(place);
+    fs::path place = automatic ? run_dir : fs::path(where);
+    if (!place.has_filename()) place = place.parent_path();  // a slash at its end
+    if (!automatic && files::exists(place / "checkpoint.json")) return open_checkpoint(place);
     const fs::path folder = place / "checkpoints";
     std::vector<std::string> damaged;
     auto found = find_checkpoint(folder, damaged);
@@ -76,11 +96,27 @@ std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Conf
             "the run cannot go on under this config: the checkpoint is of another model or other optimizer "
             "state:" +
             below(fixed));
-    if (!asked.empty() && !accepted)
-        throw UserError(
-            "the config differs from that of the checkpoint; give --accept-changes if that is meant:" +
-            below(asked));
+    if (!accepted) require_none("settings differ", asked);
     return all;
+}
+
+std::vector<std::string> data_changes(const Checkpoint& checkpoint, std::span<const ShardIdentity> train,
+                                      std::span<const ShardIdentity> val, bool accepted) {
+    std::vector<std::string> changes;
+    add_differences("training", checkpoint.manifest.train_shards, train, changes);
+    add_differences("validation", checkpoint.manifest.val_shards, val, changes);
+    if (!accepted) require_none("shards differ", changes);
+    return changes;
+}
+
+std::string parallel_change(const CheckpointManifest& then, int64_t ranks, int64_t threads) {
+    const auto text = [](int64_t r, int64_t t) {
+        return std::to_string(r) + (r == 1 ? " rank" : " ranks") + " and " + std::to_string(t) +
+               (t == 1 ? " thread" : " threads");
+    };
+    if (then.world_size == ranks && then.threads == threads) return "";
+    return text(then.world_size, then.threads) + " wrote the checkpoint, " + text(ranks, threads) +
+           " go on: the results are those of an uncut run to rounding, not bit for bit";
 }
 
 }  // namespace speedrun

@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,5 +20,14 @@ std::optional<Checkpoint> choose_checkpoint(const std::string& where, const std:
 // UserError where one of them cannot be resumed over (the model, which rule updates what), or where there are
 // any that change results and `accepted` is false.
 std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Config& now, bool accepted);
+
+// The differences between the shards that the run of a checkpoint read and those that this one would, a line
+// each; files that have another name only are the same. UserError where there are any and `accepted` is
+// false.
+std::vector<std::string> data_changes(const Checkpoint& checkpoint, std::span<const ShardIdentity> train,
+                                      std::span<const ShardIdentity> val, bool accepted);
+
+// What is to be noted where other numbers of ranks or threads than wrote a checkpoint go on from it; "" else.
+std::string parallel_change(const CheckpointManifest& then, int64_t ranks, int64_t threads);
 
 }  // namespace speedrun

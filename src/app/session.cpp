@@ -3,7 +3,6 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <sched.h>
 
 #include <cstdio>
 
@@ -14,17 +13,12 @@
 #include "ops/cuda/gpu.h"
 #include "ops/dtype.h"
 #include "train/trainer.h"
+#include "util/control_groups.h"
 #include "util/diagnostics.h"
 #include "util/error.h"
 
 namespace speedrun {
 namespace {
-
-int64_t available_cores() {
-    cpu_set_t cores;
-    CPU_ZERO(&cores);
-    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-}
 
 // Whether runtime.device "auto" may look for GPUs. The driver alone is no reason to: a build without CUDA's
 // compiler runs on that machine as on any other.
@@ -57,7 +51,16 @@ at::Device choose_device(const RuntimeConfig& runtime, const LaunchEnvironment& 
     return device;
 }
 
+void require_threads(const RuntimeConfig& runtime, int64_t cores) {
+    constexpr int64_t most_per_core = 8;
+    if (runtime.threads <= most_per_core * cores) return;
+    throw UserError("runtime.threads is " + std::to_string(runtime.threads) + "; allowed here: 0 to " +
+                    std::to_string(most_per_core * cores) + ", " + std::to_string(most_per_core) +
+                    " for each core that this process may use");
+}
+
 int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launch) {
+    require_threads(runtime, available_cores());
     const int64_t share = std::max<int64_t>(1, available_cores() / launch.local_size);
     const int64_t threads = runtime.threads > 0 ? runtime.threads : share;
     at::set_num_threads(static_cast<int>(threads));

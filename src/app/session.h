@@ -19,7 +19,12 @@ namespace speedrun {
 // GPUs.
 at::Device choose_device(const RuntimeConfig& runtime, const LaunchEnvironment& launch = {});
 
+// UserError where runtime.threads is a large multiple of the cores: those would wait for one another, and
+// hear no signal meanwhile.
+void require_threads(const RuntimeConfig& runtime, int64_t cores);
+
 // Sets the number of threads to runtime.threads, or to this rank's share of the cores it may use. Returns it.
+// UserError as above.
 int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launch = {});
 
 at::ScalarType activation_type(const Config& config);

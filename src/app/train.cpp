@@ -5,12 +5,15 @@
 #include <cstdio>
 #include <exception>
 #include <span>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
 #include "app/build_info.h"
 #include "app/resume.h"
+#include "app/run_inputs.h"
+#include "app/run_place.h"
 #include "app/session.h"
 #include "app/verbs.h"
 #include "comm/gather_text.h"
@@ -24,13 +27,19 @@
 #include "plan/memory_check.h"
 #include "plan/rank_memory.h"
 #include "plan/throughput.h"
+#include "record/live/status_file.h"
 #include "record/log/hardware.h"
+#include "train/checkpoint/keep.h"
 #include "train/trainer.h"
 #include "util/atomic_file.h"
 #include "util/diagnostics.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
+#include "util/files.h"
+#include "util/host_memory.h"
+#include "util/process_setup.h"
 #include "util/sha256.h"
+#include "util/shell_words.h"
 
 namespace speedrun {
 namespace {
@@ -49,7 +58,7 @@ cxxopts::Options train_options() {
     add("accept-changes", "resume though the config differs from that of the checkpoint");
     add("overwrite", "replace what an earlier run left in the run directory");
     add("diagnostics", "every N steps: RMS, update RMS and condition number of each matrix",
-        cxxopts::value<int64_t>()->default_value("0"));
+        cxxopts::value<std::string>()->default_value("0"));
     add("help", "this text");
     return options;
 }
@@ -58,12 +67,12 @@ cxxopts::Options train_options() {
 void append_checksums(DataShard::Use use, std::span<const std::filesystem::path> paths,
                       std::vector<DataShard>& shards) {
     for (const auto& path : paths) {
-        std::error_code error;
-        const auto bytes = std::filesystem::file_size(path, error);
-        if (error)
+        try {
+            shards.push_back({use, path.string(), files::size(path), sha256_file(path)});
+        } catch (const UserError& error) {
             throw UserError(path.string() + ": cannot be read for its checksum, which the log lacks; " +
-                            "everything else of the run is written: " + error.message());
-        shards.push_back({use, path.string(), bytes, sha256_file(path)});
+                            "everything else of the run is written: " + error.what());
+        }
     }
 }
 
@@ -76,12 +85,6 @@ int64_t weights_bytes(const ParameterTable& parameters) {
     for (const Parameter& parameter : parameters.all())
         bytes += static_cast<int64_t>(parameter.value.nbytes());
     return bytes;
-}
-
-// Whether `checkpoint` was written by the run in `dir`, whose log can then go on.
-bool belongs_to(const Checkpoint& checkpoint, const RunDir& dir) {
-    std::error_code error;
-    return std::filesystem::equivalent(checkpoint.folder.parent_path(), dir.checkpoints(), error);
 }
 
 // Everything that one rank of a run works with. Rank 0 alone has a directory and a reporter.
@@ -98,36 +101,47 @@ struct Rank {
     std::string text(const char* name) const { return value_or_empty<std::string>(options, name); }
 };
 
-// What all ranks go on from: rank 0 chooses and checks it.
-std::optional<Checkpoint> agree_on_checkpoint(const Rank& rank, std::vector<std::string>& notes) {
-    const std::string where = rank.text("resume");
-    if (where.empty()) return std::nullopt;
-    std::optional<Checkpoint> chosen;
-    if (rank.leads()) chosen = choose_checkpoint(where, rank.text("run-dir"), notes);
-    const auto folders =
-        gather_text(rank.communicator, chosen ? chosen->folder.string() : "", "checkpoint to resume");
-    if (folders.front().empty()) return std::nullopt;
-    if (!chosen) chosen = Checkpoint{folders.front(), read_manifest(folders.front() + "/checkpoint.json")};
-    const auto changes = config_changes(*chosen, rank.config, rank.options.count("accept-changes") > 0);
-    notes.push_back("resumed from " + chosen->folder.string() + " after step " +
-                    std::to_string(chosen->manifest.step));
-    for (const std::string& change : changes) notes.push_back("config differs: " + change);
-    return chosen;
+// What a run that goes on differs in from the one that wrote the checkpoint. UserError where that was not
+// asked for.
+void note_changes(const Rank& rank, const Checkpoint& checkpoint, const Shards& shards, int64_t threads,
+                  std::vector<std::string>& notes) {
+    const bool accepted = rank.options.count("accept-changes") > 0;
+    const auto config = config_changes(checkpoint, rank.config, accepted);
+    const auto data = data_changes(checkpoint, shards.train_read, shards.val_read, accepted);
+    notes.push_back("resumed from " + checkpoint.folder.string() + " after step " +
+                    std::to_string(checkpoint.manifest.step));
+    for (const std::string& change : config) notes.push_back("config differs: " + change);
+    for (const std::string& change : data) notes.push_back("data differ: " + change);
+    const std::string parallel = parallel_change(checkpoint.manifest, rank.launch.world_size, threads);
+    if (!parallel.empty()) notes.push_back(parallel);
 }
 
-// A run that has ended left its weights. What another one left without a checkpoint, `--resume auto` begins
-// anew: the same command then works whenever a job is cut.
-RunDir open_run_dir(const Rank& rank, const GPT& model, bool resumes, std::vector<std::string>& notes) {
+// Rank 0's, which alone has a directory. Nothing in it changes.
+std::optional<RunDir> claim_run_dir(const Rank& rank, const GPT& model,
+                                    const std::optional<Checkpoint>& checkpoint,
+                                    const std::vector<RankPlacement>& placements,
+                                    std::vector<std::string>& notes) {
     constexpr int64_t log_bytes = 1 << 24;
-    const int64_t expected_bytes = weights_bytes(model.parameters()) + log_bytes;
     const std::filesystem::path path = rank.text("run-dir");
-    const bool used = std::filesystem::exists(path / "config.json");
-    if (resumes && used) return RunDir::reopen(path, expected_bytes);
-    const bool anew =
-        used && rank.text("resume") == "auto" && !std::filesystem::exists(path / "weights.safetensors");
-    if (anew) notes.emplace_back("the run that was here ended before its first checkpoint; it begins anew");
-    return RunDir::create(
-        path, {.overwrite = anew || rank.options.count("overwrite") > 0, .expected_bytes = expected_bytes});
+    std::optional<RunDir> dir;
+    if (rank.leads()) {
+        const PlaceWishes wishes{.automatic = rank.text("resume") == "auto",
+                                 .overwrite = rank.options.count("overwrite") > 0};
+        dir.emplace(RunDir::claim(path, {.former = former_run(path, checkpoint, wishes, notes),
+                                         .expected_bytes = weights_bytes(model.parameters()) + log_bytes}));
+    }
+    require_common_folder(path, dir ? &*dir : nullptr, placements, rank.communicator);
+    return dir;
+}
+
+// Everything that can be checked has been. What another run left goes, and this one's begins.
+void begin_run_dir(RunDir& dir, const Config& config, const std::optional<Checkpoint>& checkpoint,
+                   std::vector<std::string>& notes) {
+    dir.begin();
+    write_atomically(dir.config(), config.resolved_json + "\n");
+    if (!checkpoint || !belongs_to(*checkpoint, dir.path())) return;
+    for (std::string& line : set_aside_later(dir.checkpoints(), checkpoint->manifest.step))
+        notes.push_back(std::move(line));
 }
 
 std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
@@ -137,9 +151,10 @@ std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
     const double peak = measure_gemm_peak(activation_type(config), rank.device);
     const double flop = flop_per_token(compile(config), pass_shape(config, settings_at(config, 0))).gemm;
     const int64_t total = config.schedule.total_steps();
-    if (checkpoint && belongs_to(*checkpoint, dir)) {
+    if (checkpoint && belongs_to(*checkpoint, dir.path())) {
         const auto& saved = checkpoint->manifest;
-        return std::make_unique<Reporter>(dir, Reporter::Written{saved.log_bytes, saved.metrics_bytes},
+        return std::make_unique<Reporter>(dir, description,
+                                          Reporter::Written{saved.log_bytes, saved.metrics_bytes},
                                           saved.train_time_ms, total, flop, peak);
     }
     auto reporter = std::make_unique<Reporter>(dir, description, total, flop, peak);
@@ -147,6 +162,20 @@ std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
         reporter->note("lm_head: " + rank.device.str() +
                        " has no FP8 arithmetic; it runs in the activations' dtype");
     return reporter;
+}
+
+// Of the limits that this rank's process has itself.
+void require_address_space(const Rank& rank) {
+    const auto left = rank.device.is_cpu() ? available_address_space() : std::nullopt;
+    if (!left) return;
+    const auto all = rank_memory(rank.config, compile(rank.config),
+                                 plan_ownership(rank.config, rank.launch.world_size), Operators::cpu);
+    const int64_t needed = all[static_cast<size_t>(rank.launch.rank)].peak();
+    if (needed <= *left) return;
+    throw UserError("too little memory: the run needs " + std::to_string(needed >> 20) +
+                    " MiB, the limits of its process (ulimit -v, ulimit -d) leave " +
+                    std::to_string(*left >> 20) +
+                    " MiB; runtime.memory_check=false starts it without this check");
 }
 
 // What is free is looked at before any rank has taken of it: each waits for all the others' figures.
@@ -164,16 +193,7 @@ void check_memory(const Rank& rank, const std::vector<RankPlacement>& placements
         rooms.push_back(std::move(room));
     }
     require_memory(rank.config, rooms, rank.device.is_cpu() ? Operators::cpu : Operators::gpu);
-}
-
-struct Shards {
-    std::vector<std::filesystem::path> train, val;
-};
-
-Shards find_shards_of(const Config& config) {
-    Shards shards{find_shards(config.data.train), find_shards(config.data.val)};
-    require_enough_data(shards.train, data_layout(config.data), step_shapes(config));
-    return shards;
+    require_address_space(rank);
 }
 
 RunDescription describe(const Rank& rank, int64_t threads, const Shards& shards) {
@@ -197,8 +217,8 @@ struct Run {
     GPT& model;
     Trainer& trainer;
     const Shards& shards;
-    std::optional<RunDir> dir;
-    std::unique_ptr<Reporter> reporter;
+    const RunDir* dir;
+    Reporter* reporter;
 };
 
 // What a run leaves behind, however it ended. All ranks call it.
@@ -209,21 +229,22 @@ void leave(const Rank& rank, const Run& run) {
     if (rank.launch.world_size > 1)
         for (const std::string& line : costs_text(costs)) run.reporter->note(line);
     save_weights(run.model.parameters(), run.dir->weights());
-    run.reporter->finish(run.dir->path().filename().string(), peak_memory(rank.device));
+    run.reporter->finish(run.dir->name(), peak_memory(rank.device));
     std::vector<DataShard> data;
     append_checksums(DataShard::Use::training, run.trainer.train_shards_read(), data);
-    append_checksums(DataShard::Use::validation, run.shards.val, data);
+    append_checksums(DataShard::Use::validation, std::span(run.shards.val).first(run.shards.val_read.size()),
+                     data);
     run.reporter->data(data);
 }
 
 int run_to_its_end(const Rank& rank, const Run& run) {
-    const auto& reporter = run.reporter;
+    Reporter* const reporter = run.reporter;
     try {
-        const RunEnd end = run.trainer.run(reporter.get(), rank.interrupt);
+        const RunEnd end = run.trainer.run(reporter, rank.interrupt);
         leave(rank, run);
         if (reporter) {
             reporter->end(end == RunEnd::interrupted ? "interrupted" : "finished");
-            std::printf("run directory: %s\n", run.dir->path().c_str());
+            reporter->tell("run directory: " + run.dir->folder().where().string());
         }
         return end == RunEnd::interrupted ? kInterrupted : 0;
     } catch (const NonFiniteLoss& error) {
@@ -237,44 +258,71 @@ int run_to_its_end(const Rank& rank, const Run& run) {
     }
 }
 
+// Whether there is nothing left to do, on every rank.
+bool nothing_to_do(const Rank& rank, const std::optional<Checkpoint>& checkpoint) {
+    if (rank.text("resume") != "auto" || rank.options.count("overwrite") > 0 || checkpoint) return false;
+    const std::string run_dir = rank.text("run-dir");
+    const bool finished = rank.leads() && is_finished(run_dir, rank.config.resolved_json);
+    if (finished) std::printf("run directory %s: the run is finished already\n", run_dir.c_str());
+    return gather_text(rank.communicator, finished ? "finished" : "", "state of the run").front() ==
+           "finished";
+}
+
+void note_lines(const std::string& text, Reporter& reporter) {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) reporter.note(line);
+}
+
+int64_t all_threads(const std::vector<RankPlacement>& placements) {
+    int64_t threads = 0;
+    for (const RankPlacement& placement : placements) threads += placement.threads;
+    return threads;
+}
+
 int train(const Rank& rank, Job& job) {
     const Config& config = rank.config;
     grad_accum_steps(config, rank.launch.world_size);
     const auto placements = gather_placements(rank.communicator, rank.device, config.runtime.threads);
-    const int64_t threads = placements[static_cast<size_t>(rank.launch.rank)].threads;
-    at::set_num_threads(static_cast<int>(threads));
+    const RankPlacement& own = placements[static_cast<size_t>(rank.launch.rank)];
+    require_threads(config.runtime, own.core_count);
+    at::set_num_threads(static_cast<int>(own.threads));
     check_memory(rank, placements);
     const Shards shards = find_shards_of(config);
     const std::string init = rank.text("init");
+    std::vector<std::string> notes;
+    const auto checkpoint =
+        agree_on_checkpoint(rank.text("resume"), rank.text("run-dir"), rank.launch, rank.communicator, notes);
+    job.require_same(facts_of_inputs(shards, init, checkpoint));
+    if (nothing_to_do(rank, checkpoint)) return 0;
+    if (checkpoint) note_changes(rank, *checkpoint, shards, all_threads(placements), notes);
     auto model =
         make_model(config, init.empty() ? std::nullopt : std::optional<std::filesystem::path>(init),
                    std::max(row_lengths(config).back(), config.data.val_micro_batch_tokens), rank.device);
-    std::vector<std::string> notes;
-    const auto checkpoint = agree_on_checkpoint(rank, notes);
-    std::optional<RunDir> dir;
-    if (rank.leads()) {
-        dir.emplace(open_run_dir(rank, *model, checkpoint.has_value(), notes));
-        write_atomically(dir->config(), config.resolved_json + "\n");
-    }
+    std::optional<RunDir> dir = claim_run_dir(rank, *model, checkpoint, placements, notes);
     Trainer trainer(config, *model, rank.communicator, shards.train, shards.val,
-                    {.diagnostics_every = rank.options["diagnostics"].as<int64_t>(),
+                    {.diagnostics_every = whole<int64_t>(rank.options, "diagnostics"),
                      .at_step = [&](int64_t step) { job.at_step(step); },
-                     .checkpoints = std::filesystem::path(rank.text("run-dir")) / "checkpoints",
-                     .build = build_commit()});
+                     .checkpoints = std::filesystem::path(rank.text("run-dir")) / run_files::checkpoints,
+                     .build = build_commit(),
+                     .train_shards = shards.train_read,
+                     .val_shards = shards.val_read,
+                     .threads = all_threads(placements)});
     if (checkpoint) trainer.resume(*checkpoint);
     std::unique_ptr<Reporter> reporter;
-    if (rank.leads()) {
-        reporter = make_reporter(rank, *dir, describe(rank, threads, shards), checkpoint);
-        if (rank.launch.world_size > 1) reporter->note(placement_table(placements));
+    if (dir) {
+        begin_run_dir(*dir, config, checkpoint, notes);
+        reporter = make_reporter(rank, *dir, describe(rank, own.threads, shards), checkpoint);
+        job.at_end([path = dir->status()](const std::string& why) { write_failure(path, why); });
+        if (rank.launch.world_size > 1) note_lines(placement_table(placements), *reporter);
         for (const std::string& note : notes) reporter->note(note);
     }
-    return run_to_its_end(rank, {*model, trainer, shards, std::move(dir), std::move(reporter)});
+    return run_to_its_end(rank, {*model, trainer, shards, dir ? &*dir : nullptr, reporter.get()});
 }
 
 // Reads the config on every rank, and meets the others before anything is said about it: a mistake in it is
 // then printed once. A rank that finds no GPU for itself cannot meet those that have one, and says so itself.
+// Signals act as usual until the config is there: it may come from a pipe.
 int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& command_line) {
-    Interrupt interrupt;
     const LaunchEnvironment launch = read_launch_environment();
     if (launch.world_size > 1) name_rank_in_diagnostics(launch.rank);
     std::optional<Config> config;
@@ -285,6 +333,7 @@ int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& c
     } catch (const UserError&) {
         mistake = std::current_exception();
     }
+    Interrupt interrupt;
     const at::Device device = config ? choose_device(config->runtime, launch) : at::Device(at::kCPU);
     // Ranks that MPI did not start have a way to meet only where they run on GPUs.
     if (mistake && !launch.mpi) std::rethrow_exception(mistake);
@@ -292,7 +341,9 @@ int train_on_all_ranks(const cxxopts::ParseResult& options, const std::string& c
     return run_job(*communicator, {}, [&](Job& job) {
         if (mistake) std::rethrow_exception(mistake);
         job.set_deadline(config->runtime.collective_deadline_s);
-        job.require_same({{"config", config->hash}, {"build", build_commit() + ", " + build_summary()}});
+        job.require_same({{"config", config->hash},
+                          {"build", build_commit() + ", " + build_summary()},
+                          {"options", options_text(options)}});
         return train({options, command_line, launch, *communicator, device, interrupt, *config}, job);
     });
 }
@@ -304,12 +355,13 @@ int run_train(int argc, char** argv) {
     const auto parsed = parse_verb(specification, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& options = *parsed;
-    if (options["diagnostics"].as<int64_t>() < 0) throw UserError("train: --diagnostics must be 0 or more");
+    outlive_readers();
+    if (whole<int64_t>(options, "diagnostics") < 0) throw UserError("train: --diagnostics must be 0 or more");
     for (const char* required : {"config", "run-dir"})
         if (options.count(required) == 0)
-            throw UserError(std::string("train needs --") + required + "\n" + specification.help());
+            throw UserError(std::string("train needs --") + required + help_hint(specification));
     std::string command_line = "speedrun";
-    for (int i = 0; i < argc; ++i) command_line += std::string(" ") + argv[i];
+    for (int i = 0; i < argc; ++i) command_line += " " + shell_word(argv[i]);
     return train_on_all_ranks(options, command_line);
 }
 

@@ -13,13 +13,17 @@
 namespace speedrun {
 namespace {
 
+std::vector<std::string> names_of(std::span<const Verb> verbs) {
+    std::vector<std::string> names;
+    for (const Verb& verb : verbs) names.emplace_back(verb.name);
+    return names;
+}
+
 // `kind` is what the verbs are called: "verb", "bench part".
 const Verb& find_verb(std::span<const Verb> verbs, const std::string& kind, std::string_view name) {
-    std::vector<std::string> names;
-    for (const Verb& verb : verbs) {
+    for (const Verb& verb : verbs)
         if (verb.name == name) return verb;
-        names.emplace_back(verb.name);
-    }
+    const auto names = names_of(verbs);
     throw UserError(fmt::format("unknown {0} \"{1}\"; did you mean \"{2}\"? The {0}s: {3}", kind, name,
                                 nearest(name, names), joined(names)));
 }
@@ -28,7 +32,9 @@ int run_part(const Verb& verb, std::span<char*> words) {
     const std::string owner(verb.name);
     const std::string usage = fmt::format(
         "usage: speedrun {0} PART [options]; {0} PART --help lists them\n{1}", owner, listing(verb.parts));
-    if (words.empty()) throw UserError(owner + ": which part?\n" + usage);
+    if (words.empty())
+        throw UserError(fmt::format("{0}: which part? {1}; `speedrun {0} --help` says what they are", owner,
+                                    joined(names_of(verb.parts))));
     const std::string_view name = words[0];
     if (name == "--help" || name == "-h") {
         std::fputs(usage.c_str(), stdout);

@@ -5,10 +5,11 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <memory>
 
 #include "comm/gather_text.h"
+#include "util/control_groups.h"
+#include "util/files.h"
 #include "util/json_document.h"
 #include "util/text.h"
 
@@ -36,10 +37,8 @@ std::vector<int64_t> affinity() {
 std::string numa_nodes(std::span<const int64_t> cores) {
     std::vector<int64_t> nodes;
     for (const int64_t core : cores) {
-        const std::filesystem::path folder = "/sys/devices/system/cpu/cpu" + std::to_string(core);
-        std::error_code error;
-        for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-            const std::string name = entry.path().filename().string();
+        for (const auto& entry : files::list_if_there("/sys/devices/system/cpu/cpu" + std::to_string(core))) {
+            const std::string name = entry.filename().string();
             if (name.starts_with("node") && name.find_first_not_of("0123456789", 4) == std::string::npos)
                 nodes.push_back(std::stoll(name.substr(4)));
         }
@@ -73,7 +72,7 @@ RankPlacement this_placement(c10::Device device) {
             .device = device.str(),
             .numa = numa_nodes(cores),
             .cores = ranges_text(cores),
-            .core_count = static_cast<int64_t>(cores.size())};
+            .core_count = available_cores()};
 }
 
 int64_t threads_of_rank(std::span<const RankPlacement> placements, int64_t rank) {

@@ -14,11 +14,12 @@ namespace speedrun {
 struct RankPlacement {
     std::string host;
     int64_t pid = 0;
-    std::string device;      // "cpu", "cuda:1"
-    std::string numa;        // nodes that its cores belong to: "0", "0-1"; "?" where the system does not say
-    std::string cores;       // its affinity: "0-3,8"
-    int64_t core_count = 0;  // in `cores`
-    int64_t threads = 0;     // for arithmetic; 0: not chosen yet
+    std::string device;  // "cpu", "cuda:1"
+    std::string numa;    // nodes that its cores belong to: "0", "0-1"; "?" where the system does not say
+    std::string cores;   // its affinity: "0-3,8"
+    int64_t core_count =
+        0;  // that it may use at a time: those in `cores`, or what its control group's quota gives
+    int64_t threads = 0;  // for arithmetic; 0: not chosen yet
 };
 
 // This process; no threads chosen.

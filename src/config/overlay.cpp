@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "util/error.h"
+#include "util/files.h"
 #include "util/text.h"
 
 namespace speedrun {
@@ -38,16 +39,15 @@ std::vector<Document> read_chain(const fs::path& file) {
     std::vector<Document> chain;
     std::vector<fs::path> seen;
     for (fs::path next = file; !next.empty(); next = parent_of(chain.back())) {
-        std::error_code missing;
-        const fs::path canonical = fs::canonical(next, missing);
-        if (missing && !chain.empty())
+        const fs::path canonical = files::real_path(next).value_or("");
+        if (canonical.empty() && !chain.empty())
             throw UserError(chain.back().file.string() + ": extends: there is no file " +
                             printable(next.string()));
         if (std::find(seen.begin(), seen.end(), canonical) != seen.end()) fail_cycle(chain, next);
         if (chain.size() == max_chain)
             throw UserError(file.string() + ": extends: a chain of more than " + std::to_string(max_chain) +
                             " files");
-        if (!chain.empty() && !fs::is_regular_file(canonical))
+        if (!chain.empty() && !files::is_file(canonical))
             throw UserError(chain.back().file.string() +
                             ": extends: is no regular file: " + printable(next.string()));
         seen.push_back(canonical);

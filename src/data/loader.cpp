@@ -9,6 +9,16 @@
 namespace speedrun {
 namespace {
 
+// A row of so many documents, the first at `token`, against what its shape has room for.
+void require_room(const std::filesystem::path& shard, int64_t token, int64_t documents, const RowShape& row) {
+    if (documents < row.cu_seqlens_entries) return;  // one entry is left for the end
+    throw UserError(
+        fmt::format("{}: byte {}: the micro-batch of {} tokens that begins with token {} has {} documents, "
+                    "data.max_num_docs allows {}: lower its divisor, or join short documents",
+                    shard.string(), kShardHeaderBytes + 2 * token, row.tokens, token, documents,
+                    row.cu_seqlens_entries - 1));
+}
+
 void check_position(const LoaderPosition& p, bool ok, int64_t limit, const char* field, int64_t found) {
     if (ok) return;
     throw UserError(fmt::format(
@@ -31,27 +41,39 @@ TrainLoader::TrainLoader(std::vector<std::filesystem::path> shards, DataLayout l
     check(share.index >= 0 && share.index < share.count, "a share of the rows is one of several");
 }
 
-std::pair<StepPlan, int64_t> TrainLoader::plan_next(const StepShape& shape) {
+std::optional<std::pair<StepPlan, int64_t>> TrainLoader::plan_next(const StepShape& shape) {
     int64_t document = position_.document;
     for (int64_t index = position_.shard; index < shards_.size(); ++index, document = 0) {
         auto plan = plan_step(shards_.at(index).documents(), document, shape.rows, shape.row.tokens,
                               shape.max_seq_len);
-        if (plan) return {std::move(*plan), index};
+        if (plan) return {{std::move(*plan), index}};
     }
-    throw UserError(fmt::format("training data ends before step {}: the {} shards up to {} are used up",
-                                position_.step, shards_.size(), shards_.files().back().string()));
+    return std::nullopt;
 }
 
 std::vector<Batch> TrainLoader::next_step(const StepShape& shape) {
-    const auto [plan, index] = plan_next(shape);
+    const auto next = plan_next(shape);
+    if (!next)
+        throw UserError(fmt::format("training data ends before step {}: the {} shards up to {} are used up",
+                                    position_.step, shards_.size(), shards_.files().back().string()));
+    return batches_of(next->first, next->second, shape.row);
+}
+
+std::vector<Batch> TrainLoader::next_step_in_a_circle(const StepShape& shape) {
+    const auto next = plan_next(shape);
+    if (next) return batches_of(next->first, next->second, shape.row);
+    position_ = {0, 0, position_.step};
+    return next_step(shape);
+}
+
+std::vector<Batch> TrainLoader::batches_of(const StepPlan& plan, int64_t index, const RowShape& shape) {
     const IndexedShard& shard = shards_.at(index);
     const auto rows = static_cast<int64_t>(plan.rows.size());
     check(rows % share_.count == 0, "a step's rows divide over the ranks");
     const int64_t own = rows / share_.count;
     std::vector<Batch> batches;
     for (int64_t row = share_.index * own; row < (share_.index + 1) * own; ++row)
-        batches.push_back(
-            make_train_batch(shard.shard.tokens(), plan.rows[static_cast<size_t>(row)], shape.row));
+        batches.push_back(make_train_batch(shard.shard.tokens(), plan.rows[static_cast<size_t>(row)], shape));
     shard.shard.check_unchanged();
     position_ = {index, plan.next_document, position_.step + 1};
     return batches;
@@ -75,12 +97,16 @@ DataBudget measure_data(std::vector<std::filesystem::path> files, DataLayout lay
     for (const StepShape& shape : steps) budget.tokens_needed += shape.batch_tokens();
     for (int64_t index = 0; index < shards.size() && budget.steps_served < budget.steps_needed; ++index) {
         const Documents documents = shards.at(index).documents();
+        ++budget.shards;
         budget.shard_tokens += documents.tokens;
         int64_t document = 0;
         while (budget.steps_served < budget.steps_needed) {
             const StepShape& shape = steps[static_cast<size_t>(budget.steps_served)];
             const auto plan = plan_step(documents, document, shape.rows, shape.row.tokens, shape.max_seq_len);
             if (!plan) break;
+            for (const auto& row : plan->rows)
+                require_room(shards.files()[static_cast<size_t>(index)], row.front().begin,
+                             static_cast<int64_t>(row.size()), shape.row);
             document = plan->next_document;
             ++budget.steps_served;
             budget.tokens_served += shape.batch_tokens();
@@ -89,14 +115,13 @@ DataBudget measure_data(std::vector<std::filesystem::path> files, DataLayout lay
     return budget;
 }
 
-void require_enough_data(const std::vector<std::filesystem::path>& shards, const DataLayout& layout,
-                         std::span<const StepShape> steps) {
+int64_t require_enough_data(const std::vector<std::filesystem::path>& shards, const DataLayout& layout,
+                            std::span<const StepShape> steps) {
     const DataBudget b = measure_data(shards, layout, steps);
-    if (b.steps_served == b.steps_needed) return;
+    if (b.steps_served == b.steps_needed) return b.shards;
     throw UserError(fmt::format(
         "too little training data: the run needs {} tokens in {} steps, {} shard(s) with {} tokens serve {} "
-        "in "
-        "{} steps (documents are cut at max_seq_len and at the end of a row); {} tokens are missing",
+        "in {} steps (documents are cut at max_seq_len and at the end of a row); {} tokens are missing",
         b.tokens_needed, b.steps_needed, shards.size(), b.shard_tokens, b.tokens_served, b.steps_served,
         b.tokens_needed - b.tokens_served));
 }
@@ -122,16 +147,22 @@ ValLoader::ValLoader(const std::vector<std::filesystem::path>& shards, DataLayou
             "micro-batches of {}",
             val_tokens, shards.size(), held, static_cast<int64_t>(places_.size()) * row, row));
     }
+    for (const Place place : places_)
+        require_room(shards_[place.shard].path(), place.token,
+                     documents_of_val_batch(tokens_at(place), layout.bos_id), row_);
+    for (const Shard& shard : shards_) shard.check_unchanged();
+}
+
+std::span<const uint16_t> ValLoader::tokens_at(Place place) const {
+    return shards_[place.shard].tokens().subspan(static_cast<size_t>(place.token),
+                                                 static_cast<size_t>(row_.tokens + 1));
 }
 
 Batch ValLoader::at(int64_t index) const {
     check(index >= 0 && index < size(), "validation micro-batch out of range");
     const Place place = places_[static_cast<size_t>(index)];
-    const Shard& shard = shards_[place.shard];
-    Batch batch = make_val_batch(
-        shard.tokens().subspan(static_cast<size_t>(place.token), static_cast<size_t>(row_.tokens + 1)), row_,
-        layout_.bos_id);
-    shard.check_unchanged();
+    Batch batch = make_val_batch(tokens_at(place), row_, layout_.bos_id);
+    shards_[place.shard].check_unchanged();
     return batch;
 }
 

@@ -3,6 +3,7 @@
 // (distributed_data_generator in its train_gpt.py).
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -42,13 +43,18 @@ class TrainLoader {
     // This share of the next step's rows, in order. UserError if the shards are used up
     // or a row has more documents than cu_seqlens has room for; the position is then unchanged.
     std::vector<Batch> next_step(const StepShape& shape);
+    // The same; where the shards are used up, begins again with the first. For a warm-up, whose tokens do not
+    // matter: it may have more steps than the run.
+    std::vector<Batch> next_step_in_a_circle(const StepShape& shape);
 
     LoaderPosition position() const { return position_; }
     // Goes on from `position`, as saved earlier. UserError if these shards have no such place.
     void seek(const LoaderPosition& position);
 
   private:
-    std::pair<StepPlan, int64_t> plan_next(const StepShape& shape);  // plan, and the shard that serves it
+    // The plan of the next step, and the shard that serves it; none where the shards are used up.
+    std::optional<std::pair<StepPlan, int64_t>> plan_next(const StepShape& shape);
+    std::vector<Batch> batches_of(const StepPlan& plan, int64_t shard, const RowShape& row);
 
     ShardSequence shards_;
     DataLayout layout_;
@@ -60,17 +66,19 @@ class TrainLoader {
 struct DataBudget {
     int64_t steps_needed = 0, steps_served = 0;
     int64_t tokens_needed = 0, tokens_served = 0;  // sums of batch_tokens over those steps
-    int64_t shard_tokens = 0;  // in the shards that were looked at (all of them if data is short)
+    int64_t shards = 0;        // that were looked at: the first of the list (all of them if data is short)
+    int64_t shard_tokens = 0;  // in those
 };
 
 // Exact dry run of TrainLoader over the document index, without making batches; opens only the shards it
-// needs.
+// needs. UserError as well where a row has more documents than cu_seqlens has room for.
 DataBudget measure_data(std::vector<std::filesystem::path> shards, DataLayout layout,
                         std::span<const StepShape> steps);
 
-// Throws UserError saying how much is missing unless the shards serve every step.
-void require_enough_data(const std::vector<std::filesystem::path>& shards, const DataLayout& layout,
-                         std::span<const StepShape> steps);
+// Throws UserError saying how much is missing unless the shards serve every step. Returns how many of them,
+// from the first on, the steps read.
+int64_t require_enough_data(const std::vector<std::filesystem::path>& shards, const DataLayout& layout,
+                            std::span<const StepShape> steps);
 
 // Validation micro-batches: contiguous tokens, nothing truncated, documents split at BOS inside the
 // micro-batch. What precedes the first BOS is a segment of its own (an empty one where BOS is at position 0).
@@ -78,11 +86,15 @@ void require_enough_data(const std::vector<std::filesystem::path>& shards, const
 // of a shard then is skipped.
 class ValLoader {
   public:
-    // UserError unless the shards serve val_tokens (a multiple of T).
+    // UserError unless the shards serve val_tokens (a multiple of T), or where a micro-batch has more
+    // documents than cu_seqlens has room for.
     ValLoader(const std::vector<std::filesystem::path>& shards, DataLayout layout, RowShape row,
               int64_t val_tokens);
 
     int64_t size() const { return static_cast<int64_t>(places_.size()); }  // micro-batches
+    int64_t shards() const {
+        return static_cast<int64_t>(shards_.size());
+    }  // from the first on, that it reads
     Batch at(int64_t index) const;
 
   private:
@@ -90,6 +102,8 @@ class ValLoader {
         size_t shard;
         int64_t token;
     };
+    std::span<const uint16_t> tokens_at(Place place) const;  // of a micro-batch, and the one that follows
+
     DataLayout layout_;
     RowShape row_;
     std::vector<Shard> shards_;

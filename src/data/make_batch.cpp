@@ -46,6 +46,10 @@ Batch make_train_batch(std::span<const uint16_t> tokens, std::span<const Segment
     return batch;
 }
 
+int64_t documents_of_val_batch(std::span<const uint16_t> row, uint16_t bos_id) {
+    return 1 + static_cast<int64_t>(bos_index(row.first(row.size() - 1), bos_id).size());
+}
+
 Batch make_val_batch(std::span<const uint16_t> row, const RowShape& shape, uint16_t bos_id) {
     check(static_cast<int64_t>(row.size()) == shape.tokens + 1, "a row of the wrong length");
     std::vector<int32_t> starts{0};

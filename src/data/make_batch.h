@@ -14,5 +14,7 @@ Batch make_train_batch(std::span<const uint16_t> tokens, std::span<const Segment
 
 // The micro-batch of T + 1 contiguous tokens, documents split at BOS. UserError as above.
 Batch make_val_batch(std::span<const uint16_t> tokens, const RowShape& row, uint16_t bos_id);
+// How many documents that has, what precedes the first BOS counted as one.
+int64_t documents_of_val_batch(std::span<const uint16_t> tokens, uint16_t bos_id);
 
 }  // namespace speedrun

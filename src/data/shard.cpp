@@ -12,6 +12,7 @@
 
 #include "util/atomic_file.h"
 #include "util/error.h"
+#include "util/files.h"
 
 namespace speedrun {
 namespace {
@@ -72,6 +73,7 @@ void Shard::check_tokens(int64_t vocab_size) const {
 }
 
 std::vector<std::filesystem::path> find_shards(const std::string& pattern) {
+    if (files::is_file(pattern)) return {pattern};
     struct Matches {
         glob_t g{};
         ~Matches() { ::globfree(&g); }
@@ -79,12 +81,12 @@ std::vector<std::filesystem::path> find_shards(const std::string& pattern) {
     const int status = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &matches.g);
     if (status == GLOB_NOMATCH || (status == 0 && matches.g.gl_pathc == 0)) {
         throw UserError("no shard matches '" + pattern + "' (working directory " +
-                        std::filesystem::current_path().string() + ")");
+                        files::working_folder().string() + ")");
     }
     if (status != 0) throw UserError("cannot list the shards '" + pattern + "'");
-    std::vector<std::filesystem::path> files(matches.g.gl_pathv, matches.g.gl_pathv + matches.g.gl_pathc);
-    std::sort(files.begin(), files.end());
-    return files;
+    std::vector<std::string> names(matches.g.gl_pathv, matches.g.gl_pathv + matches.g.gl_pathc);
+    std::ranges::sort(names);  // as texts, and not folder by folder: that is the reference's order
+    return {names.begin(), names.end()};
 }
 
 void write_shard(const std::filesystem::path& path, std::span<const uint16_t> tokens, Overwrite overwrite) {
@@ -92,7 +94,7 @@ void write_shard(const std::filesystem::path& path, std::span<const uint16_t> to
         throw UserError(fmt::format("{}: {} tokens are more than a shard's header can count (2147483647)",
                                     path.string(), tokens.size()));
     }
-    if (overwrite == Overwrite::no && std::filesystem::exists(path)) {
+    if (overwrite == Overwrite::no && files::exists(path)) {
         throw UserError(path.string() + ": exists already, and is not overwritten");
     }
     Header header{};

@@ -40,7 +40,8 @@ class Shard {
     std::span<const uint16_t> tokens_;
 };
 
-// Files that match a POSIX glob pattern, sorted by name. UserError naming the pattern if there are none.
+// The file of that very name, else the files that match it as a POSIX glob pattern, in the order of their
+// names as texts (Python's sorted(glob.glob(pattern))). UserError naming the pattern if there are none.
 std::vector<std::filesystem::path> find_shards(const std::string& pattern);
 
 enum class Overwrite { no, yes };

@@ -3,37 +3,53 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <limits>
+#include <cstdio>
 
 #include "util/error.h"
-#include "util/read_file.h"
+#include "util/files.h"
 
 namespace speedrun {
+namespace {
 
-void for_each_document(const std::filesystem::path& file, const std::optional<std::string>& separator,
-                       const std::function<void(std::string_view)>& visit) {
-    if (!std::filesystem::is_regular_file(file)) throw UserError(file.string() + ": no such text file");
-    const std::string bytes = read_file(file, std::numeric_limits<size_t>::max());
+constexpr uint64_t kMostTextBytes = uint64_t{1} << 36;  // of one file: it is read whole
+
+std::string_view without_return(std::string_view line) {
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return line;
+}
+
+// Where the first line's text begins: a byte order mark is none of it.
+size_t first_text(std::string_view text) {
+    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+    return text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
+}
+
+}  // namespace
+
+TextDocuments for_each_document(const std::filesystem::path& file,
+                                const std::optional<std::string>& separator,
+                                const std::function<void(std::string_view)>& visit) {
+    const std::string bytes = files::read(file, kMostTextBytes);
     const std::string_view text = bytes;
-    bool any = false;
+    TextDocuments found;
     const auto emit = [&](size_t begin, size_t end) {
         if (begin == end) return;
-        any = true;
+        ++found.documents;
         visit(text.substr(begin, end - begin));
     };
-    size_t begin = 0;
-    for (size_t line = 0; separator && line < text.size();) {
+    size_t begin = 0, skipped = separator ? first_text(text) : 0;
+    for (size_t line = 0; separator && line < text.size(); skipped = 0) {
         const size_t end = std::min(text.find('\n', line), text.size());
         const size_t next = std::min(end + 1, text.size());
-        if (text.substr(line, end - line) == *separator) {
+        if (without_return(text.substr(line + skipped, end - line - skipped)) == *separator) {
+            ++found.separators;
             emit(begin, line);
             begin = next;
         }
         line = next;
     }
     emit(begin, text.size());
-    if (!any)
-        throw UserError(file.string() + ": holds no document (" + std::to_string(text.size()) + " bytes)");
+    return found;
 }
 
 ShardWriter::ShardWriter(const Tokenizer& tokenizer, std::string prefix, int64_t shard_tokens,
@@ -41,12 +57,18 @@ ShardWriter::ShardWriter(const Tokenizer& tokenizer, std::string prefix, int64_t
     : tokenizer_(tokenizer), prefix_(std::move(prefix)), shard_tokens_(shard_tokens), overwrite_(overwrite) {
     check(shard_tokens_ > 0, "a shard of no tokens");
     const auto folder = file(0).parent_path();
-    if (!folder.empty() && !std::filesystem::is_directory(folder)) {
+    if (!folder.empty() && !files::is_folder(folder)) {
         throw UserError(folder.string() + ": no such folder to write shards to");
     }
-    if (overwrite_ == Overwrite::no && std::filesystem::exists(file(0))) {
+    if (overwrite_ == Overwrite::no && files::exists(file(0))) {
         throw UserError(file(0).string() + ": exists already; --force overwrites the shards of this prefix");
     }
+}
+
+// A part of the shards would stand in the way of the next try.
+ShardWriter::~ShardWriter() {
+    if (finished_) return;
+    for (const auto& written : summary_.files) files::try_remove(written);
 }
 
 std::filesystem::path ShardWriter::file(size_t index) const {
@@ -73,9 +95,9 @@ void ShardWriter::flush() {
 
 ShardWriter::Summary ShardWriter::finish() {
     if (!pending_.empty()) flush();
-    for (size_t i = summary_.files.size(); overwrite_ == Overwrite::yes && std::filesystem::remove(file(i));
-         ++i) {
-    }
+    for (size_t i = summary_.files.size(); overwrite_ == Overwrite::yes && files::exists(file(i)); ++i)
+        files::remove(file(i));
+    finished_ = true;
     return summary_;
 }
 

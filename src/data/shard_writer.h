@@ -12,18 +12,27 @@
 
 namespace speedrun {
 
+struct TextDocuments {
+    int64_t documents = 0, separators = 0;  // that a file had
+};
+
 // Calls `visit` with each document of a text file: the whole file, or, with a separator, the runs of lines
-// between lines that equal it (runs of nothing are skipped). UserError if the file cannot be read or holds no
-// document.
-void for_each_document(const std::filesystem::path& file, const std::optional<std::string>& separator,
-                       const std::function<void(std::string_view)>& visit);
+// between lines that equal it, whatever ends them (runs of nothing are skipped). UserError if the file cannot
+// be read.
+TextDocuments for_each_document(const std::filesystem::path& file,
+                                const std::optional<std::string>& separator,
+                                const std::function<void(std::string_view)>& visit);
 
 // Writes documents, each led by end_of_text(), as PREFIX_000000.bin, PREFIX_000001.bin, ... A shard holds
-// whole documents and at most `shard_tokens` tokens, or one document that is longer.
+// whole documents and at most `shard_tokens` tokens, or one document that is longer. Without finish() nothing
+// of it stays.
 class ShardWriter {
   public:
     // UserError if a shard of that prefix exists and is not to be overwritten, or the folder does not exist.
     ShardWriter(const Tokenizer& tokenizer, std::string prefix, int64_t shard_tokens, Overwrite overwrite);
+    ~ShardWriter();
+    ShardWriter(const ShardWriter&) = delete;
+    ShardWriter& operator=(const ShardWriter&) = delete;
 
     void add(std::string_view document);
 
@@ -42,6 +51,7 @@ class ShardWriter {
     std::string prefix_;
     int64_t shard_tokens_;
     Overwrite overwrite_;
+    bool finished_ = false;
     std::vector<uint16_t> pending_, document_;
     Summary summary_;
 };

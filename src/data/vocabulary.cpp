@@ -1,14 +1,15 @@
 #include "data/vocabulary.h"
 
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
 
 #include "util/error.h"
+#include "util/files.h"
 #include "util/json_events.h"
-#include "util/read_file.h"
 #include "util/text.h"
 #include "util/utf8.h"
 
@@ -202,10 +203,10 @@ class EncoderHandler : public nlohmann::json_sax<nlohmann::json> {
 std::vector<std::string> load_vocabulary(const std::filesystem::path& folder) {
     const ByteAlphabet alphabet;
     const auto merges = folder / "vocab.bpe";
-    std::vector<std::string> tokens = MergeReader(merges, alphabet).read(read_file(merges, kMaxFileBytes));
+    std::vector<std::string> tokens = MergeReader(merges, alphabet).read(files::read(merges, kMaxFileBytes));
     const auto encoder = folder / "encoder.json";
     EncoderHandler handler(encoder, alphabet, tokens);
-    nlohmann::json::sax_parse(read_file(encoder, kMaxFileBytes), &handler);
+    nlohmann::json::sax_parse(files::read(encoder, kMaxFileBytes), &handler);
     handler.finish();
     return tokens;
 }

@@ -38,25 +38,53 @@ void at_once(int socket) {
     ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+// The address of `family` to listen at: the loopback's, or any.
+sockaddr_storage own_address(int family, Reach reach) {
+    sockaddr_storage own{};
+    own.ss_family = static_cast<sa_family_t>(family);
+    if (reach == Reach::network) return own;
+    if (family == AF_INET6)
+        reinterpret_cast<sockaddr_in6&>(own).sin6_addr = in6addr_loopback;
+    else
+        reinterpret_cast<sockaddr_in&>(own).sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return own;
+}
+
 // A listening socket of `family` on a free port; -1 and errno where that cannot be.
-Descriptor listen_on(int family) {
+Descriptor listen_on(int family, Reach reach) {
     Descriptor socket(::socket(family, kSocketFlags, 0));
     const int off = 0;
     if (family == AF_INET6) ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    sockaddr_storage any{};
-    any.ss_family = static_cast<sa_family_t>(family);
+    const sockaddr_storage own = own_address(family, reach);
     const socklen_t size = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
     constexpr int backlog = 4096;
-    if (::bind(socket.get(), reinterpret_cast<sockaddr*>(&any), size) != 0 ||
+    if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&own), size) != 0 ||
         ::listen(socket.get(), backlog) != 0)
         return Descriptor();
     return socket;
+}
+
+// Nothing where the text is no JSON object, or nests deeper than messages do.
+std::optional<ControlMessage> parse_message(std::string_view text) {
+    constexpr int kDeepest = 16;
+    bool too_deep = false;
+    const auto look = [&](int depth, ControlMessage::parse_event_t, const ControlMessage&) {
+        too_deep = too_deep || depth > kDeepest;
+        return !too_deep;
+    };
+    auto message = ControlMessage::parse(text.begin(), text.end(), look, /*allow_exceptions=*/false);
+    if (too_deep || !message.is_object()) return std::nullopt;
+    return message;
 }
 
 }  // namespace
 
 Descriptor::~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
+}
+
+std::vector<std::string> loopback_addresses() {
+    return {"127.0.0.1", "::1"};
 }
 
 bool is_loopback(const std::string& ip) {
@@ -130,20 +158,21 @@ std::optional<ControlMessage> Channel::next() {
 std::optional<ControlMessage> Channel::parse_line() {
     const size_t end = unread_.find('\n');
     if (end == std::string::npos) return std::nullopt;
-    auto message =
-        ControlMessage::parse(unread_.begin(), unread_.begin() + static_cast<ptrdiff_t>(end), nullptr, false);
+    auto message = parse_message(std::string_view(unread_).substr(0, end));
     unread_.erase(0, end + 1);
-    if (message.is_object()) return message;
+    if (message) return message;
     unread_.clear();
     fail(EBADMSG);
     return std::nullopt;
 }
 
 void Channel::read() {
+    constexpr int kPiecesAtATime = 16;
     std::array<char, 1 << 16> buffer;
-    while (open()) {
+    for (int pieces = 0; open() && pieces < kPiecesAtATime;) {
         const ssize_t got = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
         if (got > 0) {
+            ++pieces;
             unread_.append(buffer.data(), static_cast<size_t>(got));
             if (unread_.size() <= longest_line_) continue;
             unread_.clear();
@@ -180,9 +209,15 @@ std::string Channel::peer_ip() const {
     return ::getpeername(socket_.get(), address, &size) == 0 ? numeric_ip(address) : "";
 }
 
-Listener::Listener() : socket_(listen_on(AF_INET6)) {
-    if (socket_.get() < 0) socket_ = listen_on(AF_INET);
+Listener::Listener(Reach reach) {
+    const bool here = reach == Reach::this_machine;
+    for (const int family : here ? std::array{AF_INET, AF_INET6} : std::array{AF_INET6, AF_INET})
+        if (socket_.get() < 0) socket_ = listen_on(family, reach);
     check(socket_.get() >= 0, std::string("no TCP port to listen on: ") + std::strerror(errno));
+}
+
+pollfd Listener::interest() const {
+    return {.fd = resting_ ? -1 : socket_.get(), .events = POLLIN, .revents = 0};
 }
 
 int64_t Listener::port() const {
@@ -194,9 +229,43 @@ int64_t Listener::port() const {
 }
 
 std::optional<Channel> Listener::accept() {
+    if (resting_ || socket_.get() < 0) return std::nullopt;
     Descriptor socket(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (socket.get() < 0) return std::nullopt;
-    return Channel(std::move(socket));
+    if (socket.get() >= 0) return Channel(std::move(socket));
+    resting_ = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+    return std::nullopt;
+}
+
+void Strangers::add(Channel channel) {
+    if (waiting_.size() >= most_) waiting_.erase(waiting_.begin());
+    waiting_.push_back({std::move(channel)});
+}
+
+void Strangers::on_tick(double elapsed_s) {
+    constexpr double patience_s = 10;
+    for (Stranger& stranger : waiting_) stranger.age_s += elapsed_s;
+    std::erase_if(waiting_, [](const Stranger& stranger) { return stranger.age_s > patience_s; });
+}
+
+void Strangers::add_sockets(std::vector<pollfd>& sockets) const {
+    for (const Stranger& stranger : waiting_) sockets.push_back(stranger.channel.interest());
+}
+
+std::optional<std::pair<Channel, ControlMessage>> Strangers::next() {
+    for (size_t i = 0; i < waiting_.size(); ++i) {
+        auto message = waiting_[i].channel.next();
+        if (!message) continue;
+        std::pair<Channel, ControlMessage> found{std::move(waiting_[i].channel), *std::move(message)};
+        waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(i));
+        return found;
+    }
+    std::erase_if(waiting_, [](const Stranger& stranger) { return !stranger.channel.open(); });
+    return std::nullopt;
+}
+
+std::string text_of(const ControlMessage& from, const char* key) {
+    const auto found = from.find(key);
+    return found != from.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 }  // namespace speedrun

@@ -36,10 +36,5 @@ template <typename Value>
 ControlMessage message(const char* kind, const char* key, const Value& value) {
     return {{"kind", kind}, {key, value}};
 }
-// What a stranger may have sent: "" where `key` is no text.
-inline std::string text_of(const ControlMessage& from, const char* key) {
-    const auto found = from.find(key);
-    return found != from.end() && found->is_string() ? found->get<std::string>() : "";
-}
 
 }  // namespace speedrun

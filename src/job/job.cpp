@@ -1,13 +1,14 @@
 #include "job/job.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
 #include "comm/gather_text.h"
+#include "job/ending.h"
 #include "job/job_hub.h"
 #include "job/job_spoke.h"
 #include "util/error.h"
-#include "util/exit_codes.h"
 
 namespace speedrun {
 namespace {
@@ -19,6 +20,7 @@ class LoneJob final : public Job {
     CollectiveObserver& observer() override { return activity_; }
     void set_deadline(double) override {}
     void require_same(const Facts&) override {}
+    void at_end(std::function<void(const std::string&)>) override {}
 
   private:
     Activity activity_;
@@ -31,6 +33,7 @@ class WatchedJob final : public Job {
     CollectiveObserver& observer() override { return watch_.activity(); }
     void set_deadline(double seconds) override { watch_.set_deadline(seconds); }
     void require_same(const Facts& facts) override { watch_.require_same(facts); }
+    void at_end(std::function<void(const std::string&)> told) override { watch_.at_end(std::move(told)); }
 
   private:
     Watch& watch_;
@@ -38,7 +41,8 @@ class WatchedJob final : public Job {
 
 std::unique_ptr<Watch> make_watch(const JobSetup& setup) {
     if (setup.rank == 0) {
-        auto hub = std::make_unique<Hub>(setup.world_size, setup.timing);
+        const Reach reach = setup.one_machine ? Reach::this_machine : Reach::network;
+        auto hub = std::make_unique<Hub>(setup.world_size, reach, setup.timing);
         setup.broadcast_text(ControlMessage(hub->address()).dump());
         return hub;
     }
@@ -49,21 +53,19 @@ std::unique_ptr<Watch> make_watch(const JobSetup& setup) {
     return std::make_unique<Spoke>(setup.rank, address.get<HubAddress>(), setup.timing);
 }
 
+bool share_a_loopback(Communicator& communicator) {
+    const auto found = gather_text(communicator, loopback_id(), "start of the job");
+    return std::ranges::all_of(found, [&](const std::string& id) { return id == found.front(); });
+}
+
 int guarded(Watch& watch, int64_t rank, const std::function<int(Job&)>& body) {
-    const auto failed = [&](int exit_code, const char* label, const char* text) {
-        watch.fail({.rank = rank, .exit_code = exit_code, .label = label, .text = text});
-    };
     try {
         WatchedJob job(watch);
         return body(job);
-    } catch (const UserError& error) {
-        failed(kUserError, "error", error.what());
-    } catch (const std::exception& error) {
-        failed(kProgramFault, "internal error", error.what());
     } catch (...) {
-        failed(kProgramFault, "internal error", "an exception that is no std::exception");
+        const Ending ending = ending_of(std::current_exception());
+        watch.fail({.rank = rank, .exit_code = ending.exit_code, .label = ending.label, .text = ending.text});
     }
-    throw InternalError("a failed rank goes on");
 }
 
 }  // namespace
@@ -83,6 +85,7 @@ int run_job(const JobSetup& setup, const std::function<int(Job&)>& body) {
 int run_job(Communicator& communicator, const JobTiming& timing, const std::function<int(Job&)>& body) {
     const JobSetup setup{.rank = communicator.rank(),
                          .world_size = communicator.world_size(),
+                         .one_machine = share_a_loopback(communicator),
                          .broadcast_text =
                              [&](const std::string& text) {
                                  return gather_text(communicator, text, "start of the job").front();

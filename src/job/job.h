@@ -18,6 +18,8 @@ struct JobTiming {
 
 struct JobSetup {
     int64_t rank = 0, world_size = 1;
+    bool one_machine =
+        false;  // all ranks are on one, whose loopback they share: nobody else can reach their ports
     // Called once by every rank: returns rank 0's text everywhere.
     std::function<std::string(std::string)> broadcast_text;
     JobTiming timing;
@@ -36,6 +38,9 @@ class Job {
     // Every rank calls it with the same names, such as "config" and "build". Where values differ, the job
     // ends as by a UserError that says which ranks have what.
     virtual void require_same(const std::map<std::string, std::string>& facts) = 0;
+    // Called with the cause where another rank, or a mistake of another rank, ends the job, before this
+    // process leaves: by the watchdog's thread, beside what the rank does, and for seconds at most.
+    virtual void at_end(std::function<void(const std::string& why)> told) = 0;
 };
 
 // Runs `body` on this rank, and returns what it returns once it may leave: rank 0 stays until all have ended

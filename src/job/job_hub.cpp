@@ -25,18 +25,22 @@ std::string random_token() {
 
 }  // namespace
 
-Hub::Hub(int64_t world_size, const JobTiming& timing)
-    : Watch(timing), views_(static_cast<size_t>(world_size)), peers_(static_cast<size_t>(world_size)) {
+Hub::Hub(int64_t world_size, Reach reach, const JobTiming& timing)
+    : Watch(timing),
+      listener_(reach),
+      strangers_(static_cast<size_t>(world_size) + Strangers::kFew),
+      views_(static_cast<size_t>(world_size)),
+      peers_(static_cast<size_t>(world_size)) {
     views_[0].process = this_process();
     address_.token = random_token();
-    address_.ips = interface_addresses();
+    address_.ips = reach == Reach::this_machine ? loopback_addresses() : interface_addresses();
     address_.port = listener_.port();
     address_.process = views_[0].process;
 }
 
 void Hub::add_sockets(std::vector<pollfd>& sockets) {
     sockets.push_back(listener_.interest());
-    for (const Stranger& stranger : strangers_) sockets.push_back(stranger.channel.interest());
+    strangers_.add_sockets(sockets);
     for (const Peer& peer : peers_)
         if (peer.channel) sockets.push_back(peer.channel->interest());
 }
@@ -69,21 +73,12 @@ void Hub::on_sockets() {
 }
 
 void Hub::meet_strangers() {
-    while (auto channel = listener_.accept()) {
-        channel->limit_lines(1 << 16);
-        strangers_.push_back({std::move(*channel)});
+    while (auto channel = listener_.accept()) strangers_.add(std::move(*channel));
+    while (auto stranger = strangers_.next()) {
+        auto& [channel, message] = *stranger;
+        if (text_of(message, "kind") == "hello" && text_of(message, "token") == address_.token)
+            admit(message, std::move(channel));
     }
-    std::erase_if(strangers_, [&](Stranger& stranger) { return greet(stranger); });
-}
-
-bool Hub::greet(Stranger& stranger) {
-    constexpr double patience_s = 10;
-    if (const auto message = stranger.channel.next()) {
-        if (text_of(*message, "kind") == "hello" && text_of(*message, "token") == address_.token)
-            admit(*message, std::move(stranger.channel));
-        return true;
-    }
-    return !stranger.channel.open() || stranger.age_s > patience_s;
 }
 
 void Hub::admit(const ControlMessage& hello, Channel channel) {
@@ -97,7 +92,7 @@ void Hub::admit(const ControlMessage& hello, Channel channel) {
     views_[rank].process = process;
     peers_[rank].port = hello.at("port");
     peers_[rank].channel = std::move(channel);
-    peers_[rank].channel->limit_lines(1 << 24);
+    peers_[rank].channel->allow_long_lines();
     peers_[rank].channel->send(message("welcome"));
     if (std::all_of(peers_.begin() + 1, peers_.end(),
                     [](const Peer& peer) { return peer.channel.has_value(); }))
@@ -111,6 +106,7 @@ void Hub::all_joined() {
                          rank == 0 ? Address{"", address_.port}
                                    : Address{peers_[rank].channel->peer_ip(), peers_[rank].port}};
     joined_ = true;
+    listener_.close();
     send_to_all(message("joined", "members", members));
     joined();
 }
@@ -165,7 +161,8 @@ void Hub::leave_if_all_finished() {
 void Hub::on_tick(double elapsed_s) {
     views_[0].state = activity().sample(elapsed_s);
     for (size_t rank = 1; rank < views_.size(); ++rank) views_[rank].silent_s += elapsed_s;
-    for (Stranger& stranger : strangers_) stranger.age_s += elapsed_s;
+    strangers_.on_tick(elapsed_s);
+    listener_.on_tick();
     if (!joined_) return require_joined(elapsed_s);
     send_to_all(message("state", "state", views_[0].state));
     require_facts(elapsed_s);
@@ -222,7 +219,7 @@ void Hub::end(const Cause& cause) {
                               .channel = std::move(*peers_[rank].channel),
                               .silent = views_[rank].silent_s > patience().silence_s});
     }
-    end_job(cause, address_.token, std::move(companions), hanging);
+    end_job(cause, address_.token, std::move(companions), hanging, last_call());
 }
 
 }  // namespace speedrun

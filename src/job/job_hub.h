@@ -9,7 +9,7 @@ namespace speedrun {
 // Rank 0's watchdog: hears every rank, judges, and ends the job.
 class Hub final : public Watch {
   public:
-    Hub(int64_t world_size, const JobTiming& timing);
+    Hub(int64_t world_size, Reach reach, const JobTiming& timing);
     const HubAddress& address() const { return address_; }
 
   protected:
@@ -27,14 +27,8 @@ class Hub final : public Watch {
         std::optional<Facts> facts;
         bool failed = false;
     };
-    struct Stranger {  // has connected, and not said who it is
-        Channel channel;
-        double age_s = 0;
-    };
 
     void meet_strangers();
-    // True where the stranger is no stranger any more, or has gone.
-    bool greet(Stranger& stranger);
     void admit(const ControlMessage& hello, Channel channel);
     void all_joined();
     void handle(int64_t rank, const ControlMessage& message);
@@ -47,10 +41,10 @@ class Hub final : public Watch {
     [[noreturn]] void end(const Cause& cause);
 
     HubAddress address_;
-    Listener listener_;
+    Listener listener_;  // until all have joined
+    Strangers strangers_;
     std::vector<RankView> views_;
     std::vector<Peer> peers_;  // [0], itself, has no channel
-    std::vector<Stranger> strangers_;
     std::vector<Failure> failures_;
     bool joined_ = false;
     int alarms_ = 0;        // ticks in a row at which some rank was late

@@ -18,17 +18,24 @@ constexpr auto kAnswerTime = 600ms;  // of a rank that is asked whether it is th
 constexpr auto kEndTime = 3s;        // for it to end the job then
 constexpr auto kGoodbyeTime = 2s;    // for rank 0 to hear a goodbye
 
+// Where rank 0 is to be found at the loopback alone, all ranks are on this machine.
+Reach reach_of(const HubAddress& hub) {
+    return std::ranges::all_of(hub.ips, is_loopback) ? Reach::this_machine : Reach::network;
+}
+
 }  // namespace
 
 Spoke::Spoke(int64_t rank, const HubAddress& hub, const JobTiming& timing)
-    : Watch(timing), rank_(rank), hub_address_(hub) {
+    : Watch(timing), rank_(rank), hub_address_(hub), listener_(reach_of(hub)) {
     hub_view_.process = hub.process;
     connect();
 }
 
 void Spoke::connect() {
     std::vector<std::string> ips = hub_address_.ips;
-    if (hub_address_.process.machine == this_process().machine) ips.insert(ips.begin(), "127.0.0.1");
+    const std::string loopback = "127.0.0.1";
+    if (hub_address_.process.machine == this_process().machine && ips.front() != loopback)
+        ips.insert(ips.begin(), loopback);
     std::string tried;
     for (const std::string& ip : ips) {
         if (try_address(ip)) return;
@@ -42,6 +49,7 @@ void Spoke::connect() {
 
 bool Spoke::try_address(const std::string& ip) {
     hub_ = Channel::connect({ip, hub_address_.port});
+    hub_->allow_long_lines();
     ControlMessage hello = message("hello", "token", hub_address_.token);
     hello["rank"] = rank_;
     hello["process"] = this_process();
@@ -58,6 +66,7 @@ bool Spoke::try_address(const std::string& ip) {
 
 void Spoke::add_sockets(std::vector<pollfd>& sockets) {
     sockets.push_back(listener_.interest());
+    strangers_.add_sockets(sockets);
     for (const Channel& visitor : visitors_) sockets.push_back(visitor.interest());
     if (hub_->open()) sockets.push_back(hub_->interest());
     if (asking_) sockets.push_back(asking_->interest());
@@ -110,21 +119,27 @@ void Spoke::obey_end(const ControlMessage& end, Channel& from) {
 }
 
 void Spoke::hear_visitors() {
-    while (auto visitor = listener_.accept()) visitors_.push_back(std::move(*visitor));
+    while (auto caller = listener_.accept()) strangers_.add(std::move(*caller));
+    while (auto stranger = strangers_.next()) {
+        auto& [channel, request] = *stranger;
+        if (text_of(request, "token") != hub_address_.token) continue;
+        answer(request, channel);
+        visitors_.push_back(std::move(channel));
+    }
     for (Channel& visitor : visitors_)
-        while (const auto request = visitor.next()) {
-            if (text_of(*request, "token") != hub_address_.token) {
-                visitor.close();
-                break;
-            }
-            if (text_of(*request, "kind") == "end") obey_end(*request, visitor);
-            visitor.send(message("alive"));
-        }
+        while (const auto request = visitor.next()) answer(*request, visitor);
     std::erase_if(visitors_, [](const Channel& visitor) { return !visitor.open(); });
+}
+
+void Spoke::answer(const ControlMessage& request, Channel& visitor) {
+    if (text_of(request, "kind") == "end") obey_end(request, visitor);
+    visitor.send(message("alive"));
 }
 
 void Spoke::on_tick(double elapsed_s) {
     const RankState state = activity().sample(elapsed_s);
+    strangers_.on_tick(elapsed_s);
+    listener_.on_tick();
     if (lost_ || goodbye_said_) return;
     if (!hub_->behind()) hub_->send(message("state", "state", state));
     hub_view_.silent_s += elapsed_s;
@@ -181,7 +196,7 @@ void Spoke::end_as_lowest() {
                                   .process = members_[static_cast<size_t>(rank)].process,
                                   .channel = Channel::connect(address_of(rank)),
                                   .silent = rank < rank_});
-    end_job(*lost_, hub_address_.token, std::move(companions), {hub_address_.process});
+    end_job(*lost_, hub_address_.token, std::move(companions), {hub_address_.process}, last_call());
 }
 
 }  // namespace speedrun

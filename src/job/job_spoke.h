@@ -28,6 +28,7 @@ class Spoke final : public Watch {
     void obey(const ControlMessage& message);
     [[noreturn]] void obey_end(const ControlMessage& end, Channel& from);
     void hear_visitors();
+    void answer(const ControlMessage& request, Channel& visitor);
     // Rank 0 is lost, for the reason that `lost_` will be.
     void without_hub(const Cause& cause);
     void ask_next();
@@ -43,8 +44,9 @@ class Spoke final : public Watch {
     RankView hub_view_;
     int alarms_ = 0;  // ticks in a row at which rank 0 was silent
     Listener listener_;
-    std::vector<Channel> visitors_;
-    std::vector<Member> members_;  // empty until all have joined
+    Strangers strangers_{Strangers::kFew};
+    std::vector<Channel> visitors_;  // those that had the token
+    std::vector<Member> members_;    // empty until all have joined
     bool goodbye_said_ = false;
 
     std::optional<Cause> lost_;

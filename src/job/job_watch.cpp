@@ -44,6 +44,16 @@ void Watch::require_same(const Facts& facts) {
     changed_.wait(lock, [&] { return agreed_ >= round; });
 }
 
+void Watch::at_end(LastCall told) {
+    const std::lock_guard lock(mutex_);
+    told_ = std::move(told);
+}
+
+LastCall Watch::last_call() {
+    const std::lock_guard lock(mutex_);
+    return told_ ? told_ : [](const std::string&) {};
+}
+
 void Watch::finish() {
     post(message("goodbye"));
     thread_.join();

@@ -12,6 +12,7 @@
 #include "comm/activity.h"
 #include "job/control_message.h"
 #include "job/job.h"
+#include "job/last_words.h"
 
 namespace speedrun {
 
@@ -40,6 +41,7 @@ class Watch {
     // Called by the main thread. They return when the thread says so; where the job ends, never.
     void start();
     void require_same(const Facts& facts);
+    void at_end(LastCall told);
     void finish();
     [[noreturn]] void fail(const Failure& failure);
 
@@ -59,6 +61,8 @@ class Watch {
     void joined();
     void agreed();
     void finished();
+    // What at_end() has left; does nothing where that was nothing.
+    LastCall last_call();
     Patience patience() const;
     double heartbeat_s() const;
     const JobTiming& timing() const { return timing_; }
@@ -77,6 +81,7 @@ class Watch {
     std::mutex mutex_;  // of what follows, to wake_
     std::condition_variable changed_;
     std::vector<ControlMessage> mail_;
+    LastCall told_;
     bool started_ = false, finished_ = false;
     int64_t asked_ = 0, agreed_ = 0;
     Descriptor wake_;

@@ -162,7 +162,7 @@ void stand_by(const Cause& cause, Channel& channel) noexcept {
 }
 
 void end_job(const Cause& cause, const std::string& token, std::vector<Companion> companions,
-             const std::vector<ProcessIdentity>& more_to_kill) noexcept {
+             const std::vector<ProcessIdentity>& more_to_kill, const LastCall& told) noexcept {
     limit_what_is_left();
     outlive_the_launcher();
     flush_stdout();
@@ -170,6 +170,10 @@ void end_job(const Cause& cause, const std::string& token, std::vector<Companion
         say(cause, token, companions);
     } catch (const std::exception&) {
         print_line(cause.text);  // the others will see this process's connections end
+    }
+    try {
+        told(cause.text);  // after all else, as it may hang
+    } catch (const std::exception&) {
     }
     kill_what_is_left(companions, more_to_kill);
     ::_exit(cause.exit_code);

@@ -1,6 +1,8 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -31,9 +33,12 @@ struct Companion {
 // has said why, at the other end of `channel`; says it where that one dies before; and leaves.
 [[noreturn]] void stand_by(const Cause& cause, Channel& channel) noexcept;
 
+// Told the cause by the process that ends a job, once it has said it.
+using LastCall = std::function<void(const std::string& why)>;
+
 // Ends the job: tells `companions`, gives those that answer half a second to leave, prints the cause as the
-// last line, kills those of this machine that are still there, and `more_to_kill`, and leaves.
+// last line, calls `told`, kills those of this machine that are still there, and `more_to_kill`, and leaves.
 [[noreturn]] void end_job(const Cause& cause, const std::string& token, std::vector<Companion> companions,
-                          const std::vector<ProcessIdentity>& more_to_kill) noexcept;
+                          const std::vector<ProcessIdentity>& more_to_kill, const LastCall& told) noexcept;
 
 }  // namespace speedrun

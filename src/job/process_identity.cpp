@@ -5,9 +5,10 @@
 #include <array>
 #include <csignal>
 #include <exception>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "util/files.h"
 
 namespace speedrun {
 namespace {
@@ -28,11 +29,15 @@ int64_t start_time(int64_t pid) {
     return ticks;
 }
 
-std::string machine_id() {
+// The kernel's boot and one of this process's namespaces.
+std::string namespace_id(const char* name) {
     std::string boot;
     std::getline(std::ifstream("/proc/sys/kernel/random/boot_id") >> std::ws, boot);
-    std::error_code ignored;
-    return boot + " " + std::filesystem::read_symlink("/proc/self/ns/pid", ignored).string();
+    return boot + " " + files::link_target(std::string("/proc/self/ns/") + name).value_or("").string();
+}
+
+std::string machine_id() {
+    return namespace_id("pid");
 }
 
 std::string host_name() {
@@ -45,6 +50,10 @@ std::string host_name() {
 ProcessIdentity this_process() {
     return {
         .host = host_name(), .machine = machine_id(), .pid = ::getpid(), .started = start_time(::getpid())};
+}
+
+std::string loopback_id() {
+    return namespace_id("net");
 }
 
 bool is_here(const ProcessIdentity& process) noexcept try {

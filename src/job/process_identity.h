@@ -13,6 +13,8 @@ struct ProcessIdentity {
 };
 
 ProcessIdentity this_process();
+// Equal for processes that share a loopback: kernel boot and network namespace.
+std::string loopback_id();
 
 // Whether `process` is on this machine and still there; false where its pid now belongs to another.
 bool is_here(const ProcessIdentity& process) noexcept;

@@ -62,8 +62,9 @@ double least_sent(const Ownership& ownership, const std::vector<BucketTraffic>& 
 
 int64_t run_sent(const Config& config, const Graph& graph, const Ownership& ownership, int64_t rank) {
     const auto buckets = bucket_traffic(config, graph, ownership);
-    const int64_t validation = all_reduce_sent(config.data.val_tokens / config.data.val_micro_batch_tokens,
-                                               ownership.world_size, rank);
+    // The losses of its micro-batches, and whether a signal has stopped it.
+    const int64_t numbers = config.data.val_tokens / config.data.val_micro_batch_tokens + 1;
+    const int64_t validation = all_reduce_sent(numbers, ownership.world_size, rank);
     int64_t bytes = 0;
     for (int64_t step = 0; step <= config.schedule.total_steps(); ++step) {
         const StepSettings settings = settings_at(config, step);

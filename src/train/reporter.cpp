@@ -2,20 +2,21 @@
 
 #include <unistd.h>
 
-#include <cstdio>
+#include <string>
+
+#include "util/shell_words.h"
 
 namespace speedrun {
 
 Reporter::Reporter(const RunDir& dir, const RunDescription& description, int64_t total_steps,
                    double flop_per_token, double gemm_peak)
-    : curve_path_(dir.curve()),
+    : dir_(dir),
       log_(dir.log()),
       metrics_(dir.metrics()),
       progress_(STDOUT_FILENO),
       total_steps_(total_steps),
       flop_per_token_(flop_per_token),
-      gemm_peak_(gemm_peak),
-      status_path_(dir.status()) {
+      gemm_peak_(gemm_peak) {
     log_.header(description);
     state_.total_steps = total_steps;
     status_.state = "running";
@@ -23,18 +24,20 @@ Reporter::Reporter(const RunDir& dir, const RunDescription& description, int64_t
     update_status(true);
 }
 
-Reporter::Reporter(const RunDir& dir, const Written& written, double train_time_ms, int64_t total_steps,
-                   double flop_per_token, double gemm_peak)
-    : curve_path_(dir.curve()),
+Reporter::Reporter(const RunDir& dir, const RunDescription& description, const Written& written,
+                   double train_time_ms, int64_t total_steps, double flop_per_token, double gemm_peak)
+    : dir_(dir),
       log_(dir.log(), written.log_bytes),
       metrics_(dir.metrics(), written.metrics_bytes),
       progress_(STDOUT_FILENO),
       total_steps_(total_steps),
       flop_per_token_(flop_per_token),
       gemm_peak_(gemm_peak),
-      last_time_ms_(train_time_ms),
-      status_path_(dir.status()) {
-    for (const Metrics& metrics : read_metrics(dir.metrics(), written.metrics_bytes)) {
+      last_time_ms_(train_time_ms) {
+    const Written left = this->written();
+    if (left.log_bytes == 0) log_.header(description);
+    note_what_is_lost(written, left);
+    for (const Metrics& metrics : read_metrics(dir.metrics(), metrics_.bytes())) {
         if (metrics.train_loss) curve_.train.push_back({metrics.step, *metrics.train_loss});
         if (metrics.val_loss) curve_.validation.push_back({metrics.step, *metrics.val_loss});
         status_.step = metrics.step;
@@ -53,7 +56,21 @@ void Reporter::update_status(bool now) {
     const auto time = std::chrono::steady_clock::now();
     if (!now && time - status_written_ < 1s) return;
     status_written_ = time;
-    write_status(status_path_, status_);
+    // Another run may have begun in a directory of this name. Where this one's is gone, so are its results.
+    if (dir_.folder().in_place())
+        write_status(dir_.status(), status_);
+    else
+        dir_.folder().where();
+}
+
+void Reporter::note_what_is_lost(const Written& before, const Written& left) {
+    const auto compare = [&](const char* name, uint64_t had, uint64_t has) {
+        if (has < had)
+            note(std::string(name) + " had " + std::to_string(had) + " bytes at the checkpoint, of which " +
+                 std::to_string(has) + " are left: lines are missing");
+    };
+    compare(run_files::log, before.log_bytes, left.log_bytes);
+    compare(run_files::metrics, before.metrics_bytes, left.metrics_bytes);
 }
 
 void Reporter::saved(const std::filesystem::path& checkpoint) {
@@ -69,7 +86,12 @@ void Reporter::end(const std::string& state, const std::string& message) {
 }
 
 void Reporter::note(const std::string& text) {
-    log_.line(text);
+    const std::string line = one_line(text);
+    log_.line(line);
+    progress_.line(line);
+}
+
+void Reporter::tell(const std::string& text) {
     progress_.line(text);
 }
 
@@ -129,9 +151,10 @@ void Reporter::finish(const std::string& title, const PeakMemory& peak) {
     progress_.finish();
     log_.peak_memory(peak.allocated, peak.reserved);
     curve_.title = title;
-    write_curve(curve_, curve_path_);
-    std::fputs(curve_text(curve_).c_str(), stdout);
-    std::fflush(stdout);
+    write_curve(curve_, dir_.curve());
+    std::string text = curve_text(curve_);
+    if (text.ends_with('\n')) text.pop_back();
+    tell(text);
 }
 
 std::optional<double> Reporter::last_validation() const {

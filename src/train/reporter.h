@@ -27,6 +27,7 @@ struct StepReport {
 class Reporter {
   public:
     // flop_per_token and gemm_peak (FLOP/s) turn tokens/s into a share of the peak.
+    // `dir` must live longer.
     Reporter(const RunDir& dir, const RunDescription& description, int64_t total_steps, double flop_per_token,
              double gemm_peak);
 
@@ -34,12 +35,15 @@ class Reporter {
     struct Written {
         uint64_t log_bytes = 0, metrics_bytes = 0;
     };
-    // Goes on with what an earlier part of the run has written up to there; what follows is cut off.
-    Reporter(const RunDir& dir, const Written& written, double train_time_ms, int64_t total_steps,
-             double flop_per_token, double gemm_peak);
+    // Goes on with what an earlier part of the run has written up to there; what follows is cut off. Where
+    // less is there, as after a power loss, it goes on with a note; a log of which nothing is left gets its
+    // header again.
+    Reporter(const RunDir& dir, const RunDescription& description, const Written& written,
+             double train_time_ms, int64_t total_steps, double flop_per_token, double gemm_peak);
     Written written() const { return {log_.bytes(), metrics_.bytes()}; }
 
     void note(const std::string& text);  // a line for the log and the terminal
+    void tell(const std::string& text);  // for the terminal alone
     void step(const StepReport& report);
     void validation(int64_t step, double val_loss, double train_time_ms, int64_t tokens);
     void data(std::span<const DataShard> shards);  // what the run has read, into the log
@@ -53,7 +57,9 @@ class Reporter {
     std::optional<double> last_validation() const;
 
   private:
-    std::filesystem::path curve_path_;
+    void note_what_is_lost(const Written& before, const Written& left);
+
+    const RunDir& dir_;
     TrackLog log_;
     MetricsFile metrics_;
     Progress progress_;
@@ -62,7 +68,6 @@ class Reporter {
     double last_time_ms_ = 0;
     void update_status(bool now);
 
-    std::filesystem::path status_path_;
     RunStatus status_;
     std::chrono::steady_clock::time_point status_written_{};
     ProgressState state_;

@@ -27,6 +27,8 @@ Lookback last_window(const std::vector<int32_t>& text, int64_t context) {
 
 int32_t draw_token(const at::Tensor& logits, const SampleOptions& options, std::mt19937_64& random) {
     const at::Tensor real = logits.narrow(0, 0, options.vocab_size);
+    if (!at::isfinite(real).all().item<bool>())
+        throw UserError("the model's logits are not finite: its weights are not, or have diverged");
     if (options.temperature == 0) return real.argmax().item<int32_t>();
     const int64_t k =
         options.top_k == 0 ? options.vocab_size : std::min<int64_t>(options.top_k, options.vocab_size);

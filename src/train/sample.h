@@ -19,7 +19,7 @@ struct SampleOptions {
 };
 
 // Draws one index from softmax(logits / temperature) over the top_k largest of the first vocab_size logits
-// (fp32, CPU).
+// (fp32, CPU). UserError where those are not finite.
 int32_t draw_token(const at::Tensor& logits, const SampleOptions& options, std::mt19937_64& random);
 
 // Continues `prompt` (not empty), calling `emit` for each new token as it comes. The same seed gives the same

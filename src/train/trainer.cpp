@@ -79,21 +79,32 @@ RowShare row_share(const Communicator& communicator) {
 
 }  // namespace
 
-double validate(GPT& model, const ValLoader& loader, const StepSettings& settings,
-                Communicator& communicator) {
+std::optional<double> validate_unless(const std::function<bool()>& stop, GPT& model, const ValLoader& loader,
+                                      const StepSettings& settings, Communicator& communicator) {
     const int64_t rank = communicator.rank(), ranks = communicator.world_size();
     std::vector<at::Tensor> own;
-    for (int64_t i = rank; i < loader.size(); i += ranks)
-        own.push_back(model.evaluate(loader.at(i), settings));
-    std::vector<double> losses(static_cast<size_t>(loader.size()), 0);
+    bool stopped = false;
+    for (int64_t i = rank; i < loader.size() && !stopped; i += ranks) {
+        stopped = stop();
+        if (!stopped) own.push_back(model.evaluate(loader.at(i), settings));
+    }
+    // The losses of all micro-batches, and on how many ranks it was stopped.
+    std::vector<double> numbers(static_cast<size_t>(loader.size()) + 1, 0);
+    numbers.back() = stopped ? 1 : 0;
     int64_t at = rank;
     for (const double mean : on_host(own)) {
-        losses[static_cast<size_t>(at)] = mean;
+        numbers[static_cast<size_t>(at)] = mean;
         at += ranks;
     }
     // Adding zeros is exact, and the mean is formed in one order.
-    sum_over_ranks(losses, communicator, "validation losses");
-    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(loader.size());
+    sum_over_ranks(numbers, communicator, "validation losses");
+    if (numbers.back() > 0) return std::nullopt;
+    return std::accumulate(numbers.begin(), numbers.end(), 0.0) / static_cast<double>(loader.size());
+}
+
+double validate(GPT& model, const ValLoader& loader, const StepSettings& settings,
+                Communicator& communicator) {
+    return *validate_unless([] { return false; }, model, loader, settings, communicator);
 }
 
 Trainer::Trainer(const Config& config, GPT& model, Communicator& communicator,
@@ -157,7 +168,7 @@ void Trainer::warm_up() {
         StepSettings settings =
             settings_at(config_, std::min(stages[stage].start, config_.schedule.total_steps() - 1));
         settings.adam_steps = true;
-        const std::vector<Batch> batches = loader.next_step(step_shape(config_.data, settings));
+        const std::vector<Batch> batches = loader.next_step_in_a_circle(step_shape(config_.data, settings));
         gradients(batches, settings);
         optimizer_.gradient_sum();
         optimizer_.step(settings);
@@ -179,7 +190,8 @@ RunEnd Trainer::run(Reporter* reporter, Interrupt& interrupt) {
     for (int64_t step = first_step_; step <= total; ++step) {
         if (options_.at_step) options_.at_step(step);
         const StepSettings settings = settings_at(config_, step);
-        if (settings.validate) validate_now(settings, reporter);
+        if (settings.validate && !validate_now(settings, reporter, interrupt))
+            return stop_in_validation(step, reporter);
         if (!settings.trains) break;
         const bool stop = train_step(settings, reporter, interrupt);
         save_state(settings, reporter, stop);
@@ -201,7 +213,10 @@ CheckpointManifest Trainer::manifest(int64_t steps_finished, bool adam_stepped,
                              .train_loss = last_loss_,
                              .val_loss = last_val_loss_,
                              .data = loader_->position(),
+                             .train_shards = options_.train_shards,
+                             .val_shards = options_.val_shards,
                              .world_size = communicator_.world_size(),
+                             .threads = options_.threads,
                              .pending_gradients = !adam_stepped,
                              .config_hash = config_.hash,
                              .build = options_.build,
@@ -216,15 +231,23 @@ CheckpointManifest Trainer::manifest(int64_t steps_finished, bool adam_stepped,
 void Trainer::save_state(const StepSettings& settings, Reporter* reporter, bool stop) {
     if (!checkpointer_) return;
     const int64_t finished = settings.step + 1;
+    if (stop) return save_and_stop(finished, settings.adam_steps, reporter);
     const auto& when = config_.runtime.checkpoint;
     const bool last =
         finished == config_.schedule.total_steps() && (when.every_steps > 0 || when.every_minutes > 0);
-    if (checkpointer_->wants(finished, settings.adam_steps) || stop || last)
+    if (checkpointer_->wants(finished, settings.adam_steps) || last)
         checkpointer_->begin(manifest(finished, settings.adam_steps, reporter));
-    const int64_t failures = checkpointer_->failures();
-    if (stop) checkpointer_->drain();
     report_checkpoints(reporter);
-    if (stop && checkpointer_->failures() > failures)
+}
+
+void Trainer::save_and_stop(int64_t finished, bool adam_stepped, Reporter* reporter) {
+    if (!checkpointer_) return;
+    if (checkpointer_->last_begun() != finished)
+        checkpointer_->begin(manifest(finished, adam_stepped, reporter));
+    const int64_t failures = checkpointer_->failures();
+    checkpointer_->drain();
+    report_checkpoints(reporter);
+    if (checkpointer_->failures() > failures)
         throw UserError("stopped after step " + std::to_string(finished) +
                         ", but its checkpoint could not be written; the last one before it stands");
 }
@@ -254,12 +277,23 @@ std::span<const std::filesystem::path> Trainer::train_shards_read() const {
     return std::span(train_shards_).first(static_cast<size_t>(loader_->position().shard) + 1);
 }
 
-void Trainer::validate_now(const StepSettings& settings, Reporter* reporter) {
+bool Trainer::validate_now(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt) {
     clock_.stop();
-    const double loss = validate(model_, val_loader_, settings, communicator_);
-    last_val_loss_ = loss;
-    if (reporter) reporter->validation(settings.step, loss, clock_.stopped_ms(), tokens_);
+    const auto stop = [&] { return interrupt.poll().has_value(); };
+    const auto loss = validate_unless(stop, model_, val_loader_, settings, communicator_);
+    if (loss && reporter) reporter->validation(settings.step, *loss, clock_.stopped_ms(), tokens_);
+    if (loss) last_val_loss_ = loss;
     clock_.start();
+    return loss.has_value();
+}
+
+// Where the run has not come further than it was when it began, there is nothing new to save.
+RunEnd Trainer::stop_in_validation(int64_t finished, Reporter* reporter) {
+    if (finished > first_step_)
+        save_and_stop(finished, settings_at(config_, finished - 1).adam_steps, reporter);
+    if (reporter)
+        reporter->note("stopped by a signal in the validation after step " + std::to_string(finished));
+    return RunEnd::interrupted;
 }
 
 Trainer::Agreed Trainer::agree(const std::vector<at::Tensor>& losses, const StepSettings& settings,
@@ -327,8 +361,10 @@ void Trainer::skip_step(const StepSettings& settings, const Agreed& agreed, Repo
                                                              : "the training loss of step " + step + " is " +
                                                                    std::to_string(agreed.mean_loss);
     if (config_.runtime.non_finite == RuntimeConfig::NonFinite::stop)
-        throw NonFiniteLoss(what + "; the weights are those after step " + std::to_string(settings.step) +
-                            ", whose loss was " + std::to_string(last_loss_));
+        throw NonFiniteLoss(what + "; the weights are those " +
+                            (settings.step == 0 ? "that the run began with"
+                                                : "after step " + std::to_string(settings.step) +
+                                                      ", whose loss was " + std::to_string(last_loss_)));
     optimizer_.skip();
     ++skipped_;
     if (reporter) reporter->note(what + "; it is skipped, the " + std::to_string(skipped_) + ". of this run");

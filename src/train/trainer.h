@@ -29,7 +29,10 @@ struct RunOptions {
     int64_t diagnostics_every = 0;         // steps between RMS and condition numbers per matrix; 0: never
     std::function<void(int64_t)> at_step;  // told the index of each step as it begins
     std::filesystem::path checkpoints;     // the run's folder of them; empty: none are written
-    std::string build;                     // what this program was built of, for them
+    // For them: what this program was built of, what the shards are, the threads of all ranks.
+    std::string build;
+    std::vector<ShardIdentity> train_shards, val_shards;
+    int64_t threads = 1;
 };
 
 enum class RunEnd { finished, interrupted };
@@ -43,6 +46,9 @@ class NonFiniteLoss : public UserError {
 // Mean validation loss over data.val_tokens, the ranks sharing the work. The same bits whatever their number.
 double validate(GPT& model, const ValLoader& loader, const StepSettings& settings,
                 Communicator& communicator);
+// The same; none where `stop`, which is asked before each micro-batch, says so on any of the ranks.
+std::optional<double> validate_unless(const std::function<bool()>& stop, GPT& model, const ValLoader& loader,
+                                      const StepSettings& settings, Communicator& communicator);
 
 // One run from its initial weights to its last validation, on every rank of the communicator at once. Rank
 // 0's `model` holds the initial weights; the others receive them.
@@ -56,8 +62,8 @@ class Trainer {
     void resume(const Checkpoint& checkpoint);
 
     // A run is reported by one rank; `reporter` is null on the others. Ends on every rank after the same
-    // step, by a signal to any of them too. Throws NonFiniteLoss, on all, with the step and the last good
-    // values.
+    // step or in the same validation, by a signal to any of them too. Throws NonFiniteLoss, on all, with the
+    // step and the last good values.
     RunEnd run(Reporter* reporter, Interrupt& interrupt);
 
     // After run(): brings the whole of the weights to this rank. All ranks call it.
@@ -83,6 +89,7 @@ class Trainer {
     Agreed agree(const std::vector<at::Tensor>& losses, const StepSettings& settings, Interrupt& interrupt);
     // After a step: saves the state where that is due; before the run stops, until it is on disk.
     void save_state(const StepSettings& settings, Reporter* reporter, bool stop);
+    void save_and_stop(int64_t steps_finished, bool adam_stepped, Reporter* reporter);
     CheckpointManifest manifest(int64_t steps_finished, bool adam_stepped, const Reporter* reporter) const;
     void report_checkpoints(Reporter* reporter);
     // What runtime.non_finite says: throws NonFiniteLoss, or forgets the step.
@@ -90,7 +97,9 @@ class Trainer {
     // Updates the weights; where diagnostics are due, rank 0 returns "rms/NAME", "update_rms/NAME",
     // "condition/NAME".
     std::map<std::string, double> optimizer_step(const StepSettings& settings);
-    void validate_now(const StepSettings& settings, Reporter* reporter);
+    // False where a signal came meanwhile: the run then stops with the state that was being validated.
+    bool validate_now(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt);
+    RunEnd stop_in_validation(int64_t steps_finished, Reporter* reporter);
 
     const Config& config_;
     GPT& model_;

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "util/error.h"
+#include "util/files.h"
 #include "util/positioned_file.h"
 
 namespace speedrun {
@@ -22,9 +23,9 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-    const auto there = std::filesystem::status(path_);
-    if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+AtomicFile::AtomicFile(std::filesystem::path path, Sync sync) : path_(std::move(path)), sync_(sync) {
+    const files::Kind there = files::kind(path_);
+    if (there != files::Kind::none && there != files::Kind::file) {
         throw UserError(path_.string() + ": cannot be written: it exists and is not a regular file");
     }
     std::random_device random;
@@ -52,12 +53,12 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 
 void AtomicFile::commit() {
     check(fd_ >= 0, "a file is committed once");
-    if (::fsync(fd_) != 0) fail("cannot be synced to disk", errno);
+    if (sync_ == Sync::yes && ::fsync(fd_) != 0) fail("cannot be synced to disk", errno);
     const int fd = std::exchange(fd_, -1);
     if (::close(fd) != 0) fail("cannot be closed", errno);
     if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot be renamed into place", errno);
     temporary_.clear();
-    sync_folder(folder_of(path_));
+    if (sync_ == Sync::yes) sync_folder(folder_of(path_));
 }
 
 void write_atomically(const std::filesystem::path& path, std::string_view text) {

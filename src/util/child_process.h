@@ -13,8 +13,9 @@ struct ChildEnd {
 enum class ChildOutput { shared, to_stderr };
 
 // Runs a program, found along PATH, with this process's files and environment, and waits for its end. SIGINT
-// and SIGTERM that come meanwhile are the program's: this process goes on. Throws UserError where the program
-// cannot be started (command[0], the system's reason).
+// and SIGTERM that come meanwhile are the program's: this process goes on. Where this process ends meanwhile,
+// the program gets SIGTERM. Throws UserError where the program cannot be started (command[0], the system's
+// reason).
 ChildEnd run_child(const std::vector<std::string>& command, ChildOutput output = ChildOutput::shared);
 
 // Whether PATH has a program of this name.

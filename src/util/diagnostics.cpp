@@ -4,6 +4,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "util/utf8.h"
+
 namespace speedrun {
 namespace {
 
@@ -31,8 +33,9 @@ spdlog::level::level_enum level_of(Severity severity) {
 
 }  // namespace
 
-void diagnose(Severity severity, const std::string& text) noexcept {
-    logger().log(level_of(severity), spdlog::string_view_t(text));
+void diagnose(Severity severity, const std::string& text) noexcept try {
+    logger().log(level_of(severity), spdlog::string_view_t(terminal_text(text)));
+} catch (const std::exception&) {  // no memory for it
 }
 
 void name_rank_in_diagnostics(int64_t rank) {

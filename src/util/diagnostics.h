@@ -3,9 +3,10 @@
 //
 //   [12:34:56.789] [rank 3] [warning] text
 //
-// The environment variable SPDLOG_LEVEL chooses the least level that is written: trace, debug, info (the
-// default), warn, err or off. The line that says why a program ends badly is none of these: it is the last
-// one on stderr, whatever the level (app/cli.h, job/last_words.h).
+// with '?' in the place of what a terminal would obey (terminal_text in util/utf8.h). The environment
+// variable SPDLOG_LEVEL chooses the least level that is written: trace, debug, info (the default), warn, err
+// or off. The line that says why a program ends badly is none of these: it is the last one on stderr,
+// whatever the level (app/cli.h, job/last_words.h).
 #include <fmt/core.h>
 
 #include <cstdint>

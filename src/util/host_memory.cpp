@@ -6,6 +6,8 @@
 #include <sstream>
 #include <string>
 
+#include "util/control_groups.h"
+
 namespace speedrun {
 namespace {
 
@@ -33,14 +35,12 @@ std::optional<int64_t> number_of(const fs::path& file, const std::string& key) {
 
 // How a version of control groups names things.
 struct GroupFiles {
-    const char *folder, *limit, *usage;
+    const char *limit, *usage;
     std::initializer_list<const char*> reclaimable;  // in memory.stat
 };
-const GroupFiles kVersion1{"sys/fs/cgroup/memory",
-                           "memory.limit_in_bytes",
-                           "memory.usage_in_bytes",
-                           {"total_inactive_file", "total_active_file"}};
-const GroupFiles kVersion2{"sys/fs/cgroup", "memory.max", "memory.current", {"inactive_file", "active_file"}};
+const GroupFiles kVersion1{
+    "memory.limit_in_bytes", "memory.usage_in_bytes", {"total_inactive_file", "total_active_file"}};
+const GroupFiles kVersion2{"memory.max", "memory.current", {"inactive_file", "active_file"}};
 
 std::optional<int64_t> left_in_group(const fs::path& group, const GroupFiles& files) {
     const auto limit = number_in(group / files.limit), usage = number_in(group / files.usage);
@@ -50,15 +50,16 @@ std::optional<int64_t> left_in_group(const fs::path& group, const GroupFiles& fi
     return std::max<int64_t>(0, *limit - std::max<int64_t>(0, in_use));
 }
 
-// Of the group at `path` and all above it. In a container the path may be one of the host's, which is not
-// there: then what is mounted counts.
-std::optional<int64_t> left_in_groups(const fs::path& root, const GroupFiles& files, fs::path path) {
-    std::optional<int64_t> least;
-    for (;; path = path.parent_path()) {
-        const auto left = left_in_group(root / files.folder / path.relative_path(), files);
-        if (left) least = std::min(*left, least.value_or(*left));
-        if (!path.has_relative_path()) return least;
+// What is left of a limit of this process, of which it uses "kB" that a line of /proc/self/status names.
+std::optional<int64_t> left_of(const fs::path& root, const std::string& limit, const char* used) {
+    std::ifstream in(root / "proc/self/limits");
+    for (std::string line; std::getline(in, line);) {
+        int64_t most = 0;
+        if (!line.starts_with(limit) || !(std::istringstream(line.substr(limit.size())) >> most)) continue;
+        const auto kib = number_of(root / "proc/self/status", used);
+        if (kib) return std::max<int64_t>(0, most - *kib * 1024);
     }
+    return {};
 }
 
 }  // namespace
@@ -67,18 +68,17 @@ std::optional<int64_t> available_host_memory(const fs::path& root) {
     const auto available = number_of(root / "proc/meminfo", "MemAvailable:");
     if (!available) return {};
     int64_t least = *available * 1024;
-    // "0::/user.slice" is version 2, "9:memory:/docker/12ab" version 1.
-    std::ifstream groups(root / "proc/self/cgroup");
-    for (std::string line; std::getline(groups, line);) {
-        const size_t first = line.find(':'), second = line.find(':', first + 1);
-        if (second == std::string::npos) continue;
-        const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-        const bool version2 = controllers == ",,";
-        if (!version2 && controllers.find(",memory,") == std::string::npos) continue;
-        const auto left = left_in_groups(root, version2 ? kVersion2 : kVersion1, line.substr(second + 1));
+    for (const ControlGroup& group : control_groups("memory", root)) {
+        const auto left = left_in_group(group.folder, group.version2 ? kVersion2 : kVersion1);
         if (left) least = std::min(least, *left);
     }
     return least;
+}
+
+std::optional<int64_t> available_address_space(const fs::path& root) {
+    const auto all = left_of(root, "Max address space", "VmSize:"),
+               data = left_of(root, "Max data size", "VmData:");
+    return all && data ? std::min(*all, *data) : all ? all : data;
 }
 
 }  // namespace speedrun

@@ -11,4 +11,7 @@ namespace speedrun {
 // /proc/meminfo does not say. `root` is where those files are looked for.
 std::optional<int64_t> available_host_memory(const std::filesystem::path& root = "/");
 
+// Bytes that the limits of this process itself (ulimit -v and -d) leave it; none where it has none.
+std::optional<int64_t> available_address_space(const std::filesystem::path& root = "/");
+
 }  // namespace speedrun

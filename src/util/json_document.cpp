@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "util/error.h"
+#include "util/files.h"
 #include "util/json_events.h"
-#include "util/read_file.h"
 #include "util/text.h"
 
 namespace speedrun {
@@ -110,7 +110,7 @@ Json parse_json(std::string_view text, const std::string& name) {
 }
 
 Json read_json_file(const std::filesystem::path& file) {
-    return parse_json(read_file(file, max_json_bytes), file.string());
+    return parse_json(files::read_any(file, max_json_bytes), file.string());
 }
 
 std::optional<Json> parse_json_if_valid(std::string_view text) {

@@ -4,11 +4,14 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "util/error.h"
+#include "util/files.h"
 
 namespace speedrun {
 namespace {
@@ -19,11 +22,23 @@ namespace {
 
 // A device (/dev/full, /dev/stderr) is written where it is; a regular file must be new.
 int open_flags(const std::filesystem::path& path) {
-    std::error_code ignored;
-    const auto type = std::filesystem::status(path, ignored).type();
-    const bool device =
-        type == std::filesystem::file_type::character || type == std::filesystem::file_type::fifo;
+    const bool device = files::kind(path) == files::Kind::other;
     return O_WRONLY | O_CLOEXEC | (device ? 0 : O_CREAT | O_EXCL);
+}
+
+// Bytes of a file of `size` up to the end of its last whole line.
+off_t whole_lines(int fd, off_t size) {
+    std::array<char, 4096> piece{};
+    for (off_t end = size; end > 0;) {
+        const auto length = std::min<off_t>(end, std::ssize(piece));
+        const ssize_t got = ::pread(fd, piece.data(), static_cast<size_t>(length), end - length);
+        if (got <= 0) return 0;
+        const std::string_view text(piece.data(), static_cast<size_t>(got));
+        if (const size_t at = text.rfind('\n'); at != std::string_view::npos)
+            return end - length + static_cast<off_t>(at) + 1;
+        end -= length;
+    }
+    return 0;
 }
 
 }  // namespace
@@ -33,15 +48,15 @@ LineFile::LineFile(const std::filesystem::path& path) : path_(path) {
     if (fd_ < 0) fail(path, "create");
 }
 
-LineFile::LineFile(const std::filesystem::path& path, uint64_t keep) : path_(path), bytes_(keep) {
-    fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+LineFile::LineFile(const std::filesystem::path& path, uint64_t keep) : path_(path) {
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd_ < 0) fail(path, "open");
-    const off_t size = ::lseek(fd_, 0, SEEK_END), kept = static_cast<off_t>(keep);
-    const bool cut = size >= kept && ::ftruncate(fd_, kept) == 0 && ::lseek(fd_, kept, SEEK_SET) == kept;
-    if (cut) return;
+    const off_t size = ::lseek(fd_, 0, SEEK_END);
+    const off_t kept = size < static_cast<off_t>(keep) ? whole_lines(fd_, size) : static_cast<off_t>(keep);
+    bytes_ = static_cast<uint64_t>(kept);
+    if (size >= 0 && ::ftruncate(fd_, kept) == 0 && ::lseek(fd_, kept, SEEK_SET) == kept) return;
     ::close(std::exchange(fd_, -1));
-    if (size >= kept) fail(path, "cut");
-    throw UserError(fmt::format("{}: has {} bytes, and should go on after {}", path.string(), size, keep));
+    fail(path, "cut");
 }
 
 LineFile::LineFile(LineFile&& other) noexcept

@@ -13,8 +13,9 @@ class LineFile {
     // Creates `path`; throws UserError where it exists or cannot be created. Devices (/dev/full) are opened
     // as they are.
     explicit LineFile(const std::filesystem::path& path);
-    // Goes on with the file at `path` after its first `keep` bytes; what follows them is cut off. UserError
-    // where it cannot be opened or is shorter.
+    // Goes on with the file at `path` after its first `keep` bytes; what follows them is cut off. One that is
+    // shorter or not there, as after a power loss, goes on after its last whole line: bytes() then says
+    // fewer. UserError where it cannot be opened.
     LineFile(const std::filesystem::path& path, uint64_t keep);
     ~LineFile();
     LineFile(LineFile&& other) noexcept;

@@ -4,27 +4,25 @@
 
 #include "util/diagnostics.h"
 #include "util/error.h"
+#include "util/files.h"
 
 namespace speedrun {
 namespace {
 
 std::filesystem::path executable_folder() {
-    std::error_code error;
-    return std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+    return files::executable().parent_path();
 }
 
 }  // namespace
 
 bool have_module(const std::string& file) {
-    std::error_code error;
-    return std::filesystem::exists(executable_folder() / file, error);
+    return files::exists(executable_folder() / file);
 }
 
 void* module_symbol(const std::string& file, const char* symbol, const std::string& needs,
                     const std::filesystem::path& folder) {
     const std::filesystem::path path = (folder.empty() ? executable_folder() : folder) / file;
-    std::error_code error;
-    if (!std::filesystem::exists(path, error))
+    if (!files::exists(path))
         throw UserError(path.string() + " is missing: this run needs it. The build makes it where it finds " +
                         needs + "; install that and build again");
     // Global, because what the library loads in turn looks for its symbols.

@@ -7,6 +7,8 @@
 #include <fstream>
 #include <string>
 
+#include "util/files.h"
+
 namespace speedrun {
 namespace {
 
@@ -21,11 +23,10 @@ bool writes(const fs::path& info) {
 }
 
 bool process_writes(const fs::path& process, const struct stat& wanted) {
-    std::error_code none;
-    for (const auto& entry : fs::directory_iterator(process / "fd", none)) {
+    for (const fs::path& entry : files::list_if_there(process / "fd")) {
         struct stat found {};
-        if (::stat(entry.path().c_str(), &found) == 0 && found.st_ino == wanted.st_ino &&
-            found.st_dev == wanted.st_dev && writes(process / "fdinfo" / entry.path().filename()))
+        if (::stat(entry.c_str(), &found) == 0 && found.st_ino == wanted.st_ino &&
+            found.st_dev == wanted.st_dev && writes(process / "fdinfo" / entry.filename()))
             return true;
     }
     return false;
@@ -36,10 +37,9 @@ bool process_writes(const fs::path& process, const struct stat& wanted) {
 bool is_open_for_writing(const fs::path& file) {
     struct stat wanted {};
     if (::stat(file.c_str(), &wanted) != 0) return false;
-    std::error_code none;
-    for (const auto& process : fs::directory_iterator("/proc", none))
-        if (std::isdigit(static_cast<unsigned char>(process.path().filename().c_str()[0])) != 0 &&
-            process_writes(process.path(), wanted))
+    for (const fs::path& process : files::list_if_there("/proc"))
+        if (std::isdigit(static_cast<unsigned char>(process.filename().c_str()[0])) != 0 &&
+            process_writes(process, wanted))
             return true;
     return false;
 }

@@ -71,6 +71,13 @@ void PositionedFile::fail(const char* doing, int error) const {
     throw UserError(path_.string() + ": " + doing + ": " + std::strerror(error));
 }
 
+void sync_file(const std::filesystem::path& file) {
+    const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const int error = fd < 0 ? errno : ::fdatasync(fd) != 0 ? errno : 0;
+    if (fd >= 0) ::close(fd);
+    if (error != 0) throw UserError(file.string() + ": cannot be synced to disk: " + std::strerror(error));
+}
+
 void sync_folder(const std::filesystem::path& folder) {
     const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     // EINVAL: a file system that cannot sync folders has nothing to sync.

@@ -34,6 +34,9 @@ class PositionedFile {
     int direct_ = -1;  // past the page cache; -1 where that cannot be
 };
 
+// Puts what has been written to a file, by anybody, on its disk. UserError where that cannot be.
+void sync_file(const std::filesystem::path& file);
+
 // Makes what has been created, renamed or removed in `folder` survive a crash. UserError where it cannot.
 void sync_folder(const std::filesystem::path& folder);
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "util/error.h"
+#include "util/files.h"
 
 namespace speedrun {
 
@@ -46,8 +47,9 @@ std::string sha256_hex(std::string_view bytes) {
 }
 
 std::string sha256_file(const std::filesystem::path& file) {
+    if (!files::is_file(file)) throw UserError(file.string() + ": is not there, or not a regular file");
     std::ifstream in(file, std::ios::binary);
-    if (!in || std::filesystem::is_directory(file)) throw UserError(file.string() + ": cannot be read");
+    if (!in) throw UserError(file.string() + ": cannot be read");
     Sha256 hash;
     std::vector<char> buffer(size_t{1} << 20);
     while (in) {

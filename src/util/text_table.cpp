@@ -45,7 +45,7 @@ std::string markdown_table(const TextTable& rows) {
     std::string text;
     for (size_t i = 0; i < rows.size(); ++i) {
         text += "|";
-        for (const auto& cell : rows[i]) text += " " + cell + " |";
+        for (const auto& cell : rows[i]) text += " " + markdown_text(cell) + " |";
         text += "\n";
         if (i > 0) continue;
         text += "|";
@@ -53,6 +53,15 @@ std::string markdown_table(const TextTable& rows) {
         text += "\n";
     }
     return text;
+}
+
+std::string markdown_text(std::string_view text) {
+    std::string escaped;
+    for (const char c : terminal_text(text)) {
+        if (std::string_view("\\|`<[]*").find(c) != std::string_view::npos) escaped += '\\';
+        escaped += c == '\n' ? ' ' : c;
+    }
+    return escaped;
 }
 
 }  // namespace speedrun

@@ -41,8 +41,12 @@ constexpr Utf8Character first_character(std::string_view text) {
     return {bytes, code_point};
 }
 
-// `text` with U+FFFD in the place of every byte that is not part of well-formed UTF-8, and of every control
-// character but '\t' and '\n'.
+// `text` with U+FFFD in the place of every byte that is not part of well-formed UTF-8 (RFC 3629: no overlong
+// forms, no surrogates), of every control character but '\t' and '\n', and of U+FFFE and U+FFFF: XML has none
+// of them.
 std::string valid_utf8(std::string_view text);
+
+// `text` for a terminal: '?' in their place, and in that of '\t'.
+std::string terminal_text(std::string_view text);
 
 }  // namespace speedrun

@@ -31,23 +31,28 @@ class AttemptVerb : public ::testing::Test {
   protected:
     // Called as: fake EXECUTABLE train --config C --run-dir D --set runtime.seed=S [--overwrite]
     AttemptVerb() {
-        write_file(script(),
-                   "dir=$6; seed=${8#runtime.seed=}\n"
-                   "echo \"$seed $9\" >>" +
-                       (folder_ / "calls").string() +
-                       "\n[ -e \"$dir\" ] && [ \"$9\" != --overwrite ] && exit 2\n"
-                       "[ -e " +
-                       (folder_ / "stop_at_").string() +
-                       "$seed ] && kill -TERM $PPID && sleep 20\n"
-                       "[ -e " +
-                       (folder_ / "fail_at_").string() +
-                       "$seed ] && exit 3\n"
-                       "mkdir -p \"$dir\"; cp " +
-                       (folder_ / "log_").string() +
-                       "$seed \"$dir/log.txt\"\n"
-                       "touch \"$dir/weights.safetensors\"\n"
-                       "if [ -e " +
-                       (folder_ / "nan_at_").string() + "$seed ]; then exit 2; fi\n");
+        write_file(
+            script(),
+            "dir=$6; seed=${8#runtime.seed=}\n"
+            "echo \"$seed $9\" >>" +
+                (folder_ / "calls").string() +
+                "\n[ -e \"$dir\" ] && [ \"$9\" != --overwrite ] && exit 2\n"
+                "[ -e " +
+                (folder_ / "stop_at_").string() +
+                "$seed ] && kill -TERM $PPID && sleep 20\n"
+                "[ -e " +
+                (folder_ / "fail_at_").string() +
+                "$seed ] && exit 3\n"
+                "mkdir -p \"$dir\"; cp " +
+                (folder_ / "log_").string() +
+                "$seed \"$dir/log.txt\"\n"
+                "touch \"$dir/weights.safetensors\"\n"
+                "if [ -e " +
+                (folder_ / "nan_at_").string() +
+                "$seed ]; then echo {\\\"state\\\": \\\"diverged\\\"} >\"$dir/status.json\"; exit 2; fi\n"
+                "if [ -e " +
+                (folder_ / "full_at_").string() +
+                "$seed ]; then echo {\\\"state\\\": \\\"failed\\\"} >\"$dir/status.json\"; exit 2; fi\n");
         for (int seed = 7; seed < 12; ++seed)
             write_file(folder_ / ("log_" + std::to_string(seed)), log_text(20, 3.27 + 0.001 * seed));
     }
@@ -132,6 +137,33 @@ TEST_F(AttemptVerb, ARunThatBreaksStopsItAndADivergedOneFailsIt) {
     EXPECT_EQ(all["runs"][1]["state"], "failed");
     EXPECT_EQ(all["runs"][2]["state"], "waiting");
     EXPECT_EQ(all["result"]["stopped_early"], "a final loss is not a number");
+}
+
+// A run that has taken steps and ends by a full disk is made again, and one that is there already is
+// nobody's.
+TEST_F(AttemptVerb, OnlyARunThatDivergesCountsAsFailed) {
+    write_file(folder_ / "full_at_8", "");
+    const Outcome full = attempt();
+    EXPECT_EQ(full.exit_code, 2);
+    EXPECT_NE(full.err.find("seed 8 ended with exit code 2; the same command continues"), std::string::npos)
+        << full.err;
+    EXPECT_EQ(summary()["runs"][1]["state"], "started");
+    fs::remove(folder_ / "full_at_8");
+    write_file(folder_ / "runs/run_02/log.txt", "somebody's");
+    const Outcome taken = attempt();
+    EXPECT_EQ(taken.exit_code, 2);
+    EXPECT_NE(taken.err.find("run_02: is there already"), std::string::npos) << taken.err;
+    EXPECT_EQ(contents(folder_ / "runs/run_02/log.txt"), "somebody's");
+    fs::remove_all(folder_ / "runs/run_02");
+    EXPECT_EQ(attempt().exit_code, 1);
+    EXPECT_EQ(calls(), "7 \n8 \n8 --overwrite\n9 \n");
+}
+
+TEST_F(AttemptVerb, GoesOnWhereItWasKilledAtItsBeginning) {
+    write_file(record() / "config.json", "{}");
+    write_file(record() / ".summary.json.tmp-12-34", "half");
+    EXPECT_EQ(attempt().exit_code, 1);
+    EXPECT_EQ(summary()["runs"].size(), 3U);
 }
 
 TEST_F(AttemptVerb, TakesTurnsWithABaselineAndStopsByItsRule) {

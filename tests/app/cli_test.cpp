@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/temporary_folder.h"
@@ -72,7 +74,9 @@ TEST(Cli, PartsOfAVerbAreListedFoundAndMissed) {
         EXPECT_TRUE(has(run({verb, "--help"}).out, std::string("\n  ") + part + " "));
         const Outcome none = run({verb});
         EXPECT_EQ(none.exit_code, 2);
-        EXPECT_TRUE(has(none.err, std::string(verb) + ": which part?\nusage: ")) << none.err;
+        EXPECT_TRUE(has(none.err, std::string("error: ") + verb + ": which part? ")) << none.err;
+        EXPECT_TRUE(has(none.err, part)) << none.err;
+        EXPECT_EQ(std::ranges::count(none.err, '\n'), 1) << none.err;
         const Outcome unknown = run({verb, std::string(part) + "s"});
         EXPECT_EQ(unknown.exit_code, 2);
         EXPECT_TRUE(has(unknown.err, std::string("error: unknown ") + verb + " part \"" + part +
@@ -98,6 +102,39 @@ TEST(Cli, UnknownOptionsAreTheUsersMistake) {
         const Outcome outcome = run({verb, "--no-such-option"});
         EXPECT_EQ(outcome.exit_code, 2) << verb;
         EXPECT_EQ(outcome.err.find("error: "), 0u) << verb << ": " << outcome.err;
+    }
+}
+
+// The last line on stderr says why, and which option.
+TEST(Cli, NumbersAreReadToTheirEndAndNamedWhereTheyAreNone) {
+    const std::string quickstart = SPEEDRUN_SOURCE_DIR "/configs/quickstart.json";
+    const std::vector<std::pair<std::vector<std::string>, std::string>> mistakes{
+        {{"plan", "--config", quickstart, "--ranks", "1e3"}, "--ranks is \"1e3\", expected a whole number"},
+        {{"plan", "--config", quickstart, "--ranks", "99999999999999999999"},
+         "expected a whole number from -"},
+        {{"plan", "--config", quickstart, "--memory-gib", "80,5"},
+         "--memory-gib is \"80,5\", expected a number"},
+        {{"plan", "--config", quickstart, "--memory-gib", "1e30"},
+         "--memory-gib is 1e30, allowed: up to 1048576"},
+        {{"record", "check", "--target", "3,28", "x"},
+         "--target is \"3,28\", expected a number, such as 3.28"},
+        {{"record", "watch", "--patience", "5min", "x"}, "--patience is \"5min\""},
+        {{"generate", "--run-dir", "x", "--tokens"}, "speedrun generate: "},
+        {{"train", "--config", "x"}, "train needs --run-dir; `speedrun train --help` lists its options"}};
+    for (const auto& [args, last] : mistakes) {
+        const Outcome outcome = run(args);
+        EXPECT_EQ(outcome.exit_code, 2) << last;
+        EXPECT_TRUE(outcome.err.starts_with("error: ") && has(outcome.err, last)) << outcome.err;
+        EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+    }
+}
+
+TEST(Cli, WhatCannotBePrintedIsAnError) {
+    for (const char* args :
+         {"--version", "help", "config show " SPEEDRUN_SOURCE_DIR "/configs/quickstart.json"}) {
+        const int result =
+            std::system((std::string(SPEEDRUN_EXECUTABLE) + " " + args + " >/dev/full 2>/dev/null").c_str());
+        EXPECT_EQ(WEXITSTATUS(result), 2) << args;
     }
 }
 

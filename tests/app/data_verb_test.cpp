@@ -67,7 +67,7 @@ TEST(DataVerb, Mistakes) {
         [&] {
             run({"tokenize", "--tokenizer", kTokenizer, "--out", out, empty});
         },
-        {"empty", "no document"});
+        {"the texts hold no document"});
     expect_user_error(
         [&] {
             run({"tokenize", "--tokenizer", kTokenizer, "--out", out, "--shard-tokens", "0", empty});

@@ -58,7 +58,8 @@ TEST(RecordCheck, ExitCodeIsTheVerdict) {
     EXPECT_EQ(nothing.exit_code, 2);
     EXPECT_NE(nothing.out.find("no step lines"), std::string::npos) << nothing.out;
     const Outcome some = run({"check", good, "/nowhere"});
-    EXPECT_EQ(some.exit_code, 0);
+    EXPECT_EQ(some.exit_code, 2) << "a verdict of a part is none";
+    EXPECT_NE(some.out.find(": record: mean loss"), std::string::npos) << some.out;
     EXPECT_NE(some.err.find("/nowhere: No such file"), std::string::npos) << some.err;
     EXPECT_EQ(run({"check", "/nowhere"}).exit_code, 2);
 }
@@ -95,7 +96,8 @@ TEST(RecordParse, JsonAndText) {
     EXPECT_EQ(json[1].at("complete"), false);
     EXPECT_TRUE(json[1].at("val_loss").is_null());
     const Outcome text = run({"parse", cut, "/nowhere"});
-    EXPECT_EQ(text.exit_code, 0);
+    EXPECT_EQ(text.exit_code, 2);
+    EXPECT_EQ(run({"parse", cut}).exit_code, 0);
     EXPECT_NE(text.out.find("stopped after step 1 of 20"), std::string::npos) << text.out;
     EXPECT_NE(text.err.find("unfinished"), std::string::npos) << text.err;
     EXPECT_NE(text.err.find("/nowhere: cannot read"), std::string::npos) << text.err;

@@ -94,10 +94,15 @@ TEST_F(Resume, KilledBeforeItsFirstCheckpoint) {
     EXPECT_EQ(job.exit_code, 0) << job.output;
     EXPECT_NE(job.output.find("before its first checkpoint"), std::string::npos) << job.output;
     EXPECT_EQ(contents(folder_ / "killed" / "weights.safetensors"), contents(whole.weights));
+    const std::string weights = contents(whole.weights);
     const JobResult finished = start(1, "whole", "--resume auto ");
-    EXPECT_EQ(finished.exit_code, 2);
-    EXPECT_NE(finished.output.find("already holds a run"), std::string::npos) << finished.output;
-    EXPECT_EQ(contents(folder_ / "whole" / "weights.safetensors"), contents(whole.weights));
+    EXPECT_EQ(finished.exit_code, 0);
+    EXPECT_NE(finished.output.find("the run is finished already"), std::string::npos) << finished.output;
+    EXPECT_EQ(contents(whole.weights), weights);
+    const JobResult other = start(1, "whole", "--resume auto --set optimizer.matrix.lr=0.02");
+    EXPECT_EQ(other.exit_code, 2);
+    EXPECT_NE(other.output.find("already holds a run"), std::string::npos) << other.output;
+    EXPECT_EQ(contents(whole.weights), weights);
 }
 
 TEST_F(Resume, DamagedCheckpointsArePassedOverAloud) {
@@ -139,7 +144,7 @@ TEST_F(Resume, ChangedConfigsAreListedAndAskedAbout) {
 }
 
 TEST_F(Resume, OneRunADirectory) {
-    const RunDir held = RunDir::create(folder_ / "held");
+    const RunDir held = RunDir::claim(folder_ / "held", {});
     const JobResult job = start(1, "held", "");
     EXPECT_EQ(job.exit_code, 2);
     EXPECT_NE(job.output.find("another run is using it"), std::string::npos) << job.output;

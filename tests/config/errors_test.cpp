@@ -274,7 +274,7 @@ TEST(Errors, Parameters) {
          {"model.params.value_embeds.state_dict", "{k}"}},
         {param("embed", R"("state_dict": "lm_head.weight")"), {"the name \"lm_head.weight\" is taken"}},
         {param("attn_qkvo", R"("state_dict_shape": [768, 768])"),
-         {"model.params.attn_qkvo.state_dict_shape: does not hold one entry", "[4,768,768]"}},
+         {"model.params.attn_qkvo.state_dict_shape: does not hold one entry", "[4, 768, 768]"}},
         {param("spare", R"("shape": [4], "dtype": "fp32", "init": "zeros")"),
          {"optimizer.params: no row for parameter \"spare\""}},
         {param("spare", R"("shape": [4], "dtype": "fp32", "init": "zeros")") +

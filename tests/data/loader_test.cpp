@@ -179,13 +179,23 @@ TEST(Loader, PositionThatTheseShardsDoNotHave) {
 TEST(Loader, MoreDocumentsThanEntriesIsAnErrorThatSaysSo) {
     const TemporaryFolder dir;
     const auto files = write_all(dir, {documents(std::vector<int64_t>(100, 1))});
+    TrainLoader fits(files, kLayout);
+    // 17 documents and the end
+    EXPECT_EQ(fits.next_step(step_of(16, 16, 9, 18))[0].cu_seqlens.back(), 16);
     TrainLoader loader(files, kLayout);
     expect_user_error([&] { loader.next_step(step_of(16, 16, 9, 17)); },
                       {"17 documents", "max_num_docs", "16"});
-    // 17 documents and the end
-    EXPECT_EQ(loader.next_step(step_of(16, 16, 9, 18))[0].cu_seqlens.back(), 16);
-    const ValLoader val(files, kLayout, {16, 17}, 16);  // 16 starts and the segment before them
-    expect_user_error([&] { val.at(0); }, {"17 documents"});
+    // Of validation data 16 starts and the segment before them, found before anything is read; of training
+    // data by the check of the whole schedule, which names the file and where.
+    expect_user_error(
+        [&] {
+            ValLoader(files, kLayout, {16, 17}, 16);
+        },
+        {files[0].string(), "byte 1024", "17 documents", "max_num_docs allows 16"});
+    const auto steps = [](int64_t entries) { return same_steps(2, step_of(16, 16, 9, entries)); };
+    expect_user_error([&] { require_enough_data(files, kLayout, steps(17)); },
+                      {files[0].string(), "byte 1024", "17 documents", "max_num_docs allows 16"});
+    EXPECT_EQ(require_enough_data(files, kLayout, steps(18)), 1);
     EXPECT_EQ(ValLoader(files, kLayout, {16, 18}, 16).at(0).cu_seqlens.back(), 16);
 }
 
@@ -203,6 +213,24 @@ TEST(Loader, TooLittleDataIsSaidWithHowMuchIsMissing) {
             ValLoader(files, kLayout, {8, 64}, 120);
         },
         {"val_tokens is 120", "117 tokens", "serve 112"});
+}
+
+TEST(Loader, InACircleItBeginsAgainWhereTheDataEnds) {
+    const TemporaryFolder dir;
+    const auto files = write_all(dir, {documents(std::vector<int64_t>(4, 9))});
+    TrainLoader loader(files, kLayout);
+    std::vector<std::vector<int32_t>> inputs;
+    for (int i = 0; i < 6; ++i)
+        inputs.push_back(loader.next_step_in_a_circle(step_of(8, 16, 9)).front().inputs);
+    EXPECT_EQ(inputs[0], inputs[2]);
+    EXPECT_EQ(inputs[1], inputs[3]);
+    EXPECT_EQ(inputs[1], inputs[5]);
+    EXPECT_NE(inputs[0], inputs[1]);
+    EXPECT_EQ(loader.position(), (LoaderPosition{0, 4, 6}));
+    TrainLoader plain(files, kLayout);
+    plain.next_step(step_of(8, 16, 9));
+    plain.next_step(step_of(8, 16, 9));
+    expect_user_error([&] { plain.next_step(step_of(8, 16, 9)); }, {"training data ends before step 2"});
 }
 
 TEST(Loader, ValidationGoesOnInTheNextShard) {

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "data/indexed_shard.h"
+#include "data/shard_identity.h"
 #include "support/expect_error.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"
@@ -128,6 +129,46 @@ TEST(Shard, FindSortsAndNamesThePatternWhenNothingMatches) {
     EXPECT_EQ(found[1].filename(), "t_10.bin");
     EXPECT_EQ(found[2].filename(), "t_2.bin");
     expect_user_error([&] { find_shards(dir / "x_*.bin"); }, {"x_*.bin"});
+}
+
+// Python's sorted(glob.glob("*/t.bin")): '-' comes before '/'.
+TEST(Shard, ThoseOfSeveralFoldersAreInTheOrderOfTheirNamesAsTexts) {
+    const TemporaryFolder dir;
+    for (const char* folder : {"a", "a-b"}) {
+        std::filesystem::create_directories(dir / folder);
+        write_shard(dir / folder / "t.bin", {});
+    }
+    EXPECT_EQ(find_shards(dir / "*/t.bin"), (std::vector{dir / "a-b" / "t.bin", dir / "a" / "t.bin"}));
+}
+
+TEST(Shard, AFileOfThatVeryNameComesBeforeThePattern) {
+    const TemporaryFolder dir;
+    write_shard(dir / "x[1].bin", {});
+    EXPECT_EQ(find_shards(dir / "x[1].bin"), std::vector{dir / "x[1].bin"});
+    write_shard(dir / "x1.bin", {});
+    EXPECT_EQ(find_shards(dir / "x[1].bin"), std::vector{dir / "x[1].bin"});
+    EXPECT_EQ(find_shards(dir / "x[12].bin"), std::vector{dir / "x1.bin"});
+}
+
+TEST(ShardIdentity, TellsContentsApartAndNotNames) {
+    const TemporaryFolder dir;
+    std::vector<uint16_t> tokens(300'000);
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<uint16_t>(i * 31 + i / 65'536);
+    write_shard(dir / "a.bin", tokens);
+    write_shard(dir / "b.bin", tokens);
+    tokens.back() ^= 1;
+    write_shard(dir / "c.bin", tokens);
+    tokens.pop_back();
+    write_shard(dir / "d.bin", tokens);
+    const auto all = identify_shards(
+        std::vector<std::filesystem::path>{dir / "a.bin", dir / "b.bin", dir / "c.bin", dir / "d.bin"});
+    EXPECT_EQ(all[0].bytes, std::filesystem::file_size(dir / "a.bin"));
+    EXPECT_TRUE(all[0].same_content(all[1]));
+    EXPECT_FALSE(all[0] == all[1]);
+    EXPECT_FALSE(all[0].same_content(all[2])) << "the last token differs";
+    EXPECT_FALSE(all[2].same_content(all[3]));
+    EXPECT_NE(shards_text(all).find("4 shards, a.bin to d.bin, "), std::string::npos) << shards_text(all);
+    expect_user_error([&] { identify_shards(std::vector<std::filesystem::path>{dir / "none"}); }, {"none"});
 }
 
 TEST(BosIndex, FindsEveryPositionAtAnyAlignment) {

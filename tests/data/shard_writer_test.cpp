@@ -24,10 +24,32 @@ TEST(Documents, WholeFileOrBetweenSeparatorLines) {
     EXPECT_EQ(documents_of("a\n--\nb", "--"), (List{"a\n", "b"}));
     EXPECT_EQ(documents_of("--\n--\na\nx--\n--y\n--\n", "--"), (List{"a\nx--\n--y\n"}));
     EXPECT_EQ(documents_of("a\n\nb\n", ""), (List{"a\n", "b\n"}));
-    expect_user_error([] { documents_of("", std::nullopt); }, {"no document", "0 bytes"});
-    expect_user_error([] { documents_of("--\n--", "--"); }, {"no document"});
+    EXPECT_EQ(documents_of("", std::nullopt), List());
+    EXPECT_EQ(documents_of("--\n--", "--"), List());
     expect_user_error([] { for_each_document("/nowhere", std::nullopt, [](std::string_view) {}); },
                       {"/nowhere"});
+}
+
+TEST(Documents, ASeparatorIsFoundWhateverEndsItsLine) {
+    using List = std::vector<std::string>;
+    EXPECT_EQ(documents_of("a\r\n--\r\nb\r\n", "--"), (List{"a\r\n", "b\r\n"}));
+    EXPECT_EQ(documents_of("\xEF\xBB\xBF--\na", "--"), (List{"a"}));
+    const TemporaryFolder dir;
+    std::ofstream(dir / "text") << "a\n-- \nb\r--\rc\n";
+    const TextDocuments found = for_each_document(dir / "text", "--", [](std::string_view) {});
+    EXPECT_EQ(found.documents, 1);
+    EXPECT_EQ(found.separators, 0);  // by which the caller knows that it never matched
+}
+
+TEST(ShardWriter, LeavesNothingWhereItDoesNotComeToAnEnd) {
+    const TemporaryFolder dir;
+    const Tokenizer tokenizer(SPEEDRUN_SOURCE_DIR "/data/tokenizer");
+    {
+        ShardWriter writer(tokenizer, dir / "x", 2, Overwrite::no);
+        for (const char* document : {"a", "b", "c"}) writer.add(document);
+        EXPECT_TRUE(std::filesystem::exists(dir / "x_000001.bin"));
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
 }
 
 TEST(ShardWriter, WholeDocumentsShardByShard) {

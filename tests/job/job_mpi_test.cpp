@@ -121,5 +121,22 @@ TEST_F(JobUnderMpirun, ScriptsLaunchMpirunStopsCleanly) {
     expect_nobody_left();
 }
 
+// As where the ranks of another machine are cut off: an "mpirun" whose local rank has ended, and that goes
+// on.
+TEST_F(JobUnderMpirun, ScriptsLaunchEndsAnMpirunThatWaitsForNobodyHere) {
+    const std::filesystem::path fake = folder_ / "mpirun";
+    std::ofstream(fake) << "#!/usr/bin/env python3\nimport subprocess, time\n"
+                           "subprocess.run(['sleep', '2'])\ntime.sleep(60)\n";
+    std::filesystem::permissions(fake, std::filesystem::perms(0755));
+    const auto began = std::chrono::steady_clock::now();
+    const JobResult job =
+        run_command("PATH=" + folder_.path().string() +
+                        ":$PATH LAUNCH_PATIENCE=2 " SPEEDRUN_SOURCE_DIR "/scripts/launch/mpirun program",
+                    40);
+    EXPECT_EQ(job.exit_code, kRankLost) << job.output;
+    EXPECT_NE(job.output.find("the ranks of this machine have ended"), std::string::npos) << job.output;
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+}
+
 }  // namespace
 }  // namespace speedrun

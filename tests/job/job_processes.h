@@ -58,6 +58,7 @@ class JobProcesses {
     }
     void wait_for_address() const { wait_for(folder_ / "address"); }
     std::string address() const { return file_text(folder_ / "address"); }
+    pid_t pid(int rank) const { return pids_[static_cast<size_t>(rank)]; }
     void signal(int rank, int signal) {
         ::kill(pids_[static_cast<size_t>(rank)], signal);
         began_ = Clock::now();

@@ -2,10 +2,7 @@
 // what is said.
 #include "job/job.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,6 +11,7 @@
 #include <random>
 #include <regex>
 
+#include "job/callers.h"
 #include "job/job_processes.h"
 #include "support/expect_error.h"
 #include "util/exit_codes.h"
@@ -270,24 +268,75 @@ TEST(Job, DeathBeforeAllHaveJoined) {
     }
 }
 
-// Something that scans ports, or speaks another protocol, does no harm.
+// Something that scans ports, or speaks another protocol, does no harm while rank 0 waits for the others.
 TEST(Job, StrangersAreIgnored) {
+    JobProcesses job(3, {"join_ms=1500"}, {2});
+    job.wait_for_address();
+    const auto port = nlohmann::json::parse(job.address()).at("port").get<uint16_t>();
+    std::vector<Caller> callers;
+    for (const std::string text : {"GET / HTTP/1.1\r\n\r\n", "{}\n", "{\"kind\": 1}\n",
+                                   "{\"kind\":\"hello\",\"token\":\"?\",\"rank\":2}\n", "no end of line"}) {
+        callers.emplace_back(port);
+        ASSERT_TRUE(callers.back().connected());
+        callers.back().send(text);
+    }
+    callers.emplace_back(port).send(std::string(20'000, '[') + "\n");
+    job.wait(20);
+    EXPECT_TRUE(job.err().starts_with("rank 2: not heard of by rank 0")) << job.err();
+}
+
+TEST(Job, RankZeroHearsNoCallersOnceAllHaveJoined) {
     JobProcesses job(3, {"steps=60"});
     job.wait_until_working();
-    const auto port = nlohmann::json::parse(job.address()).at("port").get<uint16_t>();
-    std::vector<int> sockets;
-    for (const std::string text : {"GET / HTTP/1.1\r\n\r\n", "{}\n", "{\"kind\": 1}\n",
-                                   "{\"kind\":\"hello\",\"token\":\"?\",\"rank\":1}\n", "no end of line"}) {
-        sockets.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        sockaddr_in to{};
-        to.sin_family = AF_INET;
-        to.sin_port = htons(port);
-        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        ASSERT_EQ(::connect(sockets.back(), reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
-        ASSERT_GT(::send(sockets.back(), text.data(), text.size(), MSG_NOSIGNAL), 0);
+    EXPECT_TRUE(listening_sockets(job.pid(0)).empty());
+    EXPECT_EQ(listening_sockets(job.pid(1)).size(), 1U);
+    job.wait(20);
+    expect_end(job, 3, 0, -1, "");
+}
+
+TEST(Job, OnOneMachineItIsReachedByTheLoopbackAlone) {
+    JobProcesses job(3, {"steps=60", "local=1"});
+    job.wait_until_working();
+    for (const int rank : {1, 2}) {
+        const auto sockets = listening_sockets(job.pid(rank));
+        ASSERT_EQ(sockets.size(), 1U);
+        EXPECT_EQ(sockets[0].address, "0100007F");  // 127.0.0.1
     }
     job.wait(20);
-    for (const int socket : sockets) ::close(socket);
+    expect_end(job, 3, 0, -1, "");
+}
+
+// Lines without an end and connections without a word: neither memory nor descriptors are theirs for long.
+TEST(Job, CallersThatFloodARankTakeLittleOfIt) {
+    JobProcesses job(3, {"steps=150", "deadline=20"});
+    job.wait_until_working();
+    const pid_t rank = job.pid(1);
+    const uint16_t port = listening_sockets(rank).at(0).port;
+    const int64_t before = resident_kib(rank);
+    std::vector<Caller> callers;
+    for (int i = 0; i < 10; ++i) callers.emplace_back(port).send(std::string(4 << 20, 'x'));
+    for (int i = 0; i < 400; ++i) callers.emplace_back(port);
+    std::this_thread::sleep_for(300ms);
+    EXPECT_LT(resident_kib(rank), before + 16 * 1024);
+    EXPECT_LT(descriptors(rank), 64 + 40);
+    job.wait(30);
+    expect_end(job, 3, 0, -1, "");
+}
+
+// A rank without a descriptor for a caller goes on, and does not spin over it.
+TEST(Job, CallersThatCannotBeAcceptedAreLeftWaiting) {
+    JobProcesses job(3, {"steps=300", "nofile=24"});
+    job.wait_until_working();
+    const pid_t rank = job.pid(1);
+    const uint16_t port = listening_sockets(rank).at(0).port;
+    std::vector<Caller> callers;
+    for (int i = 0; i < 40; ++i) callers.emplace_back(port);
+    std::this_thread::sleep_for(100ms);
+    const double before = processor_seconds(rank);
+    std::this_thread::sleep_for(1000ms);
+    EXPECT_LT(processor_seconds(rank) - before, 0.4);
+    callers.clear();
+    job.wait(30);
     expect_end(job, 3, 0, -1, "");
 }
 

@@ -3,6 +3,7 @@
 // `fault` at the beginning of step `at`. Each rank leaves its pid in folder/pid.R once it works.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -31,6 +32,8 @@ struct Arguments {
     int64_t rank = 0, world = 1, steps = 10, victim = -1, at = 2, step_ms = 10, sleep_ms = 0;
     double deadline = 60;
     int64_t join_ms = 20'000;
+    int64_t local = 0;   // 1: all ranks say that they share a loopback
+    int64_t nofile = 0;  // descriptors that this process may have; 0: as usual
     std::string fault;
 };
 
@@ -48,7 +51,9 @@ inline Arguments parse(const std::vector<std::string>& words) {
                                {"at", &a.at},
                                {"step_ms", &a.step_ms},
                                {"sleep_ms", &a.sleep_ms},
-                               {"join_ms", &a.join_ms}})
+                               {"join_ms", &a.join_ms},
+                               {"local", &a.local},
+                               {"nofile", &a.nofile}})
         if (given.contains(key)) *number = std::stoll(given[key]);
     if (given.contains("deadline")) a.deadline = std::stod(given["deadline"]);
     return a;
@@ -177,7 +182,11 @@ inline int run_with_files(const Arguments& a) {
     const auto broadcast = [&](const std::string& text) { return broadcast_by_file(a, text); };
     JobTiming timing;
     timing.join = std::chrono::milliseconds(a.join_ms);
-    return run_job({a.rank, a.world, broadcast, timing}, [&](Job& job) {
+    if (a.nofile > 0) {
+        const rlimit limit{static_cast<rlim_t>(a.nofile), static_cast<rlim_t>(a.nofile)};
+        check(::setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
+    }
+    return run_job({a.rank, a.world, a.local == 1, broadcast, timing}, [&](Job& job) {
         FileMeeting meeting(a, job.observer());
         return work(a, job, meeting);
     });

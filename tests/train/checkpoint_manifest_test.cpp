@@ -22,7 +22,10 @@ CheckpointManifest sample() {
                                 .train_loss = 5,
                                 .val_loss = {},
                                 .data = {.shard = 1, .document = 7, .step = 12},
+                                .train_shards = {{"t_0.bin", 18024, hex64(1)}, {"t_1.bin", 18024, hex64(2)}},
+                                .val_shards = {{"v.bin", 6024, hex64(3)}},
                                 .world_size = 2,
+                                .threads = 4,
                                 .config_hash = "00",
                                 .build = "abc",
                                 .files = {}};
@@ -93,7 +96,11 @@ TEST_F(Manifests, NumbersAreThoseOfARun) {
     expect_refused("/build", std::string(2000, 'x'), {"a text of at most 1000 bytes"});
     expect_refused("/files/config.json/xxh64", "\x1b[31m", {"16 hexadecimal digits"});
     expect_refused("/files", Json::array({1}), {"not a checkpoint's manifest"});
-    expect_refused("/format", 2, {"format 2; this program reads 1"});
+    expect_refused("/format", 1, {"format 1; this program reads 2"});
+    expect_refused("/threads", 0, {"threads is 0; allowed: a whole number, 1 .."});
+    expect_refused("/train_shards", 7, {"shards are 7; allowed: a list"});
+    expect_refused("/val_shards/0/xxh64", "no hash", {"16 hexadecimal digits"});
+    expect_refused("/val_shards/0/name", std::string(2000, 'x'), {"a text of at most 1000 bytes"});
 }
 
 TEST_F(Manifests, ACheckpointNamesWhatItConsistsOf) {
@@ -114,6 +121,40 @@ TEST_F(Manifests, APipeIsNotWaitedFor) {
     write(to_json(sample()));
     ASSERT_EQ(::mkfifo((folder_ / "config.json").c_str(), 0600), 0);
     expect_user_error([&] { open_checkpoint(folder_.path()); }, {"config.json"});
+}
+
+// A device has no end, and a file may have a size without the bytes.
+TEST_F(Manifests, FilesOfAnotherSizeAreNotRead) {
+    CheckpointManifest manifest = sample();
+    write(to_json(manifest));
+    for (const auto& [name, unused] : manifest.files) std::ofstream(folder_ / name) << "abc";
+    fs::remove(folder_ / "config.json");
+    fs::create_symlink("/dev/zero", folder_ / "config.json");
+    expect_user_error([&] { open_checkpoint(folder_.path()); }, {"config.json: is not a regular file"});
+    fs::remove(folder_ / "config.json");
+    std::ofstream(folder_ / "config.json").close();
+    fs::resize_file(folder_ / "config.json", uintmax_t{4} << 40);
+    expect_user_error([&] { open_checkpoint(folder_.path()); },
+                      {"config.json: has 4398046511104 bytes, not the 3 that were written"});
+}
+
+TEST_F(Manifests, ACopyUnderAnotherStepsNameIsPassedOver) {
+    CheckpointManifest manifest = sample();
+    for (const char* name : {"step_00000012", "step_00000040"}) {
+        fs::create_directories(folder_ / name);
+        for (auto& [file, measured] : manifest.files) {
+            std::ofstream(folder_ / name / file) << "abc";
+            measured = measure_file(folder_ / name / file);
+        }
+        std::ofstream(folder_ / name / "checkpoint.json") << to_json(manifest);
+    }
+    std::vector<std::string> passed_over;
+    const auto found = find_checkpoint(folder_.path(), passed_over);
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(found->folder.filename(), "step_00000012");
+    ASSERT_EQ(passed_over.size(), 1U);
+    EXPECT_NE(passed_over[0].find("step_00000040: is a copy of the checkpoint after step 12"),
+              std::string::npos);
 }
 
 // The newest by its number of steps: times of files, which a clock that was set back makes wrong, play no

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "comm/make_communicator.h"
@@ -29,8 +30,11 @@ class CheckpointThreads : public ::testing::Test {
     CheckpointThreads() { initialize(model_.parameters(), config_.model, 3); }
 
     CheckpointWriter::Options options() const {
-        return {
-            .folder = folder_ / "checkpoints", .rank = 0, .config_json = config_.resolved_json, .token = "t"};
+        return {.folder = folder_ / "checkpoints",
+                .rank = 0,
+                .config_json = config_.resolved_json,
+                .token = "t",
+                .keep = {}};
     }
     CheckpointLayout layout() const {
         return checkpoint_layout(config_, model_.parameters(), optimizer_, 0, false);
@@ -85,6 +89,52 @@ TEST_F(CheckpointThreads, ACheckpointerBesideARun) {
     ASSERT_TRUE(newest.has_value());
     EXPECT_TRUE(damaged.empty());
     EXPECT_EQ(newest->folder, checkpointer.last_saved());
+}
+
+// Where a rank writes to another folder of the name, its part is zeros in the files of rank 0.
+TEST_F(CheckpointThreads, WithoutEveryRanksPartThereIsNoCheckpoint) {
+    CheckpointWriter writer(options());
+    writer.begin(layout(), after(1));
+    writer.wait();
+    ASSERT_EQ(writer.error(), "");
+    writer.commit(2);
+    writer.wait();
+    EXPECT_NE(writer.error().find("has no part of rank 1"), std::string::npos) << writer.error();
+    EXPECT_TRUE(checkpoint_folders(folder_ / "checkpoints").empty());
+    writer.discard();
+    EXPECT_TRUE(fs::is_empty(folder_ / "checkpoints"));
+}
+
+TEST_F(CheckpointThreads, NothingIsSavedWhereTheRunDirectoryWasMoved) {
+    fs::create_directories(folder_ / "run");
+    CheckpointWriter::Options moved = options();
+    moved.folder = folder_ / "run" / "checkpoints";
+    CheckpointWriter writer(moved);
+    fs::rename(folder_ / "run", folder_ / "elsewhere");
+    fs::create_directories(folder_ / "run");  // of the next run
+    writer.begin(layout(), after(1));
+    writer.wait();
+    EXPECT_NE(writer.error().find("was moved to"), std::string::npos) << writer.error();
+    EXPECT_TRUE(fs::is_empty(folder_ / "run"));
+}
+
+TEST_F(CheckpointThreads, WhatOtherRunsLeftUnfinishedGoesWithTheFirstSave) {
+    for (const char* name : {".step_00000009.other", ".trash_step_00000001", "step_00000001.bak"})
+        fs::create_directories(folder_ / "checkpoints" / name);
+    CheckpointWriter writer(options());
+    EXPECT_TRUE(fs::exists(folder_ / "checkpoints/.step_00000009.other"))
+        << "a run that is refused changes nothing";
+    writer.begin(layout(), after(2));
+    writer.wait();
+    writer.commit(1);
+    writer.wait();
+    ASSERT_EQ(writer.error(), "");
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder_ / "checkpoints"))
+        names.push_back(entry.path().filename());
+    std::ranges::sort(names);
+    EXPECT_EQ(names, (std::vector<std::string>{"step_00000001.bak", "step_00000002"}));
+    EXPECT_FALSE(fs::exists(writer.path_of(2) / "part_0"));
 }
 
 // A save that fails leaves nothing behind, and the next one works.

@@ -3,13 +3,20 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
 #include <csignal>
 #include <random>
+#include <thread>
 
 #include "data/step_shapes.h"
 #include "model/initialize.h"
 #include "model/load_config.h"
 #include "plan/throughput.h"
+#include "support/expect_error.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"
 #include "train/sample.h"
@@ -54,6 +61,91 @@ TEST(Interrupt, HoldsTheFirstSignalBack) {
     ASSERT_EQ(std::raise(SIGINT), 0);
     EXPECT_EQ(interrupt.poll(), SIGINT);
     EXPECT_EQ(interrupt.poll(), SIGINT);
+}
+
+TEST(Interrupt, HearsWhatIsSentToTheProcess) {
+    Interrupt interrupt;
+    EXPECT_FALSE(interrupt.poll_save());
+    ::kill(::getpid(), SIGUSR1);
+    ::kill(::getpid(), SIGHUP);
+    for (int i = 0; i < 2000 && !interrupt.poll(); ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(interrupt.poll(), SIGHUP);
+    EXPECT_TRUE(interrupt.poll_save());
+}
+
+// Whether or not anybody looks.
+TEST(Interrupt, TheSecondSignalEndsTheProcessAtOnce) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const Interrupt interrupt;
+        ::kill(::getpid(), SIGINT);
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        ::kill(::getpid(), SIGTERM);
+        std::this_thread::sleep_for(std::chrono::seconds(20));
+        ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), SIGTERM);
+}
+
+TEST(Interrupt, WhatComesAfterTheLastLookIsForgotten) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        {
+            Interrupt interrupt;
+            interrupt.poll();
+            ::kill(::getpid(), SIGTERM);
+        }
+        forget_late_signals();
+        ::kill(::getpid(), SIGTERM);
+        ::_exit(7);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 7) << status;
+}
+
+TEST(Interrupt, LeavesSighupToNohup) {
+    const auto before = std::signal(SIGHUP, SIG_IGN);
+    {
+        Interrupt interrupt;
+        ::kill(::getpid(), SIGHUP);
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        EXPECT_FALSE(interrupt.poll());
+    }
+    std::signal(SIGHUP, before);
+}
+
+TEST(Validate, StopsBetweenTwoMicroBatches) {
+    const TemporaryFolder folder;
+    write_shard(folder / "val_0.bin", golden::val_tokens());
+    const Config config = golden_config({"data.val_tokens=2048"});
+    GPT model(config, config.data.val_micro_batch_tokens, at::kCPU);
+    initialize(model.parameters(), config.model, 7);
+    const ValLoader loader({folder / "val_0.bin"}, data_layout(config.data), val_row(config.data),
+                           config.data.val_tokens);
+    ASSERT_GT(loader.size(), 2);
+    const StepSettings settings = settings_at(config, 0);
+    const auto alone = make_self_communicator();
+    int asked = 0;
+    EXPECT_EQ(validate_unless([&] { return ++asked == 2; }, model, loader, settings, *alone), std::nullopt);
+    EXPECT_EQ(asked, 2);
+    EXPECT_EQ(validate_unless([] { return false; }, model, loader, settings, *alone),
+              validate(model, loader, settings, *alone));
+}
+
+TEST(Sample, LogitsThatAreNotFiniteGiveNoText) {
+    std::mt19937_64 random(3);
+    const SampleOptions options{.vocab_size = 3};
+    for (const float wrong : {NAN, INFINITY})
+        expect_user_error(
+            [&] {
+                draw_token(at::tensor({1.0F, wrong, 2.0F, 0.0F}), options, random);
+            },
+            {"logits are not finite"});
 }
 
 TEST(Throughput, ACpuMultipliesMoreThan100MillionTimesASecond) {

@@ -47,6 +47,11 @@ TEST(Diagnostics, TheLevelLeavesOutWhatIsBelowIt) {
     expect_lines("off", "", [] { warn("nothing"); });
 }
 
+TEST(Diagnostics, WhatATerminalWouldObeyIsLeftOut) {
+    expect_lines(nullptr, std::string(kTime) + "\\[info\\] a\\?\\[31mb\n",
+                 [] { inform("{}", "a\x1b[31mb"); });
+}
+
 TEST(Diagnostics, BracesOfATextAreNoPlaceholders) {
     expect_lines(nullptr, std::string(kTime) + "\\[info\\] \\{\"a\": \\{\\}\\}\n",
                  [] { inform("{}", "{\"a\": {}}"); });

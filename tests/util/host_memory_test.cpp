@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "support/temporary_folder.h"
+#include "util/control_groups.h"
 
 namespace speedrun {
 namespace {
@@ -83,6 +85,38 @@ TEST_F(HostMemory, ReadsVersionOne) {
 TEST_F(HostMemory, IsUnknownWithoutMeminfo) {
     std::filesystem::remove(root_ / "proc/meminfo");
     EXPECT_FALSE(available_host_memory(root_.path()).has_value());
+}
+
+TEST_F(HostMemory, LimitsOfTheProcessItself) {
+    EXPECT_FALSE(available_address_space(root_.path()).has_value());
+    write("proc/self/status", "VmPeak:\t 9 kB\nVmSize:\t 102400 kB\nVmData:\t 20480 kB\n");
+    write("proc/self/limits",
+          "Limit                     Soft Limit           Hard Limit           Units     \n"
+          "Max data size             unlimited            unlimited            bytes     \n"
+          "Max address space         " +
+              std::to_string(300 * kMib) + "            unlimited            bytes     \n");
+    EXPECT_EQ(available_address_space(root_.path()), 200 * kMib);
+    write("proc/self/limits", "Max data size             " + std::to_string(50 * kMib) +
+                                  "            unlimited            bytes     \n");
+    EXPECT_EQ(available_address_space(root_.path()), 30 * kMib);
+}
+
+// Of which the affinity has more, if this machine has two cores.
+TEST_F(HostMemory, AQuotaOfTheProcessorLeavesFewerCores) {
+    const int64_t all = available_cores(root_.path());
+    EXPECT_GE(all, 1);
+    write("proc/self/cgroup", "0::/jobs/run\n");
+    write("sys/fs/cgroup/jobs/run/cpu.max", "max 100000\n");
+    EXPECT_EQ(available_cores(root_.path()), all);
+    write("sys/fs/cgroup/jobs/cpu.max", "100000 100000\n");
+    EXPECT_EQ(available_cores(root_.path()), 1);
+    write("sys/fs/cgroup/jobs/cpu.max", "150000 100000\n");
+    EXPECT_EQ(available_cores(root_.path()), std::min<int64_t>(all, 2));
+    write("proc/self/cgroup", "4:cpu,cpuacct:/jobs\n");
+    EXPECT_EQ(available_cores(root_.path()), all);
+    write("sys/fs/cgroup/cpu/jobs/cpu.cfs_quota_us", "50000\n");
+    write("sys/fs/cgroup/cpu/jobs/cpu.cfs_period_us", "100000\n");
+    EXPECT_EQ(available_cores(root_.path()), 1);
 }
 
 TEST(HostMemoryHere, IsKnown) {

@@ -88,7 +88,7 @@ TEST(JsonDocument, KeepsOrderAndValues) {
 TEST(JsonDocument, UnreadableFiles) {
     const ConfigFiles files;
     expect_user_error([&] { read_json_file(files.path() / "missing.json"); },
-                      {"missing.json", "no such file"});
+                      {"missing.json", "No such file"});
     expect_user_error([&] { read_json_file(files.path()); }, {"cannot be read"});
 }
 

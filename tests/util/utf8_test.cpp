@@ -25,5 +25,15 @@ TEST(ValidUtf8, ReplacesEachByteThatIsNot) {
     EXPECT_EQ(valid_utf8(std::string("\0\x1b[1m\x7f", 6)), r + r + "[1m" + r) << "control characters";
 }
 
+TEST(ValidUtf8, ReplacesWhatXmlHasNot) {
+    const std::string r = "\xEF\xBF\xBD";
+    EXPECT_EQ(valid_utf8("\xEF\xBF\xBF|\xEF\xBF\xBE|\xEF\xBF\xBD"), r + "|" + r + "|" + r);
+    EXPECT_EQ(valid_utf8("\xC2\x9B|\xC2\xA0"), r + "|\xC2\xA0") << "U+009B begins an escape sequence";
+}
+
+TEST(TerminalText, HasNoControlCharactersButLineEnds) {
+    EXPECT_EQ(terminal_text("a\tb\x1b[31m\r\n\xC2\x9B\xFF\xC3\xA9"), "a?b?[31m?\n??\xC3\xA9");
+}
+
 }  // namespace
 }  // namespace speedrun

@@ -107,7 +107,7 @@ void print_table(const Json& result) {
 int time_attention(const cxxopts::ParseResult& options) {
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
-    const auto tokens_option = options["tokens"].as<int64_t>();
+    const auto tokens_option = whole<int64_t>(options, "tokens");
     if (tokens_option < 0) throw UserError("bench attention: --tokens must not be negative");
     const int64_t tokens = tokens_option > 0 ? tokens_option : row_lengths(config).back();
     set_threads(config.runtime);
@@ -142,7 +142,7 @@ int bench_attention(int argc, char** argv) {
     add("config", "run's JSON file", cxxopts::value<std::string>());
     add("set", "override a value, such as runtime.device=cuda", cxxopts::value<std::vector<std::string>>());
     add("tokens", "tokens of the micro-batch; 0: the config's",
-        cxxopts::value<int64_t>()->default_value("0"));
+        cxxopts::value<std::string>()->default_value("0"));
     add("json", "one JSON object instead of a table");
     add("help", "this text");
     const auto options = parse_verb(specification, argc, argv, {"config"});

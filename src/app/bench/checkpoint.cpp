@@ -21,6 +21,7 @@
 #include "train/checkpoint/load.h"
 #include "train/checkpoint/writer.h"
 #include "util/error.h"
+#include "util/files.h"
 #include "util/positioned_file.h"
 
 namespace speedrun {
@@ -98,7 +99,7 @@ void time_round(const Subject& subject, CheckpointWriter& writer, int64_t step, 
         finish(writer);
     }));
     const fs::path saved = writer.path_of(step), plain = subject.folder / "plain";
-    for (const auto& file : fs::directory_iterator(saved)) forget(file);
+    for (const auto& file : files::list(saved)) forget(file);
     times.load.push_back(seconds([&] {
         load_checkpoint(open_checkpoint(saved), subject.config, subject.model.parameters(), subject.optimizer,
                         subject.communicator);
@@ -106,7 +107,7 @@ void time_round(const Subject& subject, CheckpointWriter& writer, int64_t step, 
     times.disk_write.push_back(seconds([&] { write_plain(plain, block, bytes); }));
     forget(plain);
     times.disk_read.push_back(seconds([&] { read_plain(plain, block); }));
-    fs::remove(plain);
+    files::remove(plain);
 }
 
 // A folder that is gone at the end of the scope.
@@ -114,14 +115,9 @@ class Scratch {
   public:
     explicit Scratch(const fs::path& where)
         : path_(where / (".bench_checkpoint_" + std::to_string(::getpid()))) {
-        std::error_code error;
-        fs::create_directories(path_, error);
-        if (error) throw UserError(path_.string() + ": cannot be created: " + error.message());
+        files::make_folders(path_);
     }
-    ~Scratch() {
-        std::error_code ignored;
-        fs::remove_all(path_, ignored);
-    }
+    ~Scratch() { files::try_remove_all(path_); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
     const fs::path& path() const { return path_; }
@@ -131,7 +127,7 @@ class Scratch {
 };
 
 int time_checkpoints(const cxxopts::ParseResult& options) {
-    const auto rounds = options["rounds"].as<int64_t>();
+    const auto rounds = whole<int64_t>(options, "rounds");
     if (rounds < 1) throw UserError("bench checkpoint: --rounds must be positive");
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
@@ -144,8 +140,10 @@ int time_checkpoints(const cxxopts::ParseResult& options) {
     const Subject subject{
         config,        *model,         optimizer,
         *communicator, scratch.path(), checkpoint_layout(config, model->parameters(), optimizer, 0, false)};
-    CheckpointWriter writer(
-        {.folder = scratch.path() / "checkpoints", .config_json = config.resolved_json, .token = "0"});
+    CheckpointWriter writer({.folder = scratch.path() / "checkpoints",
+                             .config_json = config.resolved_json,
+                             .token = "0",
+                             .keep = {}});
     std::vector<std::byte> block(size_t{16} << 20, std::byte{0x5A});
     Times unused, times;
     for (int64_t step = 1; step <= rounds + 1; ++step)
@@ -171,7 +169,7 @@ int bench_checkpoint(int argc, char** argv) {
     add("set", "override a value", cxxopts::value<std::vector<std::string>>());
     add("folder", "where the disk is; a folder is made there and removed",
         cxxopts::value<std::string>()->default_value("."));
-    add("rounds", "how often each is timed, in turns", cxxopts::value<int64_t>()->default_value("5"));
+    add("rounds", "how often each is timed, in turns", cxxopts::value<std::string>()->default_value("5"));
     add("help", "this text");
     const auto options = parse_verb(specification, argc, argv, {"config"});
     return options ? time_checkpoints(*options) : 0;

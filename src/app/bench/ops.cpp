@@ -101,8 +101,8 @@ Bench make_bench(const cxxopts::ParseResult& options) {
     auto overrides = value_or_empty<std::vector<std::string>>(options, "set");
     if (options.count("device") > 0)
         overrides.push_back("runtime.device=" + options["device"].as<std::string>());
-    const auto document = options["document"].as<int64_t>(), passes = options["passes"].as<int64_t>();
-    const double budget_ms = options["ms"].as<double>();
+    const auto document = whole<int64_t>(options, "document"), passes = whole<int64_t>(options, "passes");
+    const double budget_ms = decimal(options, "ms");
     if (document < 1 || passes < 1 || !(budget_ms > 0))
         throw UserError("bench ops: --document, --passes and --ms must be positive");
     Config config = load_config(options["config"].as<std::string>(), overrides);
@@ -134,13 +134,13 @@ int bench_ops(int argc, char** argv) {
     add("config", "run's JSON file", cxxopts::value<std::string>()->default_value("configs/quickstart.json"));
     add("set", "override a value, such as runtime.threads=1", cxxopts::value<std::vector<std::string>>());
     add("device", "cpu or cuda instead of the config's", cxxopts::value<std::string>());
-    add("document", "tokens of a document", cxxopts::value<int64_t>()->default_value("400"));
+    add("document", "tokens of a document", cxxopts::value<std::string>()->default_value("400"));
     add("passes", "forward and backward passes, after one that is not timed",
-        cxxopts::value<int64_t>()->default_value("5"));
+        cxxopts::value<std::string>()->default_value("5"));
     add("only", "ops whose names begin so, such as linear or attention.forward",
         cxxopts::value<std::string>());
     add("ms", "milliseconds to spend on each update, or six calls",
-        cxxopts::value<double>()->default_value("250"));
+        cxxopts::value<std::string>()->default_value("250"));
     add("json", "one JSON object instead of a table");
     add("help", "this text");
     const auto options = parse_verb(specification, argc, argv, {});

@@ -73,14 +73,14 @@ int bench_optimizer_step(int argc, char** argv) {
     add("config", "run's JSON file", cxxopts::value<std::string>());
     add("set", "override a value of the config's own rule", cxxopts::value<std::vector<std::string>>());
     add("rules", "only those whose names begin so, and muon", cxxopts::value<std::vector<std::string>>());
-    add("steps", "timed steps of a round", cxxopts::value<int64_t>()->default_value("10"));
-    add("rounds", "all rules in turns", cxxopts::value<int64_t>()->default_value("3"));
+    add("steps", "timed steps of a round", cxxopts::value<std::string>()->default_value("10"));
+    add("rounds", "all rules in turns", cxxopts::value<std::string>()->default_value("3"));
     add("json", "one JSON object a rule instead of a table");
     add("help", "this text");
     const auto parsed = parse_verb(specification, argc, argv, {"config"});
     if (!parsed) return 0;
     const auto& options = *parsed;
-    const auto steps = options["steps"].as<int64_t>(), rounds = options["rounds"].as<int64_t>();
+    const auto steps = whole<int64_t>(options, "steps"), rounds = whole<int64_t>(options, "rounds");
     if (steps < 1 || rounds < 1)
         throw UserError("bench optimizer-step: --steps and --rounds must be positive");
     auto wanted = value_or_empty<std::vector<std::string>>(options, "rules");

@@ -18,7 +18,9 @@
 #include "util/diagnostics.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
-#include "util/file_lock.h"
+#include "util/files.h"
+#include "util/folder_lock.h"
+#include "util/process_setup.h"
 
 namespace speedrun {
 namespace {
@@ -39,10 +41,10 @@ cxxopts::Options make_options() {
     add("rules", "one that races, once for each; all if not given",
         cxxopts::value<std::vector<std::string>>());
     add("neighbours", "learning rates tried on each side of the published one; 0: no sweep",
-        cxxopts::value<int>()->default_value("1"));
-    add("seeds", "runs at the best learning rate", cxxopts::value<int64_t>()->default_value("3"));
+        cxxopts::value<std::string>()->default_value("1"));
+    add("seeds", "runs at the best learning rate", cxxopts::value<std::string>()->default_value("3"));
     add("short", "ten minutes: 32 steps, 1 seed, published learning rates only");
-    add("target", "loss to reach; adamw's final one if not given", cxxopts::value<double>());
+    add("target", "loss to reach; adamw's final one if not given", cxxopts::value<std::string>());
     add("png", "the pictures as PNG too (needs rsvg-convert)");
     add("help", "this text");
     return options;
@@ -74,13 +76,13 @@ RaceSetup setup_of(const cxxopts::ParseResult& args) {
 
 RacePlan plan_of(const cxxopts::ParseResult& args, const RaceSetup& setup) {
     const bool brief = args.count("short") > 0;
-    const int64_t seeds = brief && args.count("seeds") == 0 ? 1 : args["seeds"].as<int64_t>();
+    const int64_t seeds = brief && args.count("seeds") == 0 ? 1 : whole<int64_t>(args, "seeds");
     if (seeds < 1 || seeds > 100) throw UserError("bench optimizers: --seeds must be from 1 to 100");
     const Config shared = load_config(setup.config, setup.overrides);
     RacePlan plan;
     plan.config_hash = shared.hash;
     plan.steps = shared.schedule.total_steps();
-    plan.neighbours = brief && args.count("neighbours") == 0 ? 0 : args["neighbours"].as<int>();
+    plan.neighbours = brief && args.count("neighbours") == 0 ? 0 : whole<int>(args, "neighbours");
     if (plan.neighbours < 0 || plan.neighbours > 5)
         throw UserError("bench optimizers: --neighbours must be from 0 to 5");
     for (int64_t i = 0; i < seeds; ++i) plan.seeds.push_back(shared.runtime.seed + static_cast<uint64_t>(i));
@@ -91,7 +93,7 @@ RacePlan plan_of(const cxxopts::ParseResult& args, const RaceSetup& setup) {
 
 // Rules may join a race, and stay away from it, at any time.
 Race begin_or_continue(const RacePlan& plan, const fs::path& file) {
-    if (!fs::exists(file)) return {plan, {}, {}};
+    if (!files::exists(file)) return {plan, {}, {}};
     Race race = read_race(file);
     race.plan.racers = plan.racers;
     if (race.plan != plan)
@@ -108,8 +110,8 @@ void write_pictures(const Race& race, double target, const RaceSetup& setup, boo
                         "Made by speedrun " + build_version() + ", commit " + build_commit() + ", of " +
                             setup.config));
     std::vector<fs::path> written{page};
-    const auto add = [&](const std::vector<fs::path>& files) {
-        written.insert(written.end(), files.begin(), files.end());
+    const auto add = [&](const std::vector<fs::path>& more) {
+        written.insert(written.end(), more.begin(), more.end());
     };
     add(write_svgs(race_figures(race, target), setup.folder));
     if (png) add(write_pngs(race_figures(race, target), setup.folder));
@@ -117,21 +119,20 @@ void write_pictures(const Race& race, double target, const RaceSetup& setup, boo
 }
 
 int race_to_the_end(const cxxopts::ParseResult& args) {
+    outlive_readers();
     const bool png = args.count("png") > 0;
     if (png) require_png();
     const RaceSetup setup = setup_of(args);
     const RacePlan plan = plan_of(args, setup);
-    std::error_code error;
-    fs::create_directories(setup.folder, error);
-    if (error) throw UserError(setup.folder.string() + ": cannot create: " + error.message());
-    const FileLock lock(setup.folder);
+    files::make_folders(setup.folder);
+    const FolderLock lock(setup.folder);
     Race race = begin_or_continue(plan, setup.race_file());
     if (!run_race(race, setup)) {
         inform("{}: interrupted; the same command continues it", setup.folder.string());
         return kInterrupted;
     }
     std::fputs(plain_table(sweep_table(race)).c_str(), stdout);
-    const auto target = args.count("target") > 0 ? args["target"].as<double>() : default_target(race);
+    const auto target = args.count("target") > 0 ? decimal(args, "target") : default_target(race);
     if (!target) throw UserError("every rule diverged: nothing to compare");
     std::printf("\n%s\n", plain_table(standings_table(standings(race, *target), *target)).c_str());
     write_pictures(race, *target, setup, png);

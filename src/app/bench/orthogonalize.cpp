@@ -134,7 +134,7 @@ int bench_orthogonalize(int argc, char** argv) {
         cxxopts::value<std::vector<double>>());
     add("dtype", "of the iteration: bf16 or fp32 (the preconditioner's is always fp32)",
         cxxopts::value<std::string>()->default_value("bf16"));
-    add("threads", "0: the cores this process may use", cxxopts::value<int64_t>()->default_value("0"));
+    add("threads", "0: the cores this process may use", cxxopts::value<std::string>()->default_value("0"));
     add("json", "one JSON object a line instead of a table");
     add("help", "this text");
     const auto parsed = parse_verb(specification, argc, argv, {});
@@ -149,7 +149,7 @@ int bench_orthogonalize(int argc, char** argv) {
         if (!(condition == 0 || (condition >= 1 && condition <= 1e12)))
             throw UserError("bench orthogonalize: --condition is 0, or 1 to 1e12");
     RuntimeConfig runtime;
-    runtime.threads = options["threads"].as<int64_t>();
+    runtime.threads = whole<int64_t>(options, "threads");
     set_threads(runtime);
     const double bf16_peak = measure_gemm_peak(at::kBFloat16, at::kCPU),
                  fp32_peak = measure_gemm_peak(at::kFloat, at::kCPU);

@@ -11,6 +11,8 @@
 #include "util/diagnostics.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
+#include "util/files.h"
+#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -30,8 +32,8 @@ fs::path run_dir_of(const RaceSetup& setup, const RaceEntry& entry) {
 
 std::vector<std::string> command_of(const RaceSetup& setup, const RaceEntry& entry) {
     std::vector<std::string> command{
-        fs::read_symlink("/proc/self/exe").string(), "train",    "--config", setup.config, "--run-dir",
-        run_dir_of(setup, entry).string(),           "--resume", "auto",     "--overwrite"};
+        files::executable().string(),      "train",    "--config", setup.config, "--run-dir",
+        run_dir_of(setup, entry).string(), "--resume", "auto",     "--overwrite"};
     auto settings = with_rule(setup.overrides, entry.rule);
     settings.push_back(fmt::format("optimizer.matrix.lr={:g}", ladder_lr(entry.rung)));
     settings.push_back("runtime.seed=" + std::to_string(entry.seed));
@@ -46,7 +48,7 @@ RaceRun result_of(const RaceSetup& setup, const RaceEntry& entry, const ChildEnd
     const fs::path folder = run_dir_of(setup, entry);
     RaceRun result{
         .rule = entry.rule, .rung = entry.rung, .seed = entry.seed, .validations = {}, .diverged = false};
-    const RunLog log = fs::exists(folder / "log.txt") ? read_run_log(folder / "log.txt") : RunLog{};
+    const RunLog log = files::exists(folder / "log.txt") ? read_run_log(folder / "log.txt") : RunLog{};
     const Run run = log.runs.size() == 1 ? log.runs.front() : Run{};
     result.diverged = read_state(folder / "status.json") == "diverged";
     if (end.exit_code == 0 && run.complete()) result.validations = run.validations;
@@ -87,8 +89,8 @@ bool run_race(Race& race, const RaceSetup& setup) {
         if (end.interrupted || end.exit_code == kInterrupted) return false;
         race.runs.push_back(result_of(setup, *entry, end));
         write_race(race, setup.race_file());
-        fs::remove(run_dir_of(setup, *entry) / "weights.safetensors");
-        fs::remove_all(run_dir_of(setup, *entry) / "checkpoints");
+        files::remove(run_dir_of(setup, *entry) / "weights.safetensors");
+        files::remove_all(run_dir_of(setup, *entry) / "checkpoints");
     }
     return true;
 }

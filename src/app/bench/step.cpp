@@ -150,8 +150,8 @@ void print_text(const Found& found) {
 }
 
 int time_step(const cxxopts::ParseResult& options) {
-    const auto tokens_option = options["tokens"].as<int64_t>();
-    const auto steps = options["steps"].as<int64_t>(), document = options["document"].as<int64_t>();
+    const auto tokens_option = whole<int64_t>(options, "tokens");
+    const auto steps = whole<int64_t>(options, "steps"), document = whole<int64_t>(options, "document");
     const Config config = load_config(options["config"].as<std::string>(),
                                       value_or_empty<std::vector<std::string>>(options, "set"));
     Found found;
@@ -193,9 +193,9 @@ int bench_step(int argc, char** argv) {
     add("set", "override a value, such as numerics.activations=fp32",
         cxxopts::value<std::vector<std::string>>());
     add("tokens", "tokens of the micro-batch; 0: the config's",
-        cxxopts::value<int64_t>()->default_value("0"));
-    add("document", "tokens of a document", cxxopts::value<int64_t>()->default_value("400"));
-    add("steps", "timed steps, after two that are not", cxxopts::value<int64_t>()->default_value("10"));
+        cxxopts::value<std::string>()->default_value("0"));
+    add("document", "tokens of a document", cxxopts::value<std::string>()->default_value("400"));
+    add("steps", "timed steps, after two that are not", cxxopts::value<std::string>()->default_value("10"));
     add("json", "one JSON object instead of a table");
     add("help", "this text");
     const auto options = parse_verb(specification, argc, argv, {"config"});

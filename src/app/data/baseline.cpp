@@ -13,11 +13,11 @@ int run_data_baseline(int argc, char** argv) {
     cxxopts::Options options(
         "speedrun data baseline",
         "Validation loss (nats per token) of counting models, to compare a trained model with.");
-    options.add_options()                                                      //
-        ("train", "glob of training shards", cxxopts::value<std::string>())    //
-        ("val", "glob of validation shards", cxxopts::value<std::string>())    //
-        ("vocab-size", "", cxxopts::value<int64_t>()->default_value("50257"))  //
-        ("json", "print JSON")                                                 //
+    options.add_options()                                                          //
+        ("train", "glob of training shards", cxxopts::value<std::string>())        //
+        ("val", "glob of validation shards", cxxopts::value<std::string>())        //
+        ("vocab-size", "", cxxopts::value<std::string>()->default_value("50257"))  //
+        ("json", "print JSON")                                                     //
         ("help", "this text");
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
@@ -26,7 +26,7 @@ int run_data_baseline(int argc, char** argv) {
         if (args.count(needed) == 0)
             throw UserError(std::string("data baseline: --") + needed + " is missing");
     }
-    const int64_t vocab = args["vocab-size"].as<int64_t>();
+    const int64_t vocab = whole<int64_t>(args, "vocab-size");
     if (vocab < 1 || vocab > 65536) {
         throw UserError("--vocab-size is " + std::to_string(vocab) + ", expected 1 to 65536");
     }

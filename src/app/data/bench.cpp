@@ -10,7 +10,7 @@
 #include "app/verbs.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
-#include "util/read_file.h"
+#include "util/files.h"
 
 namespace speedrun {
 namespace {
@@ -49,7 +49,8 @@ void bench_text(const std::string& folder, const std::string& file, int64_t runs
     const double start_up = fastest(runs, [&] { const Tokenizer fresh(folder); });
     std::cout << "tokenizer start-up: " << std::fixed << std::setprecision(1) << start_up * 1e3 << " ms\n";
     const Tokenizer tokenizer(folder);
-    const std::string text = read_file(file, std::numeric_limits<size_t>::max());
+    constexpr uint64_t most_bytes = uint64_t{1} << 32;
+    const std::string text = files::read(file, most_bytes);
     if (text.empty()) throw UserError(file + ": is empty");
     std::vector<uint16_t> tokens;
     const double seconds = fastest(runs, [&] {
@@ -69,17 +70,17 @@ int run_data_bench(int argc, char** argv) {
         ("tokenizer", "folder with vocab.bpe and encoder.json", cxxopts::value<std::string>())  //
         ("text", "text file to tokenize", cxxopts::value<std::string>())                        //
         ("shard", "shard to index", cxxopts::value<std::string>())                              //
-        ("bos-id", "", cxxopts::value<uint16_t>()->default_value("50256"))                      //
-        ("runs", "", cxxopts::value<int64_t>()->default_value("10"))                            //
+        ("bos-id", "", cxxopts::value<std::string>()->default_value("50256"))                   //
+        ("runs", "", cxxopts::value<std::string>()->default_value("10"))                        //
         ("help", "this text");
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
     const bool text = args.count("tokenizer") > 0 && args.count("text") > 0, shard = args.count("shard") > 0;
     if (!text && !shard) throw UserError("data bench: give --shard, or --tokenizer and --text");
-    const int64_t runs = args["runs"].as<int64_t>();
+    const int64_t runs = whole<int64_t>(args, "runs");
     if (runs < 1) throw UserError("--runs is " + std::to_string(runs) + ", expected at least 1");
-    if (shard) bench_shard(args["shard"].as<std::string>(), args["bos-id"].as<uint16_t>(), runs);
+    if (shard) bench_shard(args["shard"].as<std::string>(), whole<uint16_t>(args, "bos-id"), runs);
     if (text) bench_text(args["tokenizer"].as<std::string>(), args["text"].as<std::string>(), runs);
     return 0;
 }

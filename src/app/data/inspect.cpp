@@ -112,11 +112,11 @@ cxxopts::Options make_options() {
     options.positional_help("FILES|GLOBS...");
     options.add_options()  //
         ("tokenizer", "folder with vocab.bpe and encoder.json: decode a sample",
-         cxxopts::value<std::string>())                                                                 //
-        ("vocab-size", "every token must be less", cxxopts::value<int64_t>()->default_value("50257"))   //
-        ("bos-id", "token that starts a document", cxxopts::value<uint16_t>()->default_value("50256"))  //
-        ("json", "print one JSON array")                                                                //
-        ("files", "shards", cxxopts::value<std::vector<std::string>>())                                 //
+         cxxopts::value<std::string>())                                                                    //
+        ("vocab-size", "every token must be less", cxxopts::value<std::string>()->default_value("50257"))  //
+        ("bos-id", "token that starts a document", cxxopts::value<std::string>()->default_value("50256"))  //
+        ("json", "print one JSON array")                                                                   //
+        ("files", "shards", cxxopts::value<std::vector<std::string>>())                                    //
         ("help", "this text");
     options.parse_positional({"files"});
     return options;
@@ -129,12 +129,12 @@ int run_data_inspect(int argc, char** argv) {
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
-    if (args.count("files") == 0) throw UserError("data inspect: which shards?\n" + options.help());
+    if (args.count("files") == 0) throw UserError("data inspect: which shards?" + help_hint(options));
     std::optional<Tokenizer> tokenizer;
     if (args.count("tokenizer") > 0) tokenizer.emplace(args["tokenizer"].as<std::string>());
     DataLayout layout;
-    layout.vocab_size = args["vocab-size"].as<int64_t>();
-    layout.bos_id = args["bos-id"].as<uint16_t>();
+    layout.vocab_size = whole<int64_t>(args, "vocab-size");
+    layout.bos_id = whole<uint16_t>(args, "bos-id");
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
     for (const auto& pattern : args["files"].as<std::vector<std::string>>()) {
         for (const auto& file : find_shards(pattern)) {

@@ -8,6 +8,8 @@
 #include "app/verbs.h"
 #include "data/shard_writer.h"
 #include "data/tokenizer.h"
+#include "util/diagnostics.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -21,7 +23,7 @@ cxxopts::Options make_options() {
         ("tokenizer", "folder with vocab.bpe and encoder.json", cxxopts::value<std::string>())  //
         ("out", "prefix of the shards: PREFIX_000000.bin, ...", cxxopts::value<std::string>())  //
         ("shard-tokens", "most tokens in a shard; documents are not split over shards",         //
-         cxxopts::value<int64_t>()->default_value("100000000"))                                 //
+         cxxopts::value<std::string>()->default_value("100000000"))                             //
         ("document-separator",
          "\"file\": each file is a document; else documents end at lines that equal this",
          cxxopts::value<std::string>()->default_value("file"))               //
@@ -30,6 +32,23 @@ cxxopts::Options make_options() {
         ("help", "this text");
     options.parse_positional({"files"});
     return options;
+}
+
+// Texts without a document are passed over with a note; where none has one, that is an error.
+void write_texts(const std::vector<std::string>& texts, const std::optional<std::string>& separator,
+                 ShardWriter& writer) {
+    TextDocuments all;
+    for (const auto& text : texts) {
+        const TextDocuments found =
+            for_each_document(text, separator, [&](std::string_view document) { writer.add(document); });
+        if (found.documents == 0) warn("{}: holds no document, and is passed over", text);
+        all.documents += found.documents;
+        all.separators += found.separators;
+    }
+    if (all.documents == 0) throw UserError("data tokenize: the texts hold no document");
+    if (separator && all.separators == 0)
+        warn("no line of the texts equals the document separator {}: each text is one document",
+             in_quotes(*separator));
 }
 
 }  // namespace
@@ -43,7 +62,7 @@ int run_data_tokenize(int argc, char** argv) {
         if (args.count(needed) == 0)
             throw UserError(std::string("data tokenize: --") + needed + " is missing");
     }
-    const int64_t shard_tokens = args["shard-tokens"].as<int64_t>();
+    const int64_t shard_tokens = whole<int64_t>(args, "shard-tokens");
     if (shard_tokens < 1)
         throw UserError("--shard-tokens is " + std::to_string(shard_tokens) + ", expected at least 1");
     const auto separator = args["document-separator"].as<std::string>();
@@ -51,10 +70,8 @@ int run_data_tokenize(int argc, char** argv) {
     const Tokenizer tokenizer(args["tokenizer"].as<std::string>());
     ShardWriter writer(tokenizer, args["out"].as<std::string>(), shard_tokens,
                        args.count("force") > 0 ? Overwrite::yes : Overwrite::no);
-    for (const auto& file : args["files"].as<std::vector<std::string>>()) {
-        for_each_document(file, separator == "file" ? std::nullopt : std::optional(separator),
-                          [&](std::string_view document) { writer.add(document); });
-    }
+    write_texts(args["files"].as<std::vector<std::string>>(),
+                separator == "file" ? std::nullopt : std::optional(separator), writer);
     const auto summary = writer.finish();
     std::cout << summary.documents << " documents, " << summary.bytes << " bytes, " << summary.tokens
               << " tokens in " << summary.files.size() << " shard(s), the first "

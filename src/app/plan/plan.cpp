@@ -27,20 +27,21 @@ cxxopts::Options plan_options() {
     auto add = options.add_options();
     add("config", "run's JSON file", cxxopts::value<std::string>());
     add("set", "override a value, such as data.rows=16", cxxopts::value<std::vector<std::string>>());
-    add("ranks", "ranks of the job", cxxopts::value<int64_t>()->default_value("1"));
+    add("ranks", "ranks of the job", cxxopts::value<std::string>()->default_value("1"));
     add("ranks-per-node", "ranks of a node; 0: as the machine usually has",
-        cxxopts::value<int64_t>()->default_value("0"));
+        cxxopts::value<std::string>()->default_value("0"));
     add("gpu", "what a rank runs on: " + machine_names(),
         cxxopts::value<std::string>()->default_value("h100"));
     add("schedule", "print the settings wherever they change instead");
-    add("every", "with --schedule: print them every N steps", cxxopts::value<int64_t>()->default_value("0"));
+    add("every", "with --schedule: print them every N steps",
+        cxxopts::value<std::string>()->default_value("0"));
     add("json", "print one JSON object");
-    add("bf16-tflops", "another rate than assumed", cxxopts::value<double>());
-    add("fp8-tflops", "the same for FP8; 0: none", cxxopts::value<double>());
-    add("memory-gbps", "10^9 bytes/s of a rank's memory", cxxopts::value<double>());
-    add("link-gbps", "10^9 bytes/s between ranks of a node", cxxopts::value<double>());
-    add("network-gbps", "10^9 bytes/s of a rank between nodes", cxxopts::value<double>());
-    add("memory-gib", "GiB of a rank's memory", cxxopts::value<double>());
+    add("bf16-tflops", "another rate than assumed", cxxopts::value<std::string>());
+    add("fp8-tflops", "the same for FP8; 0: none", cxxopts::value<std::string>());
+    add("memory-gbps", "10^9 bytes/s of a rank's memory", cxxopts::value<std::string>());
+    add("link-gbps", "10^9 bytes/s between ranks of a node", cxxopts::value<std::string>());
+    add("network-gbps", "10^9 bytes/s of a rank between nodes", cxxopts::value<std::string>());
+    add("memory-gib", "GiB of a rank's memory", cxxopts::value<std::string>());
     add("help", "this text");
     return options;
 }
@@ -49,7 +50,7 @@ Machine machine_of(const cxxopts::ParseResult& options) {
     Machine machine = find_machine(options["gpu"].as<std::string>());
     const auto replace = [&](const char* name, double& value, double unit, bool zero_allowed = false) {
         if (options.count(name) == 0) return;
-        const double given = options[name].as<double>();
+        const double given = decimal(options, name);
         if (!(given > 0 || (zero_allowed && given == 0)))
             throw UserError(std::string("plan: --") + name + " must be positive, not " +
                             std::to_string(given));
@@ -60,14 +61,18 @@ Machine machine_of(const cxxopts::ParseResult& options) {
     replace("memory-gbps", machine.memory_bandwidth, 1e9);
     replace("link-gbps", machine.link_bandwidth, 1e9);
     replace("network-gbps", machine.network_bandwidth, 1e9);
+    constexpr double gib = 1 << 30, most_gib = 1 << 20;
     double memory = static_cast<double>(machine.memory_bytes);
-    replace("memory-gib", memory, static_cast<double>(int64_t{1} << 30));
+    replace("memory-gib", memory, gib);
+    if (memory > most_gib * gib)
+        throw UserError("plan: --memory-gib is " + options["memory-gib"].as<std::string>() +
+                        ", allowed: up to " + std::to_string(1 << 20));
     machine.memory_bytes = static_cast<int64_t>(memory);
     return machine;
 }
 
 int64_t at_least(const cxxopts::ParseResult& options, const char* name, int64_t least, int64_t most) {
-    const auto value = options[name].as<int64_t>();
+    const auto value = whole<int64_t>(options, name);
     if (value < least || value > most)
         throw UserError(std::string("plan: --") + name + " is " + std::to_string(value) +
                         ", allowed: " + std::to_string(least) + " to " + std::to_string(most));
@@ -81,7 +86,7 @@ int run_plan(int argc, char** argv) {
     const auto parsed = parse_verb(specification, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& options = *parsed;
-    if (options.count("config") == 0) throw UserError("plan needs --config\n" + specification.help());
+    if (options.count("config") == 0) throw UserError("plan needs --config" + help_hint(specification));
     const auto file = options["config"].as<std::string>();
     Config config = load_config(file, value_or_empty<std::vector<std::string>>(options, "set"));
     const bool json = options.count("json") > 0;

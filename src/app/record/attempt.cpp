@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <ctime>
 #include <filesystem>
@@ -16,7 +17,9 @@
 #include "util/atomic_file.h"
 #include "util/diagnostics.h"
 #include "util/exit_codes.h"
-#include "util/file_lock.h"
+#include "util/files.h"
+#include "util/folder_lock.h"
+#include "util/process_setup.h"
 
 namespace speedrun {
 namespace {
@@ -38,11 +41,11 @@ cxxopts::Options make_options() {
         "Exit code: 0 a record, 1 not, 2 an error, 130 stopped by Ctrl-C.\n");
     options.positional_help("CONFIG");
     add_target_options(options);
-    options.add_options()                                                                         //
-        ("runs", "how many", cxxopts::value<int64_t>())                                           //
-        ("set", "override a value of both configs", cxxopts::value<std::vector<std::string>>())   //
-        ("baseline", "config to compare with", cxxopts::value<std::string>())                     //
-        ("seed", "first seed, instead of the config's runtime.seed", cxxopts::value<uint64_t>())  //
+    options.add_options()                                                                            //
+        ("runs", "how many", cxxopts::value<std::string>())                                          //
+        ("set", "override a value of both configs", cxxopts::value<std::vector<std::string>>())      //
+        ("baseline", "config to compare with", cxxopts::value<std::string>())                        //
+        ("seed", "first seed, instead of the config's runtime.seed", cxxopts::value<std::string>())  //
         ("stop-rule",
          "none: all runs are made. futility:K: give up once the mean of K or more runs is not below the "
          "target. "
@@ -82,12 +85,12 @@ Config load_with_seed(const std::string& file, std::vector<std::string> override
 }
 
 uint64_t first_seed(const cxxopts::ParseResult& args, const std::vector<std::string>& overrides) {
-    if (args.count("seed") > 0) return args["seed"].as<uint64_t>();
+    if (args.count("seed") > 0) return whole<uint64_t>(args, "seed");
     return load_config(args["config"].as<std::string>(), overrides).runtime.seed;
 }
 
 int64_t runs_of(const cxxopts::ParseResult& args) {
-    const int64_t runs = args.count("runs") > 0 ? args["runs"].as<int64_t>() : 0;
+    const int64_t runs = args.count("runs") > 0 ? whole<int64_t>(args, "runs") : 0;
     if (runs < 1 || runs > 1000) throw UserError("record attempt: --runs must be from 1 to 1000");
     return runs;
 }
@@ -120,18 +123,24 @@ AttemptPlan plan_of(const cxxopts::ParseResult& args) {
 // records/DATE_NAME of today, or that of an earlier day whose attempt has not ended.
 fs::path folder_of(const AttemptPlan& plan) {
     const fs::path records = "records";
-    std::error_code none;
-    for (const auto& entry : fs::directory_iterator(records, none)) {
-        const std::string name = entry.path().filename();
+    for (const fs::path& entry : files::list_if_there(records)) {
+        const std::string name = entry.filename();
         if (name.size() != plan.name.size() + 11 || !name.ends_with("_" + plan.name)) continue;
-        const fs::path summary = entry.path() / "summary.json";
-        if (fs::exists(summary) && !read_attempt(summary).result) return entry.path();
+        const fs::path summary = entry / "summary.json";
+        if (files::exists(summary) && !read_attempt(summary).result) return entry;
     }
     return records / (plan.date + "_" + plan.name);
 }
 
+// What begin() itself leaves where it is killed.
+bool is_of_the_beginning(const fs::path& entry) {
+    const std::string name = entry.filename();
+    return name == "config.json" || name == "baseline_config.json" ||
+           (name.starts_with(".") && name.find(".json.tmp-") != std::string::npos);
+}
+
 Attempt begin(const AttemptPlan& plan, const Configs& configs, const AttemptFolders& folders) {
-    if (!fs::is_empty(folders.record))
+    if (!std::ranges::all_of(files::list(folders.record), is_of_the_beginning))
         throw UserError(folders.record.string() + ": is not empty and holds no summary.json of an attempt");
     write_atomically(folders.config(false), configs.attempt.resolved_json + "\n");
     if (configs.baseline) write_atomically(folders.config(true), configs.baseline->resolved_json + "\n");
@@ -141,16 +150,10 @@ Attempt begin(const AttemptPlan& plan, const Configs& configs, const AttemptFold
 }
 
 Attempt begin_or_continue(const AttemptPlan& plan, const Configs& configs, const AttemptFolders& folders) {
-    if (!fs::exists(folders.summary())) return begin(plan, configs, folders);
+    if (!files::exists(folders.summary())) return begin(plan, configs, folders);
     Attempt attempt = read_attempt(folders.summary());
     require_same_plan(attempt.plan, plan);
     return attempt;
-}
-
-void make_folder(const fs::path& folder) {
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) throw UserError(folder.string() + ": cannot create: " + error.message());
 }
 
 void write_readme(const Attempt& attempt, const Configs& configs, const AttemptFolders& folders) {
@@ -179,8 +182,8 @@ int attempt_to(const cxxopts::ParseResult& args) {
     folders.record = args.count("out") > 0 ? fs::path(args["out"].as<std::string>()) : folder_of(plan);
     folders.runs = args.count("runs-dir") > 0 ? fs::path(args["runs-dir"].as<std::string>())
                                               : "runs" / folders.record.filename();
-    make_folder(folders.record);
-    const FileLock lock(folders.record);
+    files::make_folders(folders.record);
+    const FolderLock lock(folders.record);
     Attempt attempt = begin_or_continue(plan, configs, folders);
     const bool json = args.count("json") > 0;
     if (!attempt.result) {
@@ -202,7 +205,8 @@ int run_record_attempt(int argc, char** argv) {
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
-    if (args.count("config") == 0) throw UserError("record attempt: which config?\n" + options.help());
+    if (args.count("config") == 0) throw UserError("record attempt: which config?" + help_hint(options));
+    outlive_readers();
     return attempt_to(args);
 }
 

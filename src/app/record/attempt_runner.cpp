@@ -6,11 +6,15 @@
 #include <string>
 #include <vector>
 
+#include "record/live/run_dir.h"
+#include "record/live/status_file.h"
 #include "record/log/run_log.h"
 #include "util/atomic_file.h"
 #include "util/child_process.h"
 #include "util/error.h"
 #include "util/exit_codes.h"
+#include "util/files.h"
+#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -33,7 +37,7 @@ std::vector<std::string> command_of(const Attempt& attempt, const AttemptRun& ru
                                     const AttemptFolders& folders) {
     std::vector<std::string> command = words_of(attempt.plan.launch);
     for (const std::string& word :
-         {fs::read_symlink("/proc/self/exe").string(), std::string("train"), std::string("--config"),
+         {files::executable().string(), std::string("train"), std::string("--config"),
           folders.config(run.baseline).string(), std::string("--run-dir"), run_dir_of(run, folders).string(),
           std::string("--set"), "runtime.seed=" + std::to_string(run.seed)})
         command.push_back(word);
@@ -44,20 +48,14 @@ std::vector<std::string> command_of(const Attempt& attempt, const AttemptRun& ru
 
 // Copies a log, so that it appears whole or not at all.
 void collect_log(const fs::path& from, const fs::path& to) {
-    fs::create_directories(to.parent_path());
-    std::FILE* in = std::fopen(from.c_str(), "rb");
-    if (in == nullptr) throw UserError(from.string() + ": cannot be read");
-    AtomicFile out(to);
-    std::vector<char> buffer(size_t{1} << 16);
-    while (const size_t got = std::fread(buffer.data(), 1, buffer.size(), in))
-        out.write(std::string_view(buffer.data(), got));
-    std::fclose(in);
-    out.commit();
+    constexpr uint64_t most_bytes = uint64_t{1} << 32;
+    files::make_folders(to.parent_path());
+    write_atomically(to, files::read(from, most_bytes));
 }
 
 // What the log of an ended run says. Whether it has taken a step.
 bool read_result(const fs::path& log, AttemptRun& run) {
-    if (!fs::exists(log)) return false;
+    if (!files::exists(log)) return false;
     const RunLog read = read_run_log(log);
     if (read.runs.size() != 1 || read.runs.front().final_step == 0) return false;
     const Run& found = read.runs.front();
@@ -68,17 +66,29 @@ bool read_result(const fs::path& log, AttemptRun& run) {
     return true;
 }
 
+// A run that diverged has an outcome, which counts. One that ended for a reason outside of it, such as a full
+// disk, has none: it is made again.
 void end_run(AttemptRun& run, const ChildEnd& end, const AttemptFolders& folders) {
+    const fs::path dir = run_dir_of(run, folders);
     run.exit_code = end.exit_code;
-    const fs::path log = run_dir_of(run, folders) / "log.txt";
-    const bool stepped = read_result(log, run);
+    const bool stepped = read_result(dir / run_files::log, run);
     const bool complete = end.exit_code == 0 && stepped && run.val_loss == run.val_loss;
-    if (!complete && !(end.exit_code == kUserError && stepped))
+    const bool diverged = end.exit_code != 0 && read_state(dir / run_files::status) == "diverged";
+    if (!complete && !diverged)
         throw UserError("the run with seed " + std::to_string(run.seed) + " ended with exit code " +
                         std::to_string(end.exit_code) + (stepped ? "" : " before its first step") +
                         "; the same command continues the attempt with this run");
     run.state = complete ? State::done : State::failed;
-    collect_log(log, folders.record / run.log);
+    collect_log(dir / run_files::log, folders.record / run.log);
+}
+
+// Before its first start a run has no directory: what is there is somebody else's.
+void require_no_directory(const AttemptRun& run, const AttemptFolders& folders) {
+    const fs::path dir = run_dir_of(run, folders);
+    if (run.starts == 0 && files::exists(dir))
+        throw UserError(dir.string() +
+                        ": is there already, though this attempt has not begun the run; give another "
+                        "--runs-dir, or remove it");
 }
 
 void announce(const Attempt& attempt, const AttemptRun& run, bool quiet) {
@@ -91,6 +101,7 @@ void announce(const Attempt& attempt, const AttemptRun& run, bool quiet) {
 // Whether it was interrupted.
 bool make_run(Attempt& attempt, AttemptRun& run, const AttemptFolders& folders,
               const AttemptOptions& options) {
+    require_no_directory(run, folders);
     run.state = State::started;
     ++run.starts;
     write_attempt(attempt, folders.summary());
@@ -99,7 +110,7 @@ bool make_run(Attempt& attempt, AttemptRun& run, const AttemptFolders& folders,
                                    options.quiet ? ChildOutput::to_stderr : ChildOutput::shared);
     if (end.interrupted || end.exit_code == kInterrupted) return true;
     end_run(run, end, folders);
-    if (!options.keep_weights) fs::remove(run_dir_of(run, folders) / "weights.safetensors");
+    if (!options.keep_weights) files::remove(run_dir_of(run, folders) / run_files::weights);
     write_attempt(attempt, folders.summary());
     return false;
 }
@@ -107,7 +118,7 @@ bool make_run(Attempt& attempt, AttemptRun& run, const AttemptFolders& folders,
 }  // namespace
 
 AttemptEnd run_attempt(Attempt& attempt, const AttemptFolders& folders, const AttemptOptions& options) {
-    fs::create_directories(folders.runs);
+    files::make_folders(folders.runs);
     std::string stopped;
     for (AttemptRun& run : attempt.runs) {
         const AttemptPlan& plan = attempt.plan;

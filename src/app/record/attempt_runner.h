@@ -23,8 +23,8 @@ struct AttemptOptions {
 enum class AttemptEnd { complete, interrupted };
 
 // Makes the runs that are still to be made, one process each, and keeps summary.json up to date. A run that
-// was interrupted starts again from its beginning. A run whose loss becomes NaN counts, and fails the
-// attempt. UserError where a run ends for any other reason; the attempt can then be continued too.
+// was interrupted starts again from its beginning. A run that diverges (status.json says so) counts, and
+// fails the attempt. UserError where a run ends for any other reason; the attempt can then be continued too.
 AttemptEnd run_attempt(Attempt& attempt, const AttemptFolders& folders, const AttemptOptions& options);
 
 }  // namespace speedrun

@@ -10,11 +10,12 @@
 #include "record/judge/check_report.h"
 #include "record/log/run_json.h"
 #include "util/diagnostics.h"
+#include "util/exit_codes.h"
 
 namespace speedrun {
 namespace {
 
-constexpr int kRecord = 0, kNotARecord = 1, kNothingJudged = 2;
+constexpr int kRecord = 0, kNotARecord = 1;
 
 cxxopts::Options make_options() {
     cxxopts::Options options(
@@ -24,8 +25,10 @@ cxxopts::Options make_options() {
         "mean final validation loss is below the target with p < 0.01 (one-sided one-sample t-test).\n"
         "Runs are compared within one folder, number of steps, source and kind of hardware; every such group "
         "is\n"
-        "judged by itself. Unfinished runs and copies are named and left out.\n"
-        "Exit code: 0 every group is a record, 1 one is not, 2 an error, or no log in what was named.\n");
+        "judged by itself. Unfinished runs, copies, and repeats of a seed are named and left out.\n"
+        "Exit code: 0 every group is a record, 1 one is not, 2 an error: no log, or something in what was "
+        "named "
+        "could not be read.\n");
     options.positional_help("FOLDERS|FILES...");
     add_target_options(options);
     options.add_options()                                                         //
@@ -40,7 +43,7 @@ cxxopts::Options make_options() {
 
 int exit_code(const Collection& runs, const std::vector<JudgedGroup>& groups) {
     const bool any_log = std::ranges::any_of(runs.groups, &RunGroup::has_log);
-    if (!any_log) return kNothingJudged;
+    if (!any_log || !runs.problems.empty()) return kUserError;  // a verdict of a part is none
     return std::ranges::all_of(groups, [](const JudgedGroup& g) { return g.verdict.record; }) ? kRecord
                                                                                               : kNotARecord;
 }
@@ -60,7 +63,7 @@ int run_record_check(int argc, char** argv) {
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
-    if (args.count("paths") == 0) throw UserError("record check: which folders?\n" + options.help());
+    if (args.count("paths") == 0) throw UserError("record check: which folders?" + help_hint(options));
     const double target = target_of(args);
     std::vector<std::filesystem::path> paths;
     for (const auto& path : args["paths"].as<std::vector<std::string>>()) paths.emplace_back(path);

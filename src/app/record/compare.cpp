@@ -12,6 +12,7 @@
 #include "record/judge/comparison.h"
 #include "record/log/run_json.h"
 #include "util/diagnostics.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
@@ -19,18 +20,19 @@ namespace {
 namespace fs = std::filesystem;
 
 cxxopts::Options make_options() {
-    cxxopts::Options options("speedrun record compare",
-                             "Says what NEW brought over BASELINE: difference of the mean times with Welch's "
-                             "confidence interval, of\n"
-                             "steps and of step times, and how much of the gain each of the two made. Either "
-                             "is a folder or a log. One\n"
-                             "folder with the logs of both, which are told apart by steps, source and "
-                             "hardware, may be given instead;\n"
-                             "the side that was started first is then the baseline.\n"
-                             "Exit code: 0, or 2 where there is nothing to compare.\n");
+    cxxopts::Options options(
+        "speedrun record compare",
+        "Says what NEW brought over BASELINE: difference of the mean times with Welch's "
+        "confidence interval, of\n"
+        "steps and of step times, and how much of the gain each of the two made. Either "
+        "is a folder or a log. One\n"
+        "folder with the logs of both, which are told apart by steps, source and "
+        "hardware, may be given instead;\n"
+        "the side that was started first is then the baseline.\n"
+        "Exit code: 0, or 2 where there is nothing to compare or something could not be read.\n");
     options.positional_help("BASELINE NEW");
     options.add_options()                                                                            //
-        ("confidence", "of the intervals", cxxopts::value<double>()->default_value("0.95"))          //
+        ("confidence", "of the intervals", cxxopts::value<std::string>()->default_value("0.95"))     //
         ("paired", "also compare the i-th run of one side with the i-th of the other, by start")     //
         ("markdown", "print Markdown for a pull request")                                            //
         ("json", "print JSON")                                                                       //
@@ -47,6 +49,8 @@ std::vector<RunGroup> groups_of(const fs::path& path) {
     Collection runs = collect_runs(paths, options);
     for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
     std::erase_if(runs.groups, [](const RunGroup& g) { return g.runs.empty(); });
+    if (!runs.problems.empty() && !runs.groups.empty())
+        throw UserError(path.string() + ": a part of it could not be read");
     for (RunGroup& group : runs.groups) {
         group.path = path;
         for (const Excluded& e : group.excluded) warn("left out: {}: {}", e.path.string(), e.reason);
@@ -93,11 +97,11 @@ int run_record_compare(int argc, char** argv) {
     const cxxopts::ParseResult& args = *parsed;
     const auto paths = value_or_empty<std::vector<std::string>>(args, "paths");
     if (paths.empty() || paths.size() > 2)
-        throw UserError("record compare: a baseline and a new side are needed\n" + options.help());
+        throw UserError("record compare: a baseline and a new side are needed" + help_hint(options));
     const auto [baseline, changed] =
         paths.size() == 1 ? sides_in(paths[0]) : std::array{side_of(paths[0]), side_of(paths[1])};
     const Comparison comparison =
-        compare_groups(baseline, changed, args["confidence"].as<double>(), args.count("paired") > 0);
+        compare_groups(baseline, changed, decimal(args, "confidence"), args.count("paired") > 0);
     if (args.count("json") > 0) {
         std::cout << dump_json(comparison_json(comparison)) << "\n";
     } else {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string>
 
+#include "app/arguments.h"
 #include "record/judge/verdict.h"
 #include "util/error.h"
 
@@ -12,12 +13,12 @@ void add_target_options(cxxopts::Options& options) {
     options.add_options()  //
         ("track", "short (target 3.28) or medium (2.92)",
          cxxopts::value<std::string>()->default_value("short"))  //
-        ("target", "loss to be below, instead of the track's", cxxopts::value<double>());
+        ("target", "loss to be below, instead of the track's", cxxopts::value<std::string>());
 }
 
 double target_of(const cxxopts::ParseResult& args) {
     if (args.count("target") > 0) {
-        const double target = args["target"].as<double>();
+        const double target = decimal(args, "target");
         if (!std::isfinite(target) || target <= 0) throw UserError("--target: a loss is a positive number");
         return target;
     }

@@ -7,6 +7,8 @@
 #include "record/log/parse_report.h"
 #include "record/log/run_json.h"
 #include "util/diagnostics.h"
+#include "util/exit_codes.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
@@ -14,7 +16,7 @@ namespace {
 cxxopts::Options make_options() {
     cxxopts::Options options("speedrun record parse",
                              "Says what logs hold: their runs, validations, stalls, hardware.\n"
-                             "Exit code: 0, or 2 where no file holds a run.\n");
+                             "Exit code: 0, or 2 where a file cannot be read or none holds a run.\n");
     options.positional_help("FILES...");
     options.add_options()                                              //
         ("json", "print a JSON list of the runs")                      //
@@ -31,15 +33,16 @@ int run_record_parse(int argc, char** argv) {
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
-    if (args.count("files") == 0) throw UserError("record parse: which logs?\n" + options.help());
+    if (args.count("files") == 0) throw UserError("record parse: which logs?" + help_hint(options));
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
-    bool any = false;
+    bool any = false, all_read = true;
     for (const auto& file : args["files"].as<std::vector<std::string>>()) {
         RunLog log;
         try {
             log = read_run_log(file);
         } catch (const UserError& error) {
             warn("{}", error.what());
+            all_read = false;
             continue;
         }
         for (const auto& remark : log_remarks(log)) warn("{}", remark);
@@ -53,7 +56,7 @@ int run_record_parse(int argc, char** argv) {
         }
     }
     if (args.count("json") > 0) std::cout << dump_json(all) << "\n";
-    return any ? 0 : 2;
+    return any && all_read ? 0 : kUserError;
 }
 
 }  // namespace speedrun

@@ -16,6 +16,7 @@
 #include "record/report/report.h"
 #include "util/atomic_file.h"
 #include "util/diagnostics.h"
+#include "util/exit_codes.h"
 
 namespace speedrun {
 namespace {
@@ -30,7 +31,7 @@ cxxopts::Options make_options() {
         "loss over steps and time, step times and stalls, final losses with the target and "
         "confidence intervals,\n"
         "what differs in what was run, tables.\n"
-        "Exit code: 0, or 2 where there is nothing to report.\n");
+        "Exit code: 0, or 2 where there is nothing to report or something could not be read.\n");
     options.positional_help("FOLDERS...");
     add_target_options(options);
     options.add_options()                                                                                  //
@@ -62,7 +63,7 @@ int run_record_report(int argc, char** argv) {
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
-    if (args.count("paths") == 0) throw UserError("record report: which folders?\n" + options.help());
+    if (args.count("paths") == 0) throw UserError("record report: which folders?" + help_hint(options));
     std::vector<fs::path> paths;
     for (const auto& path : args["paths"].as<std::vector<std::string>>()) paths.emplace_back(path);
     if (args.count("png") > 0) require_png();
@@ -70,6 +71,8 @@ int run_record_report(int argc, char** argv) {
     std::optional<Collection> baseline;
     if (args.count("baseline") > 0) baseline = collect({args["baseline"].as<std::string>()});
     for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
+    if (baseline)
+        for (const auto& warning : collection_warnings(*baseline)) warn("{}", warning);
     const Report report =
         make_report(runs, baseline,
                     {.title = value_or_empty<std::string>(args, "title"),
@@ -88,7 +91,8 @@ int run_record_report(int argc, char** argv) {
     } else {
         for (const auto& path : written) std::cout << path << "\n";
     }
-    return 0;
+    const bool all_read = runs.problems.empty() && (!baseline || baseline->problems.empty());
+    return all_read ? 0 : kUserError;
 }
 
 }  // namespace speedrun

@@ -14,6 +14,8 @@
 #include "record/live/progress.h"
 #include "record/log/log.h"
 #include "record/log/run_json.h"
+#include "util/files.h"
+#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -35,7 +37,7 @@ cxxopts::Options make_options() {
     options.add_options()                                                                                   //
         ("once", "say how far it is and end; exit code 0 while it runs too")                                //
         ("patience", "seconds without a new line after which a log that no process here writes has ended",  //
-         cxxopts::value<double>()->default_value("60"))                                                     //
+         cxxopts::value<std::string>()->default_value("60"))                                                //
         ("json", "print a JSON object a line: at each validation, every ten seconds, and at the end")       //
         ("log", "run directory or log", cxxopts::value<std::string>())                                      //
         ("help", "this text");
@@ -44,8 +46,8 @@ cxxopts::Options make_options() {
 }
 
 fs::path log_of(const fs::path& place) {
-    if (!fs::is_directory(place)) return place;
-    if (!fs::exists(place / "log.txt"))
+    if (!files::is_folder(place)) return place;
+    if (!files::exists(place / "log.txt"))
         throw UserError(place.string() + ": has no log.txt; name the log itself");
     return place / "log.txt";
 }
@@ -112,8 +114,8 @@ int run_record_watch(int argc, char** argv) {
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
-    if (args.count("log") == 0) throw UserError("record watch: which run?\n" + options.help());
-    const double patience = args["patience"].as<double>();
+    if (args.count("log") == 0) throw UserError("record watch: which run?" + help_hint(options));
+    const double patience = decimal(args, "patience");
     if (!(patience >= 0 && patience < 1e6)) throw UserError("--patience: seconds, 0 or more");
     LogFollower follower(log_of(args["log"].as<std::string>()),
                          std::chrono::milliseconds(std::llround(1000 * patience)));

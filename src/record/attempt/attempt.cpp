@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "util/error.h"
+#include "util/files.h"
 #include "util/text.h"
+#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
@@ -37,7 +39,7 @@ Collection collect_logs(const Attempt& attempt, const fs::path& folder, bool bas
     std::vector<fs::path> paths;
     for (const AttemptRun& run : attempt.runs)
         if (run.baseline == baseline && run.state != AttemptRun::State::waiting &&
-            fs::exists(folder / run.log))
+            files::exists(folder / run.log))
             paths.push_back(folder / run.log);
     return collect_runs(paths);
 }

@@ -6,8 +6,8 @@
 #include "record/log/run_json.h"
 #include "util/atomic_file.h"
 #include "util/error.h"
+#include "util/files.h"
 #include "util/json_document.h"
-#include "util/read_file.h"
 
 namespace speedrun {
 namespace {
@@ -132,7 +132,8 @@ Json attempt_json(const Attempt& attempt) {
 }
 
 Attempt read_attempt(const std::filesystem::path& summary) {
-    const std::string text = read_file(summary, max_json_bytes);
+    constexpr uint64_t most_bytes = uint64_t{1} << 28;
+    const std::string text = files::read(summary, most_bytes);
     try {
         const Json json = parse_json(text, summary.filename().string());
         if (json.at("format") != kFormat) throw UserError("its format is not " + std::to_string(kFormat));

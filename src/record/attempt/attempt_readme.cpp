@@ -2,20 +2,22 @@
 #include <cmath>
 
 #include "record/attempt/attempt.h"
+#include "util/shell_words.h"
 #include "util/text.h"
+#include "util/text_table.h"
 
 namespace speedrun {
 namespace {
 
 std::string command_of(const Attempt& attempt) {
     const AttemptPlan& plan = attempt.plan;
-    std::string text = "speedrun record attempt " + plan.attempt.config;
-    for (const auto& value : plan.attempt.overrides) text += " --set '" + value + "'";
-    if (plan.baseline) text += " --baseline " + plan.baseline->config;
+    std::string text = "speedrun record attempt " + shell_word(plan.attempt.config);
+    for (const auto& value : plan.attempt.overrides) text += " --set " + shell_word(value);
+    if (plan.baseline) text += " --baseline " + shell_word(plan.baseline->config);
     text += " --runs " + std::to_string(plan.runs) + " --seed " + std::to_string(plan.first_seed) +
             fmt::format(" --target {:g} --stop-rule ", plan.target) + stop_rule_text(plan.stop_rule);
-    if (!plan.launch.empty()) text += " --launch '" + plan.launch + "'";
-    return text + " --name " + plan.name;
+    if (!plan.launch.empty()) text += " --launch " + shell_word(plan.launch);
+    return text + " --name " + shell_word(plan.name);
 }
 
 // "losses = [3.2772, ...]", as records are handed in.

@@ -8,6 +8,7 @@
 #include "util/json_document.h"
 #include "util/text.h"
 #include "util/text_table.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
@@ -39,7 +40,7 @@ Json runs_json(const RunGroup& group) {
 
 std::vector<std::string> group_row(const JudgedGroup& judged) {
     const auto& [group, v] = judged;
-    return {group.path.string(),
+    return {group.name(),
             std::to_string(group.steps),
             std::to_string(v.loss.n),
             number_text("{:.6f}", v.loss.mean),
@@ -68,11 +69,11 @@ TextTable run_table(const RunGroup& group) {
     return rows;
 }
 
-std::string left_out(const RunGroup& group, const char* indent) {
-    std::string text;
+std::vector<std::string> left_out(const RunGroup& group) {
+    std::vector<std::string> lines;
     for (const Excluded& e : group.excluded)
-        text += indent + std::string("left out: ") + run_name(e.path, e.index) + ": " + e.reason + "\n";
-    return text;
+        lines.push_back("left out: " + run_name(e.path, e.index) + ": " + e.reason);
+    return lines;
 }
 
 std::string what_it_is(const RunGroup& group) {
@@ -120,22 +121,24 @@ Json check_json(const std::vector<JudgedGroup>& groups) {
 std::string check_table(const std::vector<JudgedGroup>& groups) {
     std::string text = plain_table(group_table(groups)) + "\n";
     for (const auto& [group, v] : groups) {
-        text += group.path.string() + ", " + std::to_string(group.steps) + " steps: " + verdict_text(v) +
-                ": " + v.reason + "\n";
+        text += group.name() + ", " + std::to_string(group.steps) + " steps: " + verdict_text(v) + ": " +
+                v.reason + "\n";
         if (const std::string what = what_it_is(group); !what.empty()) text += "  " + what + "\n";
-        text += left_out(group, "  ");
+        for (const std::string& line : left_out(group)) text += "  " + line + "\n";
     }
-    return text;
+    return terminal_text(text);
 }
 
 std::string check_markdown(const std::vector<JudgedGroup>& groups) {
     std::string text = markdown_table(group_table(groups));
     for (const auto& [group, v] : groups) {
-        text += "\n### " + group.path.string() + "\n" + (v.record ? "A record" : "Not a record") + ": " +
-                v.reason + " (one-sided one-sample t-test, n = " + std::to_string(v.loss.n) + ").\n";
-        if (const std::string what = what_it_is(group); !what.empty()) text += "\n" + what + "\n";
+        text += "\n### " + markdown_text(group.name()) + "\n" + (v.record ? "A record" : "Not a record") +
+                ": " + v.reason + " (one-sided one-sample t-test, n = " + std::to_string(v.loss.n) + ").\n";
+        if (const std::string what = what_it_is(group); !what.empty())
+            text += "\n" + markdown_text(what) + "\n";
         if (!group.runs.empty()) text += "\n" + markdown_table(run_table(group));
-        if (!group.excluded.empty()) text += "\n" + left_out(group, "- ");
+        if (!group.excluded.empty()) text += "\n";
+        for (const std::string& line : left_out(group)) text += "- " + markdown_text(line) + "\n";
     }
     return text;
 }
@@ -143,6 +146,7 @@ std::string check_markdown(const std::vector<JudgedGroup>& groups) {
 std::vector<std::string> collection_warnings(const Collection& runs) {
     std::vector<std::string> list = runs.problems;
     list.insert(list.end(), runs.remarks.begin(), runs.remarks.end());
+    for (std::string& line : list) line = terminal_text(line);
     return list;
 }
 

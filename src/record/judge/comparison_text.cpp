@@ -6,6 +6,7 @@
 #include "util/json_document.h"
 #include "util/text.h"
 #include "util/text_table.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
@@ -55,7 +56,8 @@ std::string gain_line(const Comparison& c) {
 std::string notes(const Comparison& c, const char* indent) {
     std::string text;
     if (c.interleaved == true) text += indent + std::string("the runs took turns\n");
-    for (const std::string& warning : c.warnings) text += indent + ("warning: " + warning) + "\n";
+    for (const std::string& warning : c.warnings)
+        text += indent + ("warning: " + (*indent != '\0' ? markdown_text(warning) : warning)) + "\n";
     return text;
 }
 
@@ -108,13 +110,15 @@ Json comparison_json(const Comparison& c) {
 }
 
 std::string comparison_text(const Comparison& c) {
-    return "baseline: " + c.baseline.group.path.string() + "\nnew:      " + c.changed.group.path.string() +
-           "\n\n" + plain_table(comparison_table(c)) + "\n" + gain_line(c) + notes(c, "");
+    return terminal_text("baseline: " + c.baseline.group.path.string() +
+                         "\nnew:      " + c.changed.group.path.string() + "\n\n" +
+                         plain_table(comparison_table(c)) + "\n" + gain_line(c) + notes(c, ""));
 }
 
 std::string comparison_markdown(const Comparison& c) {
-    return "Baseline: " + c.baseline.group.path.string() + "; new: " + c.changed.group.path.string() +
-           "\n\n" + markdown_table(comparison_table(c)) + "\n" + gain_line(c) + "\n" + notes(c, "- ");
+    return "Baseline: " + markdown_text(c.baseline.group.path.string()) +
+           "; new: " + markdown_text(c.changed.group.path.string()) + "\n\n" +
+           markdown_table(comparison_table(c)) + "\n" + gain_line(c) + "\n" + notes(c, "- ");
 }
 
 }  // namespace speedrun

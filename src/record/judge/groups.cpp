@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <optional>
+#include <set>
 #include <thread>
 #include <tuple>
 #include <utility>
 
 #include "record/log/parse_report.h"
 #include "util/error.h"
+#include "util/files.h"
 
 namespace speedrun {
 namespace {
@@ -30,34 +33,61 @@ bool is_log_name(const fs::path& path) {
     return path.extension() == ".txt" || path.extension() == ".log";
 }
 
-void find_logs(const fs::path& folder, std::vector<Source>& sources, Collection& out) {
-    std::error_code error;
-    const size_t before = sources.size();
-    auto entries = fs::recursive_directory_iterator(folder, fs::directory_options::none, error);
-    for (; !error && entries != fs::recursive_directory_iterator(); entries.increment(error)) {
-        std::error_code ignored;
-        if (is_log_name(entries->path()) && entries->is_regular_file(ignored))
-            sources.push_back({entries->path(), entries->path().parent_path(), false});
+void find_logs(const fs::path& folder, std::vector<Source>& sources, Collection& out);
+
+// Links to folders are not followed: they could lead back.
+void look_at(const fs::path& entry, std::vector<Source>& sources, Collection& out) {
+    const bool is_link = files::link_target(entry).has_value();
+    if (is_log_name(entry) && files::is_file(entry)) {
+        sources.push_back({entry, entry.parent_path(), false});
+    } else if (!is_link && files::is_folder(entry)) {
+        find_logs(entry, sources, out);
     }
-    if (error) out.problems.push_back(folder.string() + ": cannot read: " + error.message());
-    if (!error && sources.size() == before)
-        out.problems.push_back(folder.string() + ": no logs (*.txt, *.log) in this folder");
+}
+
+// What is in a folder and below it. What cannot be read hides nothing but itself.
+void find_logs(const fs::path& folder, std::vector<Source>& sources, Collection& out) {
+    const auto tell = [&](const auto& look) {
+        try {
+            look();
+        } catch (const UserError& error) {
+            out.problems.emplace_back(error.what());
+        }
+    };
+    std::vector<fs::path> entries;
+    tell([&] { entries = files::list(folder); });
+    for (const fs::path& entry : entries) tell([&] { look_at(entry, sources, out); });
+}
+
+void find_named(const fs::path& path, std::vector<Source>& sources, Collection& out) {
+    const size_t sources_before = sources.size(), problems_before = out.problems.size();
+    switch (files::kind(path)) {
+        case files::Kind::none:
+            out.problems.push_back(path.string() + ": No such file or directory");
+            return;
+        case files::Kind::folder:
+            find_logs(path.has_filename() ? path : path.parent_path(), sources, out);
+            if (sources.size() == sources_before && out.problems.size() == problems_before)
+                out.problems.push_back(path.string() + ": no logs (*.txt, *.log) in this folder");
+            return;
+        case files::Kind::other:
+            if (!files::is_pipe(path)) {
+                out.problems.push_back(path.string() + ": neither a file nor a folder");
+                return;
+            }
+            [[fallthrough]];
+        case files::Kind::file:
+            sources.push_back({path, path.parent_path(), true});
+    }
 }
 
 std::vector<Source> find_sources(std::span<const fs::path> paths, Collection& out) {
     std::vector<Source> sources;
     for (const fs::path& path : paths) {
-        std::error_code error;
-        const auto status = fs::status(path, error);
-        if (fs::is_directory(status)) {
-            find_logs(path.has_filename() ? path : path.parent_path(), sources, out);
-        } else if (!fs::exists(status)) {
-            out.problems.push_back(path.string() + ": " +
-                                   (error ? error.message() : "No such file or directory"));
-        } else if (fs::is_character_file(status) || fs::is_block_file(status) || fs::is_socket(status)) {
-            out.problems.push_back(path.string() + ": neither a file nor a folder");
-        } else {
-            sources.push_back({path, path.parent_path(), true});
+        try {
+            find_named(path, sources, out);
+        } catch (const UserError& error) {
+            out.problems.emplace_back(error.what());
         }
     }
     std::ranges::sort(sources, {}, [](const Source& s) { return std::tie(s.folder, s.file); });
@@ -106,6 +136,26 @@ struct LeftOut {
     bool is_run = false;  // not a file without runs
 };
 
+// What a run is known by once its log has been read.
+struct Sample {
+    std::string place;
+    uint64_t fingerprint = 0;
+    std::optional<uint64_t> seed;
+    std::vector<uint64_t> marks;
+
+    // Whether a log of the same run: with the same numbers in every line, however it was copied; or one that
+    // shows more of its lines or fewer, with all validations of the shorter one in the longer. (A single one
+    // would be no proof: two runs may have equal losses after equal times.)
+    bool is_of(const Run& run) const {
+        if (run.fingerprint == fingerprint) return true;
+        const auto &a = marks, &b = run.validation_marks;
+        if (a.empty() || b.empty() || a.back() != b.back() || std::max(a.size(), b.size()) < 2) return false;
+        const auto &fewer = a.size() < b.size() ? a : b, &more = a.size() < b.size() ? b : a;
+        return std::ranges::all_of(
+            fewer, [&](uint64_t mark) { return std::ranges::find(more, mark) != more.end(); });
+    }
+};
+
 class Grouping {
   public:
     Grouping(Collection& out, bool pool) : out_(out), pool_(pool) {}
@@ -125,6 +175,7 @@ class Grouping {
             const Key key = key_of(folder.folder, log.runs[i]);
             std::string reason = log.runs[i].incomplete_reason();
             if (!is_new) reason = "same bytes as " + first->second.string();
+            if (reason.empty()) reason = repeats(key, {source.file, i, log.runs[i]});
             if (reason.empty()) {
                 groups_[key].runs.push_back({source.file, i, log.runs[i]});
             } else {
@@ -166,6 +217,23 @@ class Grouping {
                 run.header.hardware.text()};
     }
 
+    // Why a complete run is no sample of its own; "" where it is one, which is kept in mind. The program is
+    // deterministic, so that a seed makes one run, however often it is made.
+    std::string repeats(const Key& key, const GroupRun& run) {
+        const std::string place =
+            run.path.string() + (run.index == 0 ? "" : " (run " + std::to_string(run.index + 1) + ")");
+        std::vector<Sample>& samples = samples_[key];
+        const auto same = std::ranges::find_if(samples, [&](const Sample& s) { return s.is_of(run.run); });
+        if (same != samples.end()) return "the same run as " + same->place;
+        const auto seeded = std::ranges::find_if(
+            samples, [&](const Sample& s) { return run.run.seed && s.seed == run.run.seed; });
+        if (seeded != samples.end())
+            return "seed " + std::to_string(*run.run.seed) + " once more, as in " + seeded->place +
+                   ": no sample of its own";
+        samples.push_back({place, run.run.fingerprint, run.run.seed, run.run.validation_marks});
+        return "";
+    }
+
     // The group that an excluded run would have been in; else the largest of its folder; else one of its own.
     RunGroup& home_of(const Key& key) {
         if (const auto exact = groups_.find(key); exact != groups_.end()) return exact->second;
@@ -182,9 +250,18 @@ class Grouping {
     std::map<Key, RunGroup> groups_;
     std::vector<LeftOut> left_;
     std::map<std::tuple<fs::path, uint64_t, uint64_t>, fs::path> originals_;  // by folder, size, hash
+    std::map<Key, std::vector<Sample>> samples_;
 };
 
 }  // namespace
+
+std::string RunGroup::name() const {
+    if (!path.empty()) return path.string();
+    std::set<std::string> files;
+    for (const GroupRun& run : runs) files.insert(run.path.string());
+    for (const Excluded& left_out : excluded) files.insert(left_out.path.string());
+    return files.size() == 1 ? *files.begin() : ".";
+}
 
 std::vector<double> RunGroup::final_losses() const {
     std::vector<double> losses;

@@ -19,11 +19,12 @@ struct GroupRun {
 struct Excluded {
     std::filesystem::path path;
     size_t index = 0;
-    std::string reason;  // "stopped after step 500 of 1390", "same bytes as a.txt", "no step lines", ...
+    std::string reason;  // "stopped after step 500 of 1390", "the same run as a.txt", "no step lines", ...
 };
 
-// Complete runs that may be compared: one folder, one number of steps, one source, one kind of hardware.
-// A folder none of whose runs is complete has one group without runs.
+// Complete runs that may be compared, each a sample of its own (a copy of a log is none, nor is a seed that
+// has a run already): one folder, one number of steps, one source, one kind of hardware. A folder none of
+// whose runs is complete has one group without runs.
 struct RunGroup {
     std::filesystem::path path;
     int64_t steps = 0;  // scheduled, or done where the log does not say
@@ -32,6 +33,8 @@ struct RunGroup {
     std::vector<Excluded> excluded;
     bool has_log = false;  // some file of the group holds a run, complete or not
 
+    // The folder; for a log that was named without one, the log.
+    std::string name() const;
     std::vector<double> final_losses() const;
     std::vector<double> final_times_ms() const;
 };

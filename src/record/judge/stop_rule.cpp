@@ -75,7 +75,7 @@ std::optional<std::string> reason_to_stop(const StopRule& rule, std::span<const 
     const double mean = summarize(losses).mean;
     if (rule.futility_from > 0 && n >= rule.futility_from && !(mean < target))
         return fmt::format("futility: after {} runs the mean loss {:.6f} is not below {:g}", n, mean, target);
-    const double p = t_test_less(losses, target).p, level = significance_level(rule, runs);
+    const double p = track_test(losses, target).p, level = significance_level(rule, runs);
     if (rule.significance_from > 0 && n >= rule.significance_from && p < level)
         return fmt::format("significant: after {} runs p = {:.6g} < {:.3g}", n, p, level);
     return std::nullopt;

@@ -12,6 +12,7 @@
 
 #include "record/log/run_json.h"
 #include "util/error.h"
+#include "util/files.h"
 #include "util/json_document.h"
 #include "util/open_files.h"
 
@@ -74,9 +75,12 @@ nlohmann::ordered_json progress_json(const RunProgress& p) {
 LogFollower::LogFollower(std::filesystem::path log, std::chrono::milliseconds patience)
     : path_(std::move(log)),
       patience_(patience),
-      fd_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)),
+      fd_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)),
       grown_at_(Clock::now()) {
     if (fd_ < 0) throw UserError(path_.string() + ": cannot read: " + std::strerror(errno));
+    if (files::is_file(path_)) return;
+    ::close(fd_);
+    throw UserError(path_.string() + ": is not a regular file");
 }
 
 LogFollower::~LogFollower() {

@@ -1,11 +1,16 @@
 #include "record/live/progress.h"
 
 #include <fmt/core.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <climits>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <vector>
 
 namespace speedrun {
@@ -33,6 +38,11 @@ std::string bar(double share, int columns) {
 int terminal_columns(int fd) {
     winsize size{};
     return ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+bool knows_escapes() {
+    const char* const terminal = std::getenv("TERM");
+    return terminal != nullptr && *terminal != '\0' && std::string_view(terminal) != "dumb";
 }
 
 std::vector<std::string> numbers(const ProgressState& state) {
@@ -77,7 +87,8 @@ std::string progress_line(const ProgressState& state, int columns) {
 }
 
 Progress::Progress(int fd, Mode mode, Clock clock) : fd_(fd), mode_(mode), clock_(std::move(clock)) {
-    if (mode_ == Mode::automatic) mode_ = ::isatty(fd_) == 1 ? Mode::terminal : Mode::plain;
+    if (mode_ == Mode::automatic)
+        mode_ = ::isatty(fd_) == 1 && knows_escapes() ? Mode::terminal : Mode::plain;
 }
 
 Progress::~Progress() {
@@ -119,10 +130,23 @@ void Progress::finish() {
     standing_ = false;
 }
 
+// A full pipe whose reader stands still, a terminal that is stopped.
+bool Progress::takes_more() {
+    constexpr int kPatienceMs = 1000;
+    pollfd out{.fd = fd_, .events = POLLOUT, .revents = 0};
+    int ready = 0;
+    while ((ready = ::poll(&out, 1, stalled_ ? 0 : kPatienceMs)) < 0 && errno == EINTR) {
+    }
+    stalled_ = ready == 0;
+    return ready > 0;
+}
+
 void Progress::write(std::string_view text) {
     if (mode_ == Mode::silent) return;
-    while (!text.empty()) {
-        const ssize_t written = ::write(fd_, text.data(), text.size());
+    while (!text.empty() && takes_more()) {
+        // What a pipe that is not full takes for sure.
+        const ssize_t written = ::write(fd_, text.data(), std::min<size_t>(text.size(), PIPE_BUF));
+        if (written < 0 && errno == EINTR) continue;
         if (written <= 0) return;
         text.remove_prefix(static_cast<size_t>(written));
     }

@@ -33,8 +33,9 @@ class Progress {
     using Clock = std::function<std::chrono::steady_clock::time_point()>;
     enum class Mode { automatic, terminal, plain, silent };
 
-    // Writes to the file descriptor `fd` (not owned); automatic: terminal where it is one. Write errors are
-    // ignored: a closed terminal must not end a run.
+    // Writes to the file descriptor `fd` (not owned); automatic: terminal where it is one that knows escape
+    // sequences. Nothing here may end or hold up a run: write errors are ignored, and where nobody takes what
+    // is written for a second, it is left out until somebody does.
     explicit Progress(int fd, Mode mode = Mode::automatic, Clock clock = std::chrono::steady_clock::now);
     ~Progress();
     Progress(const Progress&) = delete;
@@ -51,6 +52,7 @@ class Progress {
   private:
     void draw();
     void write(std::string_view text);
+    bool takes_more();
 
     int fd_;
     Mode mode_;
@@ -59,6 +61,7 @@ class Progress {
     std::optional<std::chrono::steady_clock::time_point> drawn_at_;
     bool pending_ = false;   // state_ has not been drawn
     bool standing_ = false;  // a live line is on the terminal's last row
+    bool stalled_ = false;   // nobody has taken what was written last
 };
 
 }  // namespace speedrun

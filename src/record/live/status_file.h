@@ -24,6 +24,10 @@ std::string to_json(const RunStatus& status);
 // Errors are ignored: a full disk must not end a run over its status.
 void write_status(const std::filesystem::path& path, const RunStatus& status);
 
+// Where the file says "running" still: "failed", and why. For one who knows no more of the run than the file
+// does.
+void write_failure(const std::filesystem::path& path, const std::string& message);
+
 // The state that a run left there; "" where there is none to be read.
 std::string read_state(const std::filesystem::path& path);
 

@@ -1,6 +1,5 @@
 #include "record/log/hardware.h"
 
-#include <sched.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
@@ -10,6 +9,8 @@
 #include <memory>
 #include <sstream>
 #include <vector>
+
+#include "util/control_groups.h"
 
 namespace speedrun {
 namespace {
@@ -45,12 +46,6 @@ std::string nvidia_smi() {
     return text.find("+--") == std::string::npos ? "" : text;
 }
 
-int usable_cores() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    return ::sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
-}
-
 std::string vector_extensions() {
     const std::vector<std::string> wanted = {"fma",         "avx2",        "avx512f",  "avx512_bf16",
                                              "avx512_vnni", "avx512_fp16", "amx_tile", "amx_bf16"};
@@ -68,7 +63,7 @@ std::string hardware_table() {
     std::ostringstream out;
     out << nvidia_smi();
     out << "processor: " << proc_value("/proc/cpuinfo", "model name") << '\n';
-    out << "cores this process may use: " << usable_cores() << '\n';
+    out << "cores this process may use: " << available_cores() << '\n';
     out << "vector extensions: " << vector_extensions() << '\n';
     out << "memory: " << kibibytes(proc_value("/proc/meminfo", "MemTotal")) / 1024 << " MiB\n";
     utsname name{};

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <ctime>
 
+#include "util/shell_words.h"
+
 namespace speedrun {
 namespace {
 
@@ -14,13 +16,13 @@ double step_average(int64_t step, double train_time_ms) {
 }
 
 void field(LineFile& file, const std::string& name, const std::string& value) {
-    if (!value.empty()) file.line(name + ": " + value);
+    if (!value.empty()) file.line(one_line(name + ": " + value));
 }
 
 void shards(LineFile& file, const std::string& name, const std::vector<std::string>& paths) {
     if (paths.empty()) return;
     file.line(name + ": " + std::to_string(paths.size()));
-    for (const auto& path : paths) file.line("  " + path);
+    for (const auto& path : paths) file.line(one_line("  " + path));
 }
 
 }  // namespace
@@ -56,7 +58,7 @@ void TrackLog::peak_memory(int64_t allocated_bytes, int64_t reserved_bytes) {
 }
 
 void TrackLog::data(std::span<const DataShard> shards) {
-    for (const DataShard& shard : shards) file_.line(data_shard_line(shard));
+    for (const DataShard& shard : shards) file_.line(one_line(data_shard_line(shard)));
 }
 
 std::string log_date(std::chrono::system_clock::time_point time) {

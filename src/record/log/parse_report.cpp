@@ -50,7 +50,7 @@ std::string header_text(const RunHeader& header) {
     if (!header.hardware.driver.empty()) text += "  driver: " + header.hardware.driver + "\n";
     for (const auto& [name, version] : header.versions) text += "  " + name + ": " + version + "\n";
     if (!header.source_hash.empty()) text += "  source: " + header.source_hash + "\n";
-    return valid_utf8(text);
+    return text;
 }
 
 std::string validations_text(const Run& run) {
@@ -75,7 +75,8 @@ std::string run_text(const RunLog& log, size_t index) {
     if (log.runs.size() > 1)
         text += ", run " + std::to_string(index + 1) + " of " + std::to_string(log.runs.size());
     if (run.seed) text += ", seed " + std::to_string(*run.seed);
-    return text + ": " + outcome(run) + header_text(run.header) + stalls_text(run) + validations_text(run);
+    text += ": " + outcome(run) + header_text(run.header) + stalls_text(run) + validations_text(run);
+    return terminal_text(text);
 }
 
 std::vector<std::string> log_remarks(const RunLog& log) {
@@ -88,11 +89,15 @@ std::vector<std::string> log_remarks(const RunLog& log) {
     if (log.lines_in_source > 0)
         remarks.push_back(file + std::to_string(log.lines_in_source) +
                           " step lines are quoted in the source and belong to no run");
+    if (log.repeated_validations > 0)
+        remarks.push_back(file + std::to_string(log.repeated_validations) +
+                          " validation lines stand further up already, and are left out");
     if (log.unplaced_count > 0)
         remarks.push_back(file + std::to_string(log.unplaced_count) +
                           " lines look like step lines and could not be read:");
     for (const UnplacedLine& line : log.unplaced)
-        remarks.push_back("  line " + std::to_string(line.number) + ": " + valid_utf8(line.text));
+        remarks.push_back("  line " + std::to_string(line.number) + ": " + line.text);
+    for (std::string& remark : remarks) remark = terminal_text(remark);
     return remarks;
 }
 

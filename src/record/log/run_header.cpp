@@ -6,6 +6,8 @@
 #include <charconv>
 #include <ctime>
 
+#include "util/utf8.h"
+
 namespace speedrun {
 namespace {
 
@@ -13,7 +15,7 @@ constexpr size_t kMostEntries = 40;  // of a header's lists: a header is no plac
 constexpr size_t kMostBytes = 200;   // of one entry
 
 std::string clipped(std::string_view text) {
-    return std::string(text.substr(0, kMostBytes));
+    return terminal_text(text.substr(0, kMostBytes));  // it will be shown on terminals
 }
 
 // The word behind `name`, "" where `line` has none.

@@ -1,6 +1,7 @@
 #include "record/log/run_log.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,19 +16,27 @@ namespace {
 
 constexpr size_t kPieceBytes = 32 * 1024;
 
+// A file, or a pipe: one that nobody writes to is not waited for. A device may have no end.
 class Descriptor {
   public:
     explicit Descriptor(const std::filesystem::path& path)
-        : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+        : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+        struct stat status {};
+        if (fd_ < 0 || ::fstat(fd_, &status) != 0) return;
+        if (S_ISFIFO(status.st_mode)) ::fcntl(fd_, F_SETFL, 0);  // from now on reads wait for what is written
+        other_ = !S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode) && !S_ISDIR(status.st_mode);
+    }
     ~Descriptor() {
         if (fd_ >= 0) ::close(fd_);
     }
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
     int get() const { return fd_; }
+    bool is_other() const { return other_; }
 
   private:
     int fd_;
+    bool other_ = false;
 };
 
 [[noreturn]] void fail(const std::filesystem::path& path) {
@@ -56,6 +65,7 @@ bool Run::complete() const {
 }
 
 std::string Run::incomplete_reason() const {
+    if (repeats_another && !ends_validated) return "repeats lines of a run above it";
     if (scheduled_steps && final_step < *scheduled_steps)
         return "stopped after step " + std::to_string(final_step) + of_scheduled(*this);
     if (scheduled_steps && final_step > *scheduled_steps)
@@ -69,6 +79,7 @@ std::string Run::incomplete_reason() const {
 RunLog read_run_log(const std::filesystem::path& path, const ParseOptions& options) {
     const Descriptor file(path);
     if (file.get() < 0) fail(path);
+    if (file.is_other()) throw UserError(path.string() + ": neither a file nor a pipe");
     RunLogParser parser(options);
     const auto piece = std::make_unique_for_overwrite<char[]>(kPieceBytes);
     for (;;) {

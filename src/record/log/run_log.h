@@ -65,9 +65,14 @@ struct Run {
     RunHeader header;
     std::optional<int64_t> scheduled_steps;  // N of "step:n/N"; the oldest logs do not say
     std::optional<uint64_t> seed;
-    int64_t final_step = 0;       // of the last line
-    int64_t lines = 0;            // step and validation lines
-    bool ends_validated = false;  // the last line is a validation
+    int64_t final_step = 0;  // of the last line
+    int64_t lines = 0;       // step and validation lines
+    // Of their numbers: two logs of one run have the same, whatever ends their lines.
+    uint64_t fingerprint = 0;
+    // The same of each validation line that has a clock, but for step 0.
+    std::vector<uint64_t> validation_marks;
+    bool repeats_another = false;  // some of its validation lines stand in a run above it, and are left out
+    bool ends_validated = false;   // the last line is a validation
     std::optional<Validation> last_validation;
     double train_time_ms = kNotLogged;  // of the last line
     double step_avg_ms = kNotLogged;    // of the last line; NaN as logged
@@ -80,7 +85,8 @@ struct Run {
     std::vector<TrainLoss> train_losses;
 
     // The run reached its scheduled end and was validated there. A log that does not say how many steps were
-    // scheduled counts as complete where its last line is a validation after at least one step.
+    // scheduled counts as complete where its last line is a validation after at least one step. A part of a
+    // run that stands twice in a file is no run.
     bool complete() const;
     // Why it is not: "stopped after step 500 of 1390"; "" for a complete run.
     std::string incomplete_reason() const;
@@ -101,7 +107,8 @@ struct RunLog {
     bool binary = false;           // has NUL bytes: nothing of it was read as text
     bool unfinished_line = false;  // ends in a part of a step line without '\n': still being written, or cut
     bool ends_with_newline = true;
-    int64_t lines_in_source = 0;  // step lines quoted in the program's source: of no run
+    int64_t lines_in_source = 0;       // step lines quoted in the program's source: of no run
+    int64_t repeated_validations = 0;  // lines whose step, loss and time stand further up already: left out
     int64_t unplaced_count = 0;
     std::vector<UnplacedLine> unplaced;  // the first kShownUnplaced of them
     std::vector<Run> runs;

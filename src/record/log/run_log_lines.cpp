@@ -1,6 +1,7 @@
 #include "record/log/run_log_lines.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <utility>
 
@@ -48,6 +49,29 @@ std::string hash_with_commit(const RunHeader& header) {
     return hex64(hash.digest());
 }
 
+uint64_t mixed(uint64_t hash, uint64_t value) {
+    hash = (hash ^ value) * 0x9E3779B97F4A7C15u;
+    return hash ^ (hash >> 32);
+}
+
+uint64_t bits(const std::optional<double>& value) {
+    return value ? std::bit_cast<uint64_t>(*value) : 1;
+}
+
+// Of the numbers by which a line of one run differs from that of another.
+uint64_t fingerprint(const StepLine& line) {
+    uint64_t hash =
+        mixed(static_cast<uint64_t>(line.step), static_cast<uint64_t>(line.scheduled_steps.value_or(-1)));
+    for (const auto& value : {line.val_loss, line.train_loss, line.train_time_ms})
+        hash = mixed(hash, bits(value));
+    return hash;
+}
+
+// Whether the line tells a run from others: its clock does. Before the first step all runs are alike.
+bool is_marked(const StepLine& line) {
+    return line.val_loss && line.train_time_ms && line.step > 0;
+}
+
 // Whether a line without its '\n' has everything it would have.
 bool is_complete_line(const StepLine& line) {
     return line.step_avg_ms || !line.scheduled_steps;
@@ -56,12 +80,12 @@ bool is_complete_line(const StepLine& line) {
 }  // namespace
 
 void RunLogLines::line(std::string_view raw) {
-    if (++log_.lines == 1) raw = look_at_start(raw);
+    if (++log_.lines == 1) hashed_to_ = (raw = look_at_start(raw)).data();
     // Most lines are source: those of a log's start that can only be that are passed over here.
     const char first = raw.empty() ? '\0' : raw.front();
     const bool source = section_ == Section::start && !after_rule_ && !json_source_;
-    if (source && first != 's' && first != '=' && first != 't') return;
-    classify(without_return(raw), raw);
+    if (!source || first == 's' || first == '=' || first == 't') classify(without_return(raw), raw);
+    if (raw.ends_with('\r')) hash_without_return(raw);
 }
 
 // What the first line says of the file. Returns it without a byte order mark.
@@ -119,12 +143,26 @@ bool RunLogLines::data_shard(std::string_view text) {
 }
 
 bool RunLogLines::step(const StepLine& line) {
+    if (validations_.size() == RunLogParser::kMaxValidations && line.val_loss) return false;
+    if (is_repeat(line)) return true;
     if (starts_run(line)) {
         if (log_.runs.size() == RunLogParser::kMaxRuns) return false;
         start_run(line);
     }
     section_ = Section::body;
     add(log_.runs.back(), line);
+    return true;
+}
+
+// A job that shows the last lines of its log puts them a second time where its output is kept.
+bool RunLogLines::is_repeat(const StepLine& line) {
+    if (!is_marked(line)) return false;
+    const bool starts = starts_run(line);
+    const auto run = static_cast<uint32_t>(log_.runs.size() - (starts ? 0 : 1));
+    const auto [found, is_new] = validations_.try_emplace(fingerprint(line), run);
+    if (is_new) return false;
+    ++log_.repeated_validations;
+    if (!starts && found->second != run) log_.runs.back().repeats_another = true;
     return true;
 }
 
@@ -145,6 +183,8 @@ void RunLogLines::start_run(const StepLine& line) {
 
 void RunLogLines::add(Run& run, const StepLine& line) const {
     ++run.lines;
+    run.fingerprint = mixed(run.fingerprint, fingerprint(line));
+    if (is_marked(line)) run.validation_marks.push_back(fingerprint(line));
     run.final_step = line.step;
     run.ends_validated = line.val_loss.has_value();
     run.train_time_ms = line.train_time_ms.value_or(kNotLogged);
@@ -168,6 +208,8 @@ void RunLogLines::begin_header() {
         for (const Run& run : log_.runs) log_.lines_in_source += run.lines;
         log_.lines_in_source += log_.unplaced_count;
         log_.runs.clear();
+        validations_.clear();
+        log_.repeated_validations = 0;
         log_.unplaced.clear();
         log_.unplaced_count = 0;
     }
@@ -210,6 +252,14 @@ void RunLogLines::hash_up_to(const char* end) {
 void RunLogLines::restart_hash(const char* from) {
     if (!text_hash_.empty()) text_hash_ = {};
     hashed_to_ = from;
+}
+
+// What ends a line is not a part of what was run.
+void RunLogLines::hash_without_return(std::string_view raw) {
+    const char* const at = raw.data() + raw.size() - 1;
+    if (at < hashed_to_) return;
+    hash_up_to(at);
+    hashed_to_ = at + 1;
 }
 
 // Runs of one attempt differ in their seed.

@@ -2,6 +2,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "record/log/run_log.h"
 #include "record/log/step_line.h"
@@ -38,6 +39,8 @@ class RunLogLines {
     bool place(std::string_view text);
     bool data_shard(std::string_view text);
     bool step(const StepLine& line);
+    // Whether the line is a validation that stands further up already; else it is kept in mind.
+    bool is_repeat(const StepLine& line);
     void add(Run& run, const StepLine& line) const;
     bool starts_run(const StepLine& line) const;
     void start_run(const StepLine& line);
@@ -50,6 +53,7 @@ class RunLogLines {
     void hash_up_to(const char* end);
     void restart_hash(const char* from);
     void hash_without_seed(std::string_view raw);
+    void hash_without_return(std::string_view raw);
 
     ParseOptions options_;
     RunLog log_;
@@ -64,6 +68,7 @@ class RunLogLines {
     bool header_seen_ = false;
     bool new_run_ = true;  // the next step line starts one
     std::optional<uint64_t> seed_;
+    std::unordered_map<uint64_t, uint32_t> validations_;  // fingerprints of lines, and the index of their run
 };
 
 }  // namespace speedrun

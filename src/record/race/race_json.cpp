@@ -4,8 +4,8 @@
 #include "record/race/race.h"
 #include "util/atomic_file.h"
 #include "util/error.h"
+#include "util/files.h"
 #include "util/json_document.h"
-#include "util/read_file.h"
 
 namespace speedrun {
 namespace {
@@ -79,7 +79,7 @@ void write_race(const Race& race, const std::filesystem::path& path) {
 }
 
 Race read_race(const std::filesystem::path& path) {
-    const std::string text = read_file(path, max_json_bytes);
+    const std::string text = files::read(path, max_json_bytes);
     try {
         return race_of(parse_json(text, path.filename().string()));
     } catch (const std::exception& error) {

@@ -3,22 +3,14 @@
 #include "util/atomic_file.h"
 #include "util/child_process.h"
 #include "util/error.h"
+#include "util/files.h"
 
 namespace speedrun {
-namespace {
 
 namespace fs = std::filesystem;
 
-void make_folder(const fs::path& folder) {
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) throw UserError(folder.string() + ": cannot create: " + error.message());
-}
-
-}  // namespace
-
 std::vector<fs::path> write_svgs(const NamedFigures& figures, const fs::path& folder) {
-    make_folder(folder);
+    files::make_folders(folder);
     std::vector<fs::path> written;
     for (const auto& [name, svg] : figures) {
         written.push_back(folder / (name + ".svg"));
@@ -28,7 +20,7 @@ std::vector<fs::path> write_svgs(const NamedFigures& figures, const fs::path& fo
 }
 
 std::vector<fs::path> write_pngs(const NamedFigures& figures, const fs::path& folder) {
-    make_folder(folder);
+    files::make_folders(folder);
     std::vector<fs::path> written;
     for (const auto& [name, svg] : figures) {
         const fs::path source = folder / ("." + name + ".png.svg");
@@ -36,7 +28,7 @@ std::vector<fs::path> write_pngs(const NamedFigures& figures, const fs::path& fo
         write_atomically(source, svg.alone());
         const ChildEnd end =
             run_child({"rsvg-convert", "--zoom=2", "-o", written.back().string(), source.string()});
-        fs::remove(source);
+        files::remove(source);
         if (end.exit_code != 0)
             throw UserError(written.back().string() + ": rsvg-convert ended with exit code " +
                             std::to_string(end.exit_code));

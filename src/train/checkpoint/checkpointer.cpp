@@ -24,8 +24,7 @@ CheckpointWriter::Options writer_options(const Checkpointer::Run& run) {
             .rank = run.communicator.rank(),
             .config_json = run.config.resolved_json,
             .token = shared_token(run.communicator),
-            .keep_last = wanted.keep_last,
-            .keep_best = wanted.keep_best};
+            .keep = {.last = wanted.keep_last, .best = wanted.keep_best}};
 }
 
 }  // namespace
@@ -53,6 +52,7 @@ void Checkpointer::agreed(const Signs& sum) {
             notes_.push_back("the checkpoint after step " + step + " could not be written: " + reason);
         if (leads) writer_.discard();
         ++failures_;
+        saving_step_ = 0;
         phase_ = Phase::idle;
     } else if (phase_ == Phase::parts) {
         if (leads) writer_.commit(run_.communicator.world_size());

@@ -41,6 +41,9 @@ class Checkpointer {
     // Finishes what is being written. All ranks call it.
     void drain();
 
+    int64_t last_begun() const {
+        return saving_step_;
+    }  // steps of the last begin(); 0: none yet, or it failed
     const std::filesystem::path& last_saved() const { return last_saved_; }  // on rank 0; empty: none
     // What has happened since the last call, a line each: on rank 0 what was saved, on any what failed.
     std::vector<std::string> take_notes();

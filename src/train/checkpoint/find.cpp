@@ -1,15 +1,18 @@
 #include "train/checkpoint/find.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <span>
 #include <string>
 
 #include "util/error.h"
+#include "util/files.h"
 #include "util/positioned_file.h"
 #include "util/xxhash64.h"
 
@@ -17,21 +20,10 @@ namespace speedrun {
 
 namespace fs = std::filesystem;
 
-std::vector<fs::path> checkpoint_folders(const fs::path& folder) {
-    std::vector<fs::path> found;
-    std::error_code error;
-    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
-        if (at->is_directory() && at->path().filename().string().starts_with("step_"))
-            found.push_back(at->path());
-    // Steps are written with leading zeros; longer names are later ones.
-    std::ranges::sort(found, [](const fs::path& a, const fs::path& b) {
-        const std::string x = a.filename().string(), y = b.filename().string();
-        return std::pair(x.size(), x) > std::pair(y.size(), y);
-    });
-    return found;
-}
-
 namespace {
+
+constexpr std::string_view kPrefix = "step_";
+constexpr size_t kDigits = 8;
 
 // What a checkpoint has whatever else it has.
 void require_files(const Checkpoint& checkpoint) {
@@ -43,10 +35,6 @@ void require_files(const Checkpoint& checkpoint) {
         if (!manifest.files.contains(name))
             throw UserError((checkpoint.folder / "checkpoint.json").string() + ": does not name " + name);
 }
-
-}  // namespace
-
-namespace {
 
 // The next bytes of an open file; none at its end. One that is read past the page cache and has come to where
 // its file system refuses that, such as an end within a block, goes on through the cache.
@@ -80,15 +68,57 @@ std::span<char> align(std::string& room) {
     return std::span(room).subspan(before, room.size() - block);
 }
 
+// Before anything is read: a device has no end, and a file may be of any size without having its bytes.
+uint64_t size_of(const OpenFile& file, const fs::path& path) {
+    struct stat status {};
+    if (::fstat(file.fd(), &status) != 0)
+        throw UserError(path.string() + ": cannot be looked at: " + std::strerror(errno));
+    if (!S_ISREG(status.st_mode)) throw UserError(path.string() + ": is not a regular file");
+    return static_cast<uint64_t>(status.st_size);
+}
+
+void require_size(const fs::path& path, uint64_t found, uint64_t expected) {
+    if (found == expected) return;
+    throw UserError(path.string() + ": has " + std::to_string(found) + " bytes, not the " +
+                    std::to_string(expected) + " that were written");
+}
+
 }  // namespace
 
-CheckpointManifest::File measure_file(const fs::path& path, bool from_disk) {
+std::string checkpoint_name(int64_t step) {
+    std::string digits = std::to_string(step);
+    digits.insert(0, digits.size() < kDigits ? kDigits - digits.size() : 0, '0');
+    return std::string(kPrefix) + digits;
+}
+
+std::optional<int64_t> step_of_name(const fs::path& folder) {
+    const std::string name = folder.filename().string();
+    if (!name.starts_with(kPrefix)) return std::nullopt;
+    int64_t step = 0;
+    const char* const end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+    if (error != std::errc() || stop != end || name != checkpoint_name(step)) return std::nullopt;
+    return step;
+}
+
+std::vector<fs::path> checkpoint_folders(const fs::path& folder) {
+    std::vector<fs::path> found;
+    for (const fs::path& entry : files::list_if_there(folder))
+        if (step_of_name(entry) && files::is_folder(entry)) found.push_back(entry);
+    std::ranges::sort(found, std::greater(), [](const fs::path& at) { return *step_of_name(at); });
+    return found;
+}
+
+CheckpointManifest::File measure_file(const fs::path& path, bool from_disk,
+                                      std::optional<uint64_t> expected) {
     // O_NONBLOCK: a pipe of that name is not waited for.
     constexpr int how = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
     int opened = from_disk ? ::open(path.c_str(), how | O_DIRECT) : -1;
     if (opened < 0) opened = ::open(path.c_str(), how);
     if (opened < 0) throw UserError(path.string() + ": cannot be read: " + std::strerror(errno));
     const OpenFile file(opened);
+    const uint64_t size = size_of(file, path);
+    if (expected) require_size(path, size, *expected);
     std::string room((size_t{1} << 21) + PositionedFile::block, '\0');
     const std::span<char> buffer = align(room);
     XxHash64 hash;
@@ -96,6 +126,7 @@ CheckpointManifest::File measure_file(const fs::path& path, bool from_disk) {
     for (std::span<char> bytes; !(bytes = read_some(file.fd(), buffer, path)).empty();) {
         hash.update({bytes.data(), bytes.size()});
         measured.bytes += bytes.size();
+        if (measured.bytes > size) throw UserError(path.string() + ": grows while it is read");
     }
     measured.xxh64 = hex64(hash.digest());
     return measured;
@@ -103,20 +134,20 @@ CheckpointManifest::File measure_file(const fs::path& path, bool from_disk) {
 
 std::optional<CheckpointManifest> try_read_manifest(const fs::path& folder) {
     try {
-        return read_manifest(folder / "checkpoint.json");
+        const CheckpointManifest manifest = read_manifest(folder / "checkpoint.json");
+        if (step_of_name(folder) == manifest.step) return manifest;
     } catch (const UserError&) {
-        return std::nullopt;
     }
+    return std::nullopt;
 }
 
 Checkpoint open_checkpoint(const fs::path& folder) {
     Checkpoint found{folder, read_manifest(folder / "checkpoint.json")};
     require_files(found);
     for (const auto& [name, expected] : found.manifest.files) {
-        const CheckpointManifest::File file = measure_file(folder / name);
-        if (file.bytes != expected.bytes)
-            throw UserError((folder / name).string() + ": has " + std::to_string(file.bytes) +
-                            " bytes, not the " + std::to_string(expected.bytes) + " that were written");
+        const CheckpointManifest::File file =
+            measure_file(folder / name, /*from_disk=*/false, expected.bytes);
+        require_size(folder / name, file.bytes, expected.bytes);
         if (file.xxh64 != expected.xxh64)
             throw UserError((folder / name).string() + ": its bytes are not those that were written (hash " +
                             file.xxh64 + ", not " + expected.xxh64 + ")");
@@ -127,7 +158,10 @@ Checkpoint open_checkpoint(const fs::path& folder) {
 std::optional<Checkpoint> find_checkpoint(const fs::path& folder, std::vector<std::string>& passed_over) {
     for (const fs::path& candidate : checkpoint_folders(folder)) {
         try {
-            return open_checkpoint(candidate);
+            Checkpoint found = open_checkpoint(candidate);
+            if (found.manifest.step == step_of_name(candidate)) return found;
+            passed_over.push_back(candidate.string() + ": is a copy of the checkpoint after step " +
+                                  std::to_string(found.manifest.step));
         } catch (const UserError& error) {
             passed_over.emplace_back(error.what());
         }

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "util/error.h"
+#include "util/files.h"
 #include "util/json_document.h"
 #include "util/text.h"
 #include "util/xxhash64.h"
@@ -11,13 +12,21 @@
 namespace speedrun {
 namespace {
 
-constexpr int64_t kFormat = 1;
-constexpr int64_t kMaxRanks = 1 << 20;
+constexpr int64_t kFormat = 2;
+constexpr int64_t kMaxRanks = 1 << 20, kMaxThreads = int64_t{1} << 32;
+constexpr size_t kMaxShards = 100'000;
 
 std::string digest(const Json& body) {
     XxHash64 hash;
     hash.update(body.dump());
     return hex64(hash.digest());
+}
+
+Json shards_of(const std::vector<ShardIdentity>& shards) {
+    Json list = Json::array();
+    for (const ShardIdentity& shard : shards)
+        list.push_back({{"name", shard.name}, {"bytes", shard.bytes}, {"xxh64", shard.xxh64}});
+    return list;
 }
 
 Json body_of(const CheckpointManifest& m) {
@@ -30,7 +39,10 @@ Json body_of(const CheckpointManifest& m) {
               {"train_loss", m.train_loss},
               {"val_loss", nullptr},
               {"data", {{"shard", m.data.shard}, {"document", m.data.document}, {"step", m.data.step}}},
+              {"train_shards", shards_of(m.train_shards)},
+              {"val_shards", shards_of(m.val_shards)},
               {"world_size", m.world_size},
+              {"threads", m.threads},
               {"pending_gradients", m.pending_gradients},
               {"config_hash", m.config_hash},
               {"build", m.build},
@@ -74,11 +86,26 @@ std::string text(const Json& object, const char* key, size_t most) {
     return value.get<std::string>();
 }
 
-CheckpointManifest::File file_from(const Json& json) {
+std::string hash_from(const Json& json) {
     const std::string hash = text(json, "xxh64", 16);
     if (hash.size() != 16 || hash.find_first_not_of("0123456789abcdef") != std::string::npos)
         fail("xxh64", hash, "16 hexadecimal digits");
-    return {static_cast<uint64_t>(whole(json, "bytes")), hash};
+    return hash;
+}
+
+CheckpointManifest::File file_from(const Json& json) {
+    return {static_cast<uint64_t>(whole(json, "bytes")), hash_from(json)};
+}
+
+std::vector<ShardIdentity> shards_from(const Json& list) {
+    if (!list.is_array() || list.size() > kMaxShards)
+        throw UserError("shards are " + brief_json(list) + "; allowed: a list of at most " +
+                        std::to_string(kMaxShards));
+    std::vector<ShardIdentity> shards;
+    for (const Json& json : list)
+        shards.push_back(
+            {text(json, "name", 1000), static_cast<uint64_t>(whole(json, "bytes")), hash_from(json)});
+    return shards;
 }
 
 CheckpointManifest from_body(const Json& body) {
@@ -91,7 +118,10 @@ CheckpointManifest from_body(const Json& body) {
     if (!body.at("val_loss").is_null()) m.val_loss = number(body, "val_loss", lowest);
     const Json& data = body.at("data");
     m.data = {whole(data, "shard"), whole(data, "document"), whole(data, "step", m.step, m.step)};
+    m.train_shards = shards_from(body.at("train_shards"));
+    m.val_shards = shards_from(body.at("val_shards"));
     m.world_size = whole(body, "world_size", 1, kMaxRanks);
+    m.threads = whole(body, "threads", 1, kMaxThreads);
     body.at("pending_gradients").get_to(m.pending_gradients);
     m.config_hash = text(body, "config_hash", 1000);
     m.build = text(body, "build", 1000);
@@ -114,16 +144,15 @@ std::string to_json(const CheckpointManifest& manifest) {
 }
 
 CheckpointManifest read_manifest(const std::filesystem::path& path) {
-    std::error_code ignored;
-    if (!std::filesystem::is_regular_file(path, ignored))
-        throw UserError(path.string() + ": no such file, or not a regular one");
+    if (!files::is_file(path)) throw UserError(path.string() + ": no such file, or not a regular one");
     Json body = read_json_file(path);
     try {
         const auto check = body.at("check").get<std::string>();
         body.erase("check");
         if (digest(body) != check) throw UserError("its check does not fit its content: it is damaged");
         if (body.at("format") != kFormat)
-            throw UserError("format " + brief_json(body.at("format")) + "; this program reads 1");
+            throw UserError("format " + brief_json(body.at("format")) + "; this program reads " +
+                            std::to_string(kFormat));
         return from_body(body);
     } catch (const UserError& error) {
         throw UserError(path.string() + ": " + error.what());

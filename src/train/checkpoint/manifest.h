@@ -4,8 +4,10 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "data/loader.h"
+#include "data/shard_identity.h"
 
 namespace speedrun {
 
@@ -17,7 +19,8 @@ struct CheckpointManifest {
     double train_loss = 0;           // of the last step
     std::optional<double> val_loss;  // the last one
     LoaderPosition data;
-    int64_t world_size = 1;
+    std::vector<ShardIdentity> train_shards, val_shards;  // that the run reads, in order
+    int64_t world_size = 1, threads = 1;                  // threads: of all ranks together
     bool pending_gradients = false;             // some wait for Adam: there is a gradients file for each rank
     std::string config_hash, build;             // the config itself is config.json beside it
     uint64_t log_bytes = 0, metrics_bytes = 0;  // how far the run's own log and metrics had come

@@ -10,10 +10,13 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
+#include "record/live/run_dir.h"
 #include "train/checkpoint/find.h"
 #include "util/atomic_file.h"
 #include "util/error.h"
+#include "util/files.h"
 #include "util/positioned_file.h"
 
 namespace speedrun {
@@ -25,24 +28,9 @@ namespace fs = std::filesystem;
     throw UserError(path.string() + ": " + doing + ": " + reason);
 }
 
-// Removes a folder that others might be looking at: first its name, then what is in it.
-void remove_folder(const fs::path& folder) {
-    const fs::path trash = folder.parent_path() / (".trash_" + folder.filename().string());
-    std::error_code error;
-    fs::remove_all(trash, error);
-    fs::rename(folder, trash, error);
-    if (!error) fs::remove_all(trash, error);
-    if (error) fail(folder, "cannot be removed", error.message());
-}
-
 // `from` takes the name `to`. What had it, an older checkpoint of the same step, keeps it until that moment.
 void rename_over(const fs::path& from, const fs::path& to) {
-    std::error_code error;
-    if (!fs::exists(to, error)) {
-        fs::rename(from, to, error);
-        if (error) fail(to, "cannot be renamed into place", error.message());
-        return;
-    }
+    if (!files::exists(to)) return files::rename(from, to);
     if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0)
         fail(to, "cannot be replaced", std::strerror(errno));
     remove_folder(from);
@@ -57,33 +45,40 @@ void step_back() {
 
 }  // namespace
 
-CheckpointWriter::CheckpointWriter(Options options) : options_(std::move(options)) {
-    if (options_.rank != 0 || !fs::is_directory(options_.folder)) return;
-    for (const auto& entry : fs::directory_iterator(options_.folder)) {
-        const std::string name = entry.path().filename().string();
-        std::error_code ignored;
-        if (name.starts_with(".step_") || name.starts_with(".trash_")) fs::remove_all(entry.path(), ignored);
-    }
-}
+CheckpointWriter::CheckpointWriter(Options options)
+    : options_(std::move(options)), run_dir_(options_.folder.parent_path()) {}
 
 CheckpointWriter::~CheckpointWriter() {
     wait();
 }
 
 fs::path CheckpointWriter::path_of(int64_t step) const {
-    std::string digits = std::to_string(step);
-    digits.insert(0, digits.size() < 8 ? 8 - digits.size() : 0, '0');
-    return options_.folder / ("step_" + digits);
+    return options_.folder / checkpoint_name(step);
 }
 
 fs::path CheckpointWriter::temporary() const {
-    return options_.folder / ("." + path_of(manifest_.step).filename().string() + "." + options_.token);
+    return options_.folder / ("." + checkpoint_name(manifest_.step) + "." + options_.token);
+}
+
+// An empty file that says that this rank's part is on disk.
+fs::path CheckpointWriter::part(int64_t rank) const {
+    return temporary() / ("part_" + std::to_string(rank));
+}
+
+void CheckpointWriter::remove_unfinished() const {
+    for (const fs::path& entry : files::list_if_there(options_.folder)) {
+        const std::string name = entry.filename().string();
+        const bool unfinished = name.starts_with(".step_") || name.starts_with(".trash_");
+        // Other ranks may have begun to write what has the token.
+        if (unfinished && !name.ends_with("." + options_.token)) files::try_remove_all(entry);
+    }
 }
 
 void CheckpointWriter::begin(const CheckpointLayout& layout, CheckpointManifest manifest) {
     check(!busy(), "one checkpoint at a time");
     layout_ = layout;
     manifest_ = std::move(manifest);
+    if (options_.rank == 0 && !std::exchange(tidied_, true)) remove_unfinished();
     take_snapshot();
     run(&CheckpointWriter::write_part);
 }
@@ -132,21 +127,26 @@ std::string CheckpointWriter::error() {
 }
 
 void CheckpointWriter::write_part() {
-    fs::create_directories(temporary());
-    std::vector<PositionedFile> files;
-    for (size_t i = 0; i < layout_.files.size(); ++i) {
-        const auto& [name, layout] = layout_.files[i];
-        files.emplace_back(temporary() / name, layout.file_bytes());
-        if (options_.rank == 0 || name == gradients_file(options_.rank))
-            files.back().write(std::as_bytes(std::span(layout.head())), 0);
+    run_dir_.require_in_place();
+    files::make_folders(temporary());
+    {
+        std::vector<PositionedFile> files;
+        for (size_t i = 0; i < layout_.files.size(); ++i) {
+            const auto& [name, layout] = layout_.files[i];
+            files.emplace_back(temporary() / name, layout.file_bytes());
+            if (options_.rank == 0 || name == gradients_file(options_.rank))
+                files.back().write(std::as_bytes(std::span(layout.head())), 0);
+        }
+        for (size_t i = 0; i < copies_.size(); ++i)
+            files[layout_.extents[i].file].write(copies_[i], layout_.extents[i].offset);
+        for (PositionedFile& file : files) file.sync();
     }
-    for (size_t i = 0; i < copies_.size(); ++i)
-        files[layout_.extents[i].file].write(copies_[i], layout_.extents[i].offset);
-    for (PositionedFile& file : files) file.sync();
+    PositionedFile(part(options_.rank), 0).sync();
 }
 
 void CheckpointWriter::commit(int64_t ranks) {
     check(options_.rank == 0 && !busy(), "rank 0 commits when its part is written");
+    ranks_ = ranks;
     manifest_.files.clear();
     for (size_t i = 0; i < layout_.files.size(); ++i)
         if (layout_.files[i].name != gradients_file(0)) manifest_.files[layout_.files[i].name] = {};
@@ -156,35 +156,37 @@ void CheckpointWriter::commit(int64_t ranks) {
     run(&CheckpointWriter::publish);
 }
 
+// Where a rank does not write to the same folder, what it should have written is zeros here.
+void CheckpointWriter::require_parts() const {
+    for (int64_t rank = 0; rank < ranks_; ++rank)
+        if (!files::exists(part(rank)))
+            fail(temporary(), "has no part of rank " + std::to_string(rank),
+                 "that rank writes to another folder of this name");
+    for (int64_t rank = 0; rank < ranks_; ++rank) files::remove(part(rank));
+}
+
+void CheckpointWriter::sync_logs() const {
+    for (const char* name : {run_files::log, run_files::metrics})
+        if (const fs::path path = options_.folder.parent_path() / name; files::is_file(path)) sync_file(path);
+    sync_folder(options_.folder.parent_path());
+}
+
 void CheckpointWriter::publish() {
     const fs::path folder = temporary();
+    run_dir_.require_in_place();
+    require_parts();
+    sync_logs();
     write_atomically(folder / "config.json", options_.config_json);
     for (auto& [name, file] : manifest_.files) file = measure_file(folder / name, /*from_disk=*/true);
     write_atomically(folder / "checkpoint.json", to_json(manifest_));
     sync_folder(folder);
     rename_over(folder, path_of(manifest_.step));
     sync_folder(options_.folder);
-    prune();
+    prune_checkpoints(options_.folder, options_.keep, manifest_.step);
 }
 
 void CheckpointWriter::discard() {
-    std::error_code ignored;
-    fs::remove_all(temporary(), ignored);
-}
-
-// The last ones stay, and the one with the lowest validation loss.
-void CheckpointWriter::prune() const {
-    std::vector<fs::path> all = checkpoint_folders(options_.folder);  // newest first
-    fs::path best;
-    double lowest = 0;
-    for (const fs::path& folder : all) {
-        const auto manifest = try_read_manifest(folder);
-        if (!manifest || !manifest->val_loss || (!best.empty() && *manifest->val_loss >= lowest)) continue;
-        best = folder;
-        lowest = *manifest->val_loss;
-    }
-    for (size_t i = static_cast<size_t>(options_.keep_last); i < all.size(); ++i)
-        if (!options_.keep_best || all[i] != best) remove_folder(all[i]);
+    files::try_remove_all(temporary());
 }
 
 }  // namespace speedrun

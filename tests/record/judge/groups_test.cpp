@@ -2,9 +2,12 @@
 
 #include <fmt/core.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "record/judge/check_report.h"
@@ -93,6 +96,86 @@ TEST(Groups, UnfinishedRunsAndCopiesAreLeftOut) {
                                                  "empty.txt: empty file", "notes.txt: no step lines"}));
 }
 
+std::vector<std::string> reasons_of(const RunGroup& group) {
+    std::vector<std::string> reasons;
+    for (const Excluded& e : group.excluded)
+        reasons.push_back(e.path.filename().string() + " " + std::to_string(e.index) + ": " + e.reason);
+    std::ranges::sort(reasons);
+    return reasons;
+}
+
+// A log of this program, whose header says the seed.
+std::string seeded_log(uint64_t seed, double loss, double step_ms) {
+    return "{\n \"seed\": " + std::to_string(seed) + "\n}\n" + kLogRule +
+           "\ncommand: speedrun train\nseed: " + std::to_string(seed) + "\n" + kLogRule + "\n" +
+           step_lines(20, loss, step_ms);
+}
+
+// The program is deterministic: what is repeated is no chance.
+TEST(Groups, ASeedIsOneSampleHoweverOftenItIsRun) {
+    const TemporaryFolder folder;
+    write_file(folder / "a.txt", seeded_log(7, 3.27, 50));
+    write_file(folder / "b.txt", seeded_log(7, 3.27, 51));
+    write_file(folder / "c.txt", seeded_log(8, 3.271, 50));
+    write_file(folder / "d.txt", "trial:1/2 seed:1\n" + step_lines(20, 3.1, 40) + "trial:2/2 seed:1\n" +
+                                     step_lines(20, 3.2, 41));
+    const Collection runs = collect({folder.path()});
+    ASSERT_EQ(runs.groups.size(), 2U);
+    EXPECT_EQ(runs.groups[0].runs.size() + runs.groups[1].runs.size(), 3U);
+    std::vector<std::string> reasons = reasons_of(runs.groups[0]);
+    const auto more = reasons_of(runs.groups[1]);
+    reasons.insert(reasons.end(), more.begin(), more.end());
+    std::ranges::sort(reasons);
+    EXPECT_EQ(
+        reasons,
+        (std::vector<std::string>{
+            "b.txt 0: seed 7 once more, as in " + (folder / "a.txt").string() + ": no sample of its own",
+            "d.txt 1: seed 1 once more, as in " + (folder / "d.txt").string() + ": no sample of its own"}));
+}
+
+// Other ends of lines, a line more, both in one file: the numbers say that it is the same run.
+TEST(Groups, ACopyIsTheSameRunWhateverItsBytes) {
+    const TemporaryFolder folder;
+    const std::string first = log_text(20, 3.27, 50), second = log_text(20, 3.271, 51);
+    const auto with_returns = [](std::string text) {
+        for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 2) text.insert(at, "\r");
+        return text;
+    };
+    write_file(folder / "a.txt", first);
+    write_file(folder / "b.txt", first + "\n");
+    write_file(folder / "c.txt", with_returns(first));
+    write_file(folder / "d.txt", "\xEF\xBB\xBF" + first);
+    write_file(folder / "e.txt", second + second);
+    const Collection runs = collect({folder.path()});
+    ASSERT_EQ(runs.groups.size(), 1U);
+    EXPECT_EQ(runs.groups[0].final_losses(), (std::vector{3.27, 3.271}));
+    const std::string same = "the same run as " + (folder / "a.txt").string();
+    EXPECT_EQ(reasons_of(runs.groups[0]),
+              (std::vector<std::string>{"b.txt 0: " + same, "c.txt 0: " + same, "d.txt 0: " + same,
+                                        "e.txt 1: repeats lines of a run above it"}));
+}
+
+// What a terminal showed of a run, and its last line alone, beside the log.
+TEST(Groups, ALogThatShowsLessOfARunIsTheSameRun) {
+    const TemporaryFolder folder;
+    const auto at = [](int64_t step, double loss, double ms) {
+        return validation_line(step, 20, loss, ms) + "\n";
+    };
+    write_file(folder / "full.txt", step_lines(20, 3.27, 50));
+    write_file(folder / "shown.txt", at(10, 4.27, 500) + at(20, 3.27, 1000));
+    write_file(folder / "last.txt", at(20, 3.27, 1000));
+    write_file(folder / "other.txt", at(10, 4.26, 500) + at(20, 3.27, 1000));
+    write_file(folder / "one" / "a.txt", at(20, 3.27, 1000));
+    write_file(folder / "one" / "b.txt",
+               at(20, 3.27, 1000) + "step:20/20 train_time:1000ms step_avg:50.00ms\n" + at(20, 3.26, 1000));
+    const Collection runs = collect({folder.path()});
+    ASSERT_EQ(runs.groups.size(), 2U);
+    EXPECT_EQ(runs.groups[0].runs.size(), 2U);
+    const std::string same = " 0: the same run as " + (folder / "full.txt").string();
+    EXPECT_EQ(reasons_of(runs.groups[0]), (std::vector<std::string>{"last.txt" + same, "shown.txt" + same}));
+    EXPECT_EQ(runs.groups[1].runs.size(), 2U) << "one equal line is no proof";
+}
+
 TEST(Groups, OnlyUnfinishedRuns) {
     const TemporaryFolder folder;
     write_file(folder / "cut.txt", "step:1/20 train_time:5ms step_avg:5.00ms\n");
@@ -119,12 +202,42 @@ TEST(Groups, SayWhatCannotBeRead) {
     EXPECT_EQ(runs.groups[0].excluded.size(), 1U);
 }
 
+// What root may read is no test: a child without its rights collects.
+TEST(Groups, AFolderThatCannotBeReadHidesNothingElse) {
+    const TemporaryFolder folder;
+    std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+    for (const std::string name : {"a", "b", "c"}) write_file(folder / name / "log.txt", log_text(20, 3.27));
+    std::filesystem::permissions(folder / "b", std::filesystem::perms::none);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) ::_exit(3);
+        const Collection runs = collect({folder.path()});
+        const bool told =
+            has(runs.problems, (folder / "b").string() + ": cannot be listed: Permission denied");
+        ::_exit(runs.groups.size() == 2 && runs.problems.size() == 1 && told ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    std::filesystem::permissions(folder / "b", std::filesystem::perms(0755));
+}
+
+TEST(Groups, ALogWithoutAFolderHasAName) {
+    RunGroup group;
+    group.runs.push_back({"log.txt", 0, {}});
+    EXPECT_EQ(group.name(), "log.txt");
+    group.runs.push_back({"other.txt", 0, {}});
+    EXPECT_EQ(group.name(), ".");
+    group.path = "folder";
+    EXPECT_EQ(group.name(), "folder");
+}
+
 TEST(Groups, UnplacedLinesAreTold) {
     const TemporaryFolder folder;
     write_file(folder / "a.txt", log_text(20, 3.27) + "step:1/2 \x1b[31m\n");
     const Collection runs = collect({folder.path()});
     EXPECT_EQ(runs.unplaced_count, 1);
-    EXPECT_TRUE(has(collection_warnings(runs), "step:1/2 \xEF\xBF\xBD[31m"));
+    EXPECT_TRUE(has(collection_warnings(runs), "step:1/2 ?[31m"));
 }
 
 TEST(Verdict, NeedsSignificance) {
@@ -141,11 +254,16 @@ TEST(Verdict, NeedsSignificance) {
     EXPECT_TRUE(judged({2.9, 2.901, 2.902}, kMediumTarget).record);
     EXPECT_FALSE(judged({3.2}).record);
     EXPECT_NE(judged({3.2}).reason.find("one run"), std::string::npos);
-    EXPECT_TRUE(judged({3.2, 3.2}).record);  // p = 0
-    EXPECT_FALSE(judged({3.28, 3.28}).record);
-    EXPECT_NE(judged({3.28, 3.28}).reason.find("no variance"), std::string::npos);
-    EXPECT_FALSE(judged({3.2, std::nan("")}).record);
-    EXPECT_NE(judged({3.2, std::nan("")}).reason.find("not a number"), std::string::npos);
+    for (const double loss : {3.2, 3.28}) {  // logs have four decimals: equal ones do not rule chance out
+        const Verdict equal = judged({loss, loss});
+        EXPECT_FALSE(equal.record);
+        EXPECT_TRUE(std::isnan(equal.test.p));
+        EXPECT_NE(equal.reason.find("no variance: all 2 losses are"), std::string::npos) << equal.reason;
+    }
+    for (const double loss : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+        EXPECT_FALSE(judged({3.2, loss}).record);
+        EXPECT_NE(judged({3.2, loss}).reason.find("not a finite number"), std::string::npos);
+    }
     EXPECT_NE(judged({3.3, 3.31}).reason.find("is not below 3.28"), std::string::npos);
 }
 
@@ -202,6 +320,20 @@ TEST(CheckReport, TableAndMarkdown) {
     }
     EXPECT_NE(table.find(": record: mean loss"), std::string::npos) << table;
     EXPECT_NE(markdown.find("| 3.txt | 3.2730 | 1000 |"), std::string::npos) << markdown;
+}
+
+// Tables are pasted into pull requests, and read on terminals.
+TEST(CheckReport, NamesAndHeadersForgeNothing) {
+    const TemporaryFolder folder;
+    std::string text = log_text(20, 3.27);
+    text.replace(text.find("H100 80GB HBM3"), 14, "\x1b[2J | <b> `x`");
+    write_file(folder / "a | 3.0 |\n| b.txt", text);
+    const auto groups = judge_all(collect({folder.path()}), kShortTarget);
+    const std::string table = check_table(groups), markdown = check_markdown(groups);
+    EXPECT_EQ(table.find('\x1b'), std::string::npos) << table;
+    EXPECT_EQ(markdown.find('\x1b'), std::string::npos) << markdown;
+    EXPECT_NE(markdown.find("| a \\| 3.0 \\| \\| b.txt | 3.2700 | 1000 |"), std::string::npos) << markdown;
+    EXPECT_EQ(markdown.find("| <b>"), std::string::npos) << markdown;
 }
 
 }  // namespace

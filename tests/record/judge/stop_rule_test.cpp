@@ -40,6 +40,7 @@ TEST(StopRule, SignificanceIsSharedAmongItsLooks) {
     EXPECT_DOUBLE_EQ(significance_level(parse_stop_rule("futility:4", 8), 8), 0.01);
     EXPECT_EQ(reason("significant:4", {3.27, 3.28, 3.27, 3.28, 3.27, 3.28}), "goes on");
     EXPECT_NE(reason("significant:4", {3.2745, 3.2755, 3.2745, 3.2755, 3.2745, 3.2755}), "goes on");
+    EXPECT_EQ(reason("significant:4", {3.2, 3.2, 3.2, 3.2}), "goes on") << "equal losses are no test";
     EXPECT_EQ(reason("significant:7", {3.2745, 3.2755, 3.2745, 3.2755, 3.2745, 3.2755}), "goes on");
 }
 

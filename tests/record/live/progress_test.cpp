@@ -8,6 +8,8 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 #include <string>
 
 namespace speedrun {
@@ -124,6 +126,58 @@ TEST(ProgressTexts, AreShort) {
     EXPECT_EQ(rate_text(812), "812 tok/s");
     EXPECT_EQ(rate_text(17321), "17.3k tok/s");
     EXPECT_EQ(rate_text(2.55e6), "2.5M tok/s");
+}
+
+TEST(ProgressOnATerminal, EscapesAreForThoseThatKnowThem) {
+    const int keyboard = ::posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
+    ASSERT_TRUE(keyboard >= 0 && ::grantpt(keyboard) == 0 && ::unlockpt(keyboard) == 0);
+    const int screen = ::open(::ptsname(keyboard), O_RDWR | O_NOCTTY);
+    ASSERT_GE(screen, 0);
+    const char* const before = std::getenv("TERM");
+    const std::string kept = before == nullptr ? "" : before;
+    for (const std::string terminal : {"xterm", "dumb", ""}) {
+        ::setenv("TERM", terminal.c_str(), 1);
+        Progress line(screen);
+        ProgressState state;
+        state.step = 1;
+        state.total_steps = 4;
+        line.update(state);
+        std::array<char, 8192> buffer{};
+        const ssize_t got = ::read(keyboard, buffer.data(), buffer.size());
+        const std::string text(buffer.data(), static_cast<size_t>(std::max<ssize_t>(got, 0)));
+        EXPECT_NE(text.find("step 1/4"), std::string::npos) << text;
+        EXPECT_EQ(text.find('\x1b') != std::string::npos, terminal == "xterm") << terminal;
+    }
+    ::setenv("TERM", kept.c_str(), 1);
+    ::close(screen);
+    ::close(keyboard);
+}
+
+// A reader that stands still behind a full pipe holds up a run for a second at most, once.
+TEST_F(ProgressTest, LeavesOutWhatNobodyTakes) {
+    ASSERT_EQ(::fcntl(ends_[1], F_SETFL, O_NONBLOCK), 0);
+    const std::string block(4096, 'x');
+    while (::write(ends_[1], block.data(), block.size()) > 0) {
+    }
+    ASSERT_EQ(::fcntl(ends_[1], F_SETFL, 0), 0);
+    Progress line = progress(Progress::Mode::plain);
+    const auto began = std::chrono::steady_clock::now();
+    for (int i = 0; i < 100; ++i) line.line("lost");
+    EXPECT_LT(std::chrono::steady_clock::now() - began, 3s);
+    while (!written().empty()) {
+    }
+    line.line("heard");
+    EXPECT_EQ(written(), "heard\n");
+}
+
+TEST_F(ProgressTest, AReaderThatIsGoneEndsNothing) {
+    const auto before = std::signal(SIGPIPE, SIG_IGN);
+    ::close(ends_[0]);
+    Progress line = progress(Progress::Mode::plain);
+    line.line("to nobody");
+    line.finish();
+    std::signal(SIGPIPE, before);
+    ASSERT_EQ(::pipe(ends_.data()), 0);  // for TearDown
 }
 
 }  // namespace

@@ -74,6 +74,40 @@ TEST(RunLog, SeveralRunsInAFile) {
     EXPECT_EQ(log.unplaced_count, 0);
 }
 
+// A job shows the last lines of its log once more below its run.
+TEST(RunLog, ValidationsThatStandFurtherUpAreNoRun) {
+    const auto at = [](int64_t step, double loss) {
+        return validation_line(step, 60, loss, 100.0 * static_cast<double>(step)) + "\n";
+    };
+    const std::string run = at(10, 3.7) + at(30, 3.5) + at(60, 3.27);
+    const RunLog log =
+        parse(run + "job ends\n" + at(30, 3.5) + at(60, 3.27) + "next\n" + at(30, 3.6) + at(60, 3.28));
+    ASSERT_EQ(log.runs.size(), 2U);
+    EXPECT_EQ(log.repeated_validations, 2);
+    EXPECT_EQ(log.runs[0].validations.size(), 3U);
+    EXPECT_EQ(log.runs[1].last_validation->loss, 3.28);
+    for (const auto& each : log.runs) EXPECT_TRUE(each.complete());
+    // With their steps they look like a run, and say what they are.
+    const RunLog twice = parse(step_lines(20, 3.27) + step_lines(20, 3.27));
+    ASSERT_EQ(twice.runs.size(), 2U);
+    EXPECT_TRUE(twice.runs[0].complete());
+    EXPECT_EQ(twice.runs[1].incomplete_reason(), "repeats lines of a run above it");
+    // Without a clock, equal losses are no proof.
+    EXPECT_EQ(parse("s:0 tel:9.5\ns:8 tel:3.2\ns:0 tel:9.4\ns:8 tel:3.2\n").runs.size(), 2U);
+}
+
+TEST(RunLog, WhatEndsALineIsNoPartOfARun) {
+    const std::string text = log_text(20, 3.27);
+    std::string returns;
+    for (const char c : text) returns += c == '\n' ? std::string("\r\n") : std::string(1, c);
+    const auto plain = only_run(text), other = only_run(returns), marked = only_run("\xEF\xBB\xBF" + text);
+    EXPECT_EQ(plain.header.source_hash, other.header.source_hash);
+    EXPECT_EQ(plain.header.source_hash, marked.header.source_hash);
+    EXPECT_EQ(plain.fingerprint, other.fingerprint);
+    EXPECT_NE(plain.fingerprint, only_run(log_text(20, 3.27, 51)).fingerprint);
+    EXPECT_NE(plain.fingerprint, only_run(log_text(20, 3.28)).fingerprint);
+}
+
 TEST(RunLog, WholeLogsOneBehindTheOther) {
     const RunLog log = parse(log_text(4, 3.1, 50, "a", 8) + log_text(4, 3.2, 50, "b", 1) + kLogRule + "\n" +
                              log_text(4, 3.3, 50, "a", 2));

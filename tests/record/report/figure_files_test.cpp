@@ -24,7 +24,8 @@ TEST(FigureFiles, SvgsUnderTheirNames) {
     EXPECT_EQ(files[1], folder / "not" / "there" / "two.svg");
     EXPECT_EQ(contents(files[1]), two_figures()[1].second.alone());
     write_file(folder / "file", "in the way");
-    expect_user_error([&] { write_svgs(two_figures(), folder / "file" / "below"); }, {"cannot create"});
+    expect_user_error([&] { write_svgs(two_figures(), folder / "file" / "below"); },
+                      {"below", "cannot be created", "Not a directory"});
 }
 
 TEST(FigureFiles, PngsLeaveNothingElse) {
