@@ -3,6 +3,6 @@ set(slow_record "RecordAlone.*")
 set(slow_comm "Failures.*" "Rendezvous.*" "MakeCommunicator.*" "Nccl.*" "Ranks/Collectives.*")
 set(slow_job "JobUnderMpirun.*" "Job.*" "Watchdog.*")
 set(slow_plan "Ranks/PlannedRun.*")
-set(slow_train "Averaging.*" "CheckpointThreads.*" "Throughput.*")
+set(slow_train "Record/Ladder.*" "Averaging.*" "CheckpointThreads.*" "Throughput.*")
 set(slow_app "AttemptVerb.*" "BenchOpsVerb.*" "BenchStepVerb.*" "FakeGpu.*" "Faults.*" "IdleGpu.*" "NodeTimer.*" "RaceVerb.*"
-             "Ranks.*" "Resume.*" "Session.*" "StepTimer.*" "TrainVerb.*" "Some/RulesOnRanks.*")
+             "Ranks.*" "Record/LadderRuns.*" "Resume.*" "Session.*" "StepTimer.*" "TrainVerb.*" "Some/RulesOnRanks.*")

@@ -46,6 +46,9 @@ struct ObjectiveConfig {
         sum,  // never on one rank, as record 42: micro-batches are summed, only ranks are averaged
     } accumulation = Accumulation::sum_then_divide;
     double grad_divisor = 8;
+    // Of targets beyond the end of a row, where a stage has several a token (schedule.stages[].mtp): the
+    // softmax of the gradient goes without their weight, or (record 79) keeps it.
+    enum class MtpTail { drop, keep_normaliser } mtp_tail = MtpTail::drop;
 };
 
 struct NumericsConfig {
@@ -63,6 +66,14 @@ struct NumericsConfig {
 
 struct AdamConfig {
     double lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
+    // decoupled: p *= 1 - c; cautious (record 50): the update takes c p only where it moves p towards zero;
+    // cautious_strict (record 53): not where one of the two is zero
+    enum class Decay { decoupled, cautious, cautious_strict } decay = Decay::decoupled;
+    // c = weight_decay * wd_mul times
+    enum class DecayCoefficient {
+        lr,         // lr * lr_mul, as the schedule has it
+        lr_squared  // the square of that
+    } decay_coefficient = DecayCoefficient::lr;
     Dtype state_dtype =
         Dtype::fp32;  // parameters of fewer than 2 dimensions keep fp32 state, as the reference's do
     int64_t every_n_steps = 1;  // steps when step % n == n - 1; gradients in between add up
@@ -86,6 +97,10 @@ struct MatrixConfig {
             lerp,       // m <- mu m + (1 - mu) g
             accumulate  // m <- mu m + g
         } form = Form::lerp;
+        enum class Type {
+            gradient,  // m has the gradient's dtype
+            fp32
+        } dtype = Type::gradient;
         bool nesterov = true;  // u = the same form once more with g and the new m; otherwise u = m
         double min = 0, max = 0;
         int64_t warmup_steps = 0, cooldown_steps = 0;
@@ -139,8 +154,15 @@ struct MatrixConfig {
 struct OptimParamConfig {
     std::string param;
     enum class Rule { adam, matrix } rule = Rule::adam;
+    enum class Comm {
+        sharded,    // each rank updates its share of the units, from a reduce_scatter, and all_gathers it
+        replicated  // each rank updates all of them, from an all_reduce (record 52: of fewer than 1024
+                    // elements)
+    } comm = Comm::sharded;
     double lr_mul = 1, wd_mul = 1;
-    std::array<int64_t, 3> matrix_view{};  // matrix: [matrices, rows, cols] of the bank
+    std::optional<std::array<double, 2>> betas;  // adam: instead of optimizer.adam.betas
+    std::array<int64_t, 3> matrix_view{};        // matrix: [matrices, rows, cols] of the bank
+    std::vector<double> per_matrix_lr_mul;       // matrix: multiply lr_mul, in turn; empty: all 1
     // matrix: dimension the second moment averages over, -1 (one number a row) or -2 (a column); 0, until the
     // config is resolved: as optimizer.matrix.second_moment says
     int64_t var_reduce_dim = 0;
@@ -168,20 +190,46 @@ struct OptimizerConfig {
 // ---- schedule, runtime
 // -----------------------------------------------------------------------------------------
 
+inline constexpr size_t most_mtp_targets = 4;
+
+// Multi-token prediction (record 53): token t is trained on tokens t + 1, t + 2, ..., with weights that go
+// linearly from `from` at step `begin` to `to` at step `end`, which need not be whole.
+struct Mtp {
+    std::vector<double> from, to;  // one weight a target, the first above 0
+    double begin = 0, end = 0;
+};
+
 struct Stage {
     int64_t start = 0;                          // first step
     int64_t batch_tokens = 0;                   // a multiple of data.rows
     int64_t max_seq_len = 0;                    // documents are cut here
     int64_t window_short = 0, window_long = 0;  // in blocks of block_size tokens
-    double lr_mul = 1;
+    std::optional<Mtp> mtp;                     // none: the next token alone
+};
+
+// Stages of the learning rate have starts of their own: some records change it at other steps than batches.
+struct LrStage {
+    int64_t start = 0;  // first step
+    double mul = 1;     // what the schedule falls from
 };
 
 struct ScheduleConfig {
     int64_t scheduled_steps = 0, extension_steps = 0, block_size = 0;
     struct Lr {
+        // scale = mul until cooldown; then mul * w + floor * (1 - w), w falling from 1 to 0
         double cooldown_frac = 0, floor = 0, clamp_x = 0.9999;
+        std::vector<LrStage> stages;  // ascending, the first at 0; empty: mul is 1
     } lr;
     std::vector<Stage> stages;
+    // Where model.input.tied_to names a table: the step after which model.input.token, with its optimizer
+    // state, becomes a copy of it, and is what later steps look up (record 53).
+    int64_t untie_after_step = -1;  // -1: none
+    // Parameters that are left alone, their gradients forgotten, in the `steps` steps from every change of
+    // the batch or the long window on (record 52).
+    struct Freeze {
+        std::vector<std::string> params;
+        int64_t steps = 0;
+    } freeze;
     struct Eval {
         int64_t every = 0;              // steps; 0: only at the end
         int64_t final_long_window = 0;  // blocks, in the last validation, without a YaRN step

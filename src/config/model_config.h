@@ -32,12 +32,21 @@ struct ParamConfig {
     std::string name;
     std::vector<int64_t> shape;
     Dtype dtype = Dtype::fp32;
+    // What the optimizer updates: the value itself, or for bf16 an fp32 number whose upper half it is, cut
+    // off and not rounded; the lower half is the optimizer's state "mantissa" (record 57).
+    enum class Master { value, mantissa } master = Master::value;
     std::vector<int64_t> layers;  // empty: not a per-layer parameter
     std::vector<Init> init;       // one for the whole, or one for each index of dimension 1 (q, k, v, o)
     std::vector<Slice> slices;    // of scalar parameters; empty otherwise
-    std::string state_dict;       // the reference's name; {i}: layer, {k}: index in dimension 0; "" = `name`
+    // The reference's name; {i}: layer, {k}: index in dimension 0; "" = `name`. Without either, of the whole
+    // bank.
+    std::string state_dict;
     // Shape of one entry there; empty: the bank's own (one entry's, if per layer).
     std::vector<int64_t> state_dict_shape;
+    bool state_dict_transposed = false;  // the reference stores the transpose of a matrix
+
+    // Whether each entry of dimension 0 has a name of its own there.
+    bool named_by_entry() const { return state_dict.find('{') != std::string::npos; }
 };
 
 // One term of x <- sum_j c_j * s_j. Sources: "x", "x0", "attn_out", "mlp_out", "v", "ve.K", or a cached layer
@@ -50,11 +59,20 @@ struct MixTerm {
 
 enum class Window { short_window, long_window };
 
+// Channels [begin, end) of every head.
+struct HeadChannels {
+    int64_t begin = 0, end = 0;
+    bool operator==(const HeadChannels&) const = default;
+};
+
 struct AttentionConfig {
+    // paired: the heads j and j + n_head / 2 are one of twice as many positions, 2t and 2t + 1 (record 58).
+    enum class Kind { causal, paired } kind = Kind::causal;
     WeightRef q, k, v, o;  // each [d_model, d_model], stored [out, in]
     Window window = Window::short_window;
-    std::vector<MixTerm> v_terms;         // sources "v" and "ve.K"; empty: v unchanged
-    std::optional<Coefficient> out_gate;  // multiplies each head's output; gates may read "a", the input
+    std::vector<HeadChannels> key_offset;  // of keys, which come from the token before; ascending
+    std::vector<MixTerm> v_terms;          // sources "v" and "ve.K"; empty: v unchanged
+    std::optional<Coefficient> out_gate;   // multiplies each head's output; gates may read "a", the input
 };
 
 // How a matrix is stored: rows are inputs, or rows are outputs.
@@ -75,19 +93,31 @@ struct LayerConfig {
     std::string cache;  // name under which the layer's output can be a source; "" = none
 };
 
+// row_t = (mul_cur tok_t xor mul_prev tok_(t-1)) mod (rows - 1) in int32 arithmetic that wraps, never
+// negative; row_0 = rows - 1, which row_1 takes for the token before (record 62).
+struct Bigram {
+    std::string table;  // [rows, d_model]
+    int64_t mul_cur = 0, mul_prev = 0;
+};
+
 struct ModelConfig {
     int64_t vocab_size = 0, d_model = 0, n_head = 0, head_dim = 0, n_layer = 0, mlp_hidden = 0;
     double norm_eps = 1.1920928955078125e-07;
     struct Rope {
         double theta = 1024;
         int64_t rotary_dims = 0;  // dims that turn; the rest of the frequencies are zero
+        // Which channels turn together: one of each half of the head, or two neighbours (record 58).
+        enum class Layout { halves, pairs } layout = Layout::halves;
         Dtype table_dtype = Dtype::bf16;
         double yarn_alpha = 1, yarn_beta = 32, softmax_scale_init = 0.1, softmax_scale_log_coef = 0.2;
     } rope;
     std::vector<ParamConfig> params;  // in declaration order
     struct Input {
         std::string token;         // embedding table [vocab_size, d_model]
+        std::string tied_to;       // read instead of it until schedule.untie_after_step; "" = never tied
         std::string value_embeds;  // bank [n, vocab, dim] behind "ve.K"; "" = none
+        // Rows of a table by hashes of a token and the one before, behind "x0_bigram"; none: no such source.
+        std::optional<Bigram> bigram;
         // e_t += smear * e_(t-1); gates may read "e", the embedding
         std::optional<Coefficient> smear;
     } input;

@@ -13,7 +13,8 @@ namespace speedrun {
 namespace {
 
 constexpr int64_t max_elements = int64_t{1} << 40;
-const std::string dim_allowed = "an integer >= 1, " + joined(dim_names) + ", or a product like \"4*d_model\"";
+const std::string dim_allowed =
+    "an integer >= 1, " + joined(dim_names) + ", or a multiple or part like \"4*d_model\", \"head_dim/2\"";
 
 std::optional<int64_t> parse_integer(std::string_view text) {
     int64_t value = 0;
@@ -43,18 +44,24 @@ std::optional<int64_t> product(const std::vector<int64_t>& dims) {
     return element_count_up_to(max_elements, dims);
 }
 
+// "d_model", "4*d_model", "head_dim/2", "3*head_dim/4"
+int64_t parse_named_dim(const std::string& text, const ModelConfig& model) {
+    const size_t star = text.find('*'), name = star == std::string::npos ? 0 : star + 1;
+    const size_t slash = std::min(text.find('/', name), text.size());
+    const auto factor = name == 0 ? 1 : parse_integer(std::string_view(text).substr(0, star));
+    const auto divisor = slash == text.size() ? 1 : parse_integer(std::string_view(text).substr(slash + 1));
+    if (!factor || !divisor || *divisor < 1) throw NotationError{"no size", dim_allowed, ""};
+    const auto size = product({*factor, named_dim(text.substr(name, slash - name), model)});
+    if (!size) throw NotationError{"too large", "at most 2^40", ""};
+    if (*size % *divisor != 0)
+        throw NotationError{"no whole number", "a divisor of " + std::to_string(*size), ""};
+    return *size / *divisor;
+}
+
 int64_t parse_dim(const Json& value, const ModelConfig& model) {
     int64_t dim = 0;
     if (value.is_string()) {
-        const auto& text = value.get_ref<const std::string&>();
-        const size_t star = text.find('*');
-        const auto factor =
-            star == std::string::npos ? 1 : parse_integer(std::string_view(text).substr(0, star));
-        if (!factor) throw NotationError{"no size", dim_allowed, ""};
-        const auto size =
-            product({*factor, named_dim(text.substr(star == std::string::npos ? 0 : star + 1), model)});
-        if (!size) throw NotationError{"too large", "at most 2^40", ""};
-        dim = *size;
+        dim = parse_named_dim(value.get_ref<const std::string&>(), model);
     } else if (value.is_number_integer() && value <= max_elements) {
         dim = value.get<int64_t>();
     }

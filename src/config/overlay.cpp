@@ -59,6 +59,16 @@ std::vector<Document> read_chain(const fs::path& file) {
     return chain;
 }
 
+// A sentence for readers of the file.
+void take_why(Document& document) {
+    const auto why = document.json.find("why");
+    if (why == document.json.end()) return;
+    if (!why->is_string())
+        throw UserError(document.file.string() + ": why: wrong type; found " + brief_json(*why) +
+                        "; allowed: a string");
+    document.json.erase(why);
+}
+
 }  // namespace
 
 void choose_rule(Json& section, const std::string& path, const Json& rule, Origins& origins) {
@@ -90,6 +100,7 @@ Json read_with_parents(const fs::path& file, Origins& origins) {
     for (auto document = chain.rbegin(); document != chain.rend(); ++document) {
         document->json.erase("extends");
         document->json.erase("$schema");
+        take_why(*document);
         const std::string where = document->file.string();
         overlay(
             root, "", document->json,

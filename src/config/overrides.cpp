@@ -84,7 +84,7 @@ Shapes members(const std::string& text, const std::string& path, const Shapes& s
         if (properties == shape->end()) continue;
         if (properties->contains(key)) add_shapes(properties->at(key), found);
         for (const auto& [name, unused] : properties->items())
-            if (name != "extends" && name != "$schema") known.push_back(name);
+            if (name != "extends" && name != "$schema" && name != "why") known.push_back(name);
     }
     if (!found.empty()) return found;
     fail(text, (path.empty() ? "top level" : path) + ": no key " + in_quotes(key) +
@@ -118,7 +118,7 @@ void apply_override(Json& root, const std::string& text, Origins& origins) {
             target = &(*target)[*step.index];
             path = join_path(path, *step.index);
         } else {
-            if (path.empty() && (step.key == "extends" || step.key == "$schema"))
+            if (path.empty() && (step.key == "extends" || step.key == "$schema" || step.key == "why"))
                 fail(text, step.key + " belongs to a file");
             shapes = members(text, path, shapes, step.key);
             if (target->is_null()) *target = Json::object();

@@ -7,14 +7,23 @@
 namespace speedrun {
 namespace {
 
+// The item of the last stage that has started; the first one starts at step 0.
+template <class S>
+size_t stage_at(const std::vector<S>& stages, int64_t step) {
+    const auto next = std::ranges::upper_bound(stages, step, {}, &S::start);
+    check(next != stages.begin(), "the first stage starts at step 0");
+    return static_cast<size_t>(next - stages.begin()) - 1;
+}
+
 // Flat, then linear to `floor`, then flat (clamp_x keeps the extension just above the floor).
 double lr_scale(const ScheduleConfig& schedule, int64_t step) {
     const auto& lr = schedule.lr;
+    const double mul = lr.stages.empty() ? 1 : lr.stages[stage_at(lr.stages, step)].mul;
     const double x =
         std::min(lr.clamp_x, static_cast<double>(step) / static_cast<double>(schedule.scheduled_steps));
-    if (lr.cooldown_frac == 0 || x < 1 - lr.cooldown_frac) return 1;
+    if (lr.cooldown_frac == 0 || x < 1 - lr.cooldown_frac) return mul;
     const double w = (1 - x) / lr.cooldown_frac;
-    return w * 1.0 + (1 - w) * lr.floor;
+    return w * mul + (1 - w) * lr.floor;
 }
 
 // min -> max over the first warmup_steps, back to min over the last cooldown_steps; the warm-up wins where
@@ -30,11 +39,28 @@ double muon_momentum(const MatrixConfig::Momentum& momentum, int64_t total_steps
     return momentum.max;
 }
 
-size_t stage_at(const ScheduleConfig& schedule, int64_t step) {
-    const auto next = std::upper_bound(schedule.stages.begin(), schedule.stages.end(), step,
-                                       [](int64_t at, const Stage& stage) { return at < stage.start; });
-    check(next != schedule.stages.begin(), "the first stage starts at step 0");
-    return static_cast<size_t>(next - schedule.stages.begin()) - 1;
+std::vector<double> mtp_weights(const Stage& stage, int64_t step) {
+    if (!stage.mtp) return {1};
+    const Mtp& mtp = *stage.mtp;
+    const double share =
+        mtp.end > mtp.begin
+            ? std::clamp((static_cast<double>(step) - mtp.begin) / (mtp.end - mtp.begin), 0.0, 1.0)
+            : 0;
+    std::vector<double> weights;
+    for (size_t k = 0; k < mtp.from.size(); ++k)
+        weights.push_back(mtp.from[k] + share * (mtp.to[k] - mtp.from[k]));
+    return weights;
+}
+
+// Whether a batch or long window that is another than before is less than freeze.steps steps old.
+bool frozen(const ScheduleConfig& schedule, int64_t step) {
+    for (size_t k = 1; k < schedule.stages.size(); ++k) {
+        const Stage &stage = schedule.stages[k], &before = schedule.stages[k - 1];
+        const bool differs =
+            stage.batch_tokens != before.batch_tokens || stage.window_long != before.window_long;
+        if (differs && step >= stage.start && step < stage.start + schedule.freeze.steps) return true;
+    }
+    return false;
 }
 
 }  // namespace
@@ -43,12 +69,12 @@ StepSettings settings_at(const Config& config, int64_t step) {
     const ScheduleConfig& schedule = config.schedule;
     const int64_t total = schedule.total_steps();
     check(step >= 0 && step <= total, "step " + std::to_string(step) + " is outside [0, total_steps]");
-    const size_t index = stage_at(schedule, step);
+    const size_t index = stage_at(schedule.stages, step);
     const Stage& stage = schedule.stages[index];
     const bool last = step == total;
     StepSettings settings;
     settings.step = step;
-    settings.lr_scale = lr_scale(schedule, step) * stage.lr_mul;
+    settings.lr_scale = lr_scale(schedule, step);
     settings.muon_momentum = muon_momentum(config.optimizer.matrix.momentum, total, step);
     settings.stage = index;
     settings.batch_tokens = stage.batch_tokens;
@@ -58,6 +84,11 @@ StepSettings settings_at(const Config& config, int64_t step) {
     settings.window_long = (last ? schedule.eval.final_long_window : stage.window_long) * schedule.block_size;
     settings.yarn_window = stage.window_long;
     settings.trains = !last;
+    settings.mtp_weights = mtp_weights(stage, step);
+    settings.tied = !config.model.input.tied_to.empty() && step <= schedule.untie_after_step;
+    settings.unties = settings.tied && step == schedule.untie_after_step;
+    if (frozen(schedule, step)) settings.resting = schedule.freeze.params;
+    if (settings.tied) settings.resting.push_back(config.model.input.token);
     const int64_t n = config.optimizer.adam.every_n_steps;
     settings.adam_steps = !last && step % n == n - 1;
     settings.validate = last || (schedule.eval.every > 0 && step % schedule.eval.every == 0);

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "config/config.h"
 
@@ -9,15 +10,19 @@ namespace speedrun {
 // Everything that varies by step: a pure function of (config, step).
 struct StepSettings {
     int64_t step = 0;
-    double lr_scale = 1;  // multiplies every learning rate (stage lr_mul included)
+    double lr_scale = 1;  // multiplies every learning rate
     double muon_momentum = 0;
     size_t stage = 0;  // of schedule.stages
     int64_t batch_tokens = 0, row_tokens = 0, max_seq_len = 0;
     int64_t window_short = 0, window_long = 0;  // tokens: keys t - w .. t are visible
     int64_t yarn_window = 0;                    // long window, in blocks, that YaRN has been stretched to
     bool adam_steps = false;                    // Adam updates at the end of this step
-    bool validate = false;  // a validation precedes this step (or, at total_steps, ends the run)
-    bool trains = true;     // false at total_steps
+    std::vector<double> mtp_weights = {1};      // of each token's targets
+    bool tied = false;                          // model.input.tied_to is looked up
+    bool unties = false;                        // the last step with it
+    std::vector<std::string> resting;  // parameters that are not updated, and whose gradients are forgotten
+    bool validate = false;             // a validation precedes this step (or, at total_steps, ends the run)
+    bool trains = true;                // false at total_steps
 };
 
 // Settings of `step` in [0, total_steps]; at total_steps: those of the final validation.

@@ -131,11 +131,14 @@ Json definitions() {
 Json build() {
     Config scratch;
     Json root = Schema::of([&](Fields& fields) { visit_config(fields, scratch); });
-    Json properties{{"$schema", {{"description", "this schema, for editors"}, {"type", "string"}}},
-                    {"extends",
-                     {{"description", "a config, relative to this file, that this one is laid over"},
-                      {"type", "string"},
-                      {"minLength", 1}}}};
+    Json properties{
+        {"$schema", {{"description", "this schema, for editors"}, {"type", "string"}}},
+        {"extends",
+         {{"description", "a config, relative to this file, that this one is laid over"},
+          {"type", "string"},
+          {"minLength", 1}}},
+        {"why",
+         {{"description", "what this config is for; says nothing to the program"}, {"type", "string"}}}};
     properties.update(root["properties"]);
     return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
             {"title", "A run of speedrun"},

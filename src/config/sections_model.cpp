@@ -15,6 +15,9 @@ void visit_param(Fields& f, ParamConfig& param) {
             "of the whole bank; a per-layer parameter has one entry of dimension 0 for each of its layers"},
            param.shape, {1, 5});
     f.choice({"dtype", "of the master copy and its gradient"}, param.dtype, dtype_names);
+    f.choice({"master", "bf16+u16: the optimizer keeps 16 more bits of each bf16 number, which is cut off",
+              optional_key},
+             param.master, std::array{"value", "bf16+u16"});
     f.integers(
         {"layers", "layers that own an entry, ascending; absent: not a per-layer parameter", optional_key},
         param.layers, {0, 1023});
@@ -25,11 +28,20 @@ void visit_param(Fields& f, ParamConfig& param) {
                 "one for the whole, or a list with one for each index of dimension 1; with slices: theirs"},
                param.init);
     f.text({"state_dict",
-            "name in weight files; {i}: layer, {k}: index in dimension 0; absent: the parameter's name",
+            "name in weight files; {i}: layer, {k}: index in dimension 0; without either, of the whole bank; "
+            "absent: the parameter's name",
             optional_key},
            param.state_dict);
     f.dims({"state_dict_shape", "shape of one entry in weight files; absent: the bank's own", optional_key},
            param.state_dict_shape, {1, 5});
+    f.boolean({"state_dict_transposed", "weight files hold the transpose of the matrix", optional_key},
+              param.state_dict_transposed);
+}
+
+void visit_bigram(Fields& f, Bigram& bigram) {
+    f.text({"table", "parameter [rows, d_model]"}, bigram.table);
+    f.integer({"mul_cur", "multiplies the token"}, bigram.mul_cur, {1, (int64_t{1} << 31) - 1});
+    f.integer({"mul_prev", "multiplies the token before"}, bigram.mul_prev, {1, (int64_t{1} << 31) - 1});
 }
 
 // "qkvo", "qk" and "vo" name several matrices at once that follow each other; the single ones win.
@@ -47,10 +59,24 @@ void visit_projections(Fields& f, AttentionConfig& attn) {
     f.weight({"o", "of the heads' output", optional_key}, attn.o);
 }
 
+void visit_head_channels(Fields& f, HeadChannels& range) {
+    std::vector<int64_t> channels;
+    if (range.end > 0) channels = {range.begin, range.end};
+    f.dims({"channels", "[begin, end) of every head, such as [\"head_dim/4\", \"head_dim/2\"]"}, channels,
+           {2, 2});
+    if (channels.size() == 2) range = {channels[0], channels[1]};
+}
+
 void visit_attention(Fields& f, AttentionConfig& attn) {
     visit_projections(f, attn);
+    f.choice({"kind",
+              "causal, or paired: heads j and j + n_head / 2 attend as one head over twice as many positions",
+              optional_key},
+             attn.kind, std::array{"causal", "paired"});
     f.choice({"window", "which of the stage's two windows", optional_key}, attn.window,
              std::array{"short", "long"});
+    f.objects({"key_offset", "channels of keys that come from the token before; absent: none", optional_key},
+              attn.key_offset, visit_head_channels);
     f.mix({"v_terms", "terms of the values, from \"v\" and \"ve.K\"; absent: v unchanged", optional_key},
           attn.v_terms);
     f.coefficient({"out_gate", "multiplies each head's output; gates may read the input, a", optional_key},
@@ -82,6 +108,9 @@ void visit_rope(Fields& f, ModelConfig::Rope& rope) {
     f.number({"theta", "base: frequencies run from 1 to 1 / theta", optional_key}, rope.theta, above_zero);
     f.integer({"rotary_dims", "dims of a head that turn; the other frequencies are zero"}, rope.rotary_dims,
               positive);
+    f.choice(
+        {"layout", "which channels turn together: i and head_dim / 2 + i, or 2i and 2i + 1", optional_key},
+        rope.layout, std::array{"halves", "pairs"});
     f.choice({"table_dtype", "of the cos and sin tables", optional_key}, rope.table_dtype, dtype_names);
     f.object({"yarn", "how frequencies change with the long window", optional_key},
              [&](Fields& yarn) { visit_yarn(yarn, rope); });
@@ -89,9 +118,14 @@ void visit_rope(Fields& f, ModelConfig::Rope& rope) {
 
 void visit_input(Fields& f, ModelConfig::Input& input) {
     f.text({"token", "embedding table [vocab_size, d_model]"}, input.token);
+    f.text({"tied_to", "read instead of it up to schedule.untie_after_step; absent: nothing", optional_key},
+           input.tied_to);
     f.text(
         {"value_embeds", "bank [n, vocab_size, d_model] behind ve.0 .. ve.n-1; absent: none", optional_key},
         input.value_embeds);
+    f.maybe(
+        {"bigram", "rows of a table by hashes of two tokens, behind x0_bigram; absent: none", optional_key},
+        input.bigram, visit_bigram);
     f.coefficient({"smear", "e_t += smear * e_(t-1); gates may read the embedding, e", optional_key},
                   input.smear);
 }

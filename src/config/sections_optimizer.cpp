@@ -12,8 +12,15 @@ void visit_adam(Fields& f, AdamConfig& adam) {
     f.numbers({"betas", "decay of the first and the second moment"}, betas, below_one, {2, 2});
     if (betas.size() == 2) adam.beta1 = betas[0], adam.beta2 = betas[1];
     f.number({"eps", "added to sqrt(v)"}, adam.eps, above_zero);
-    f.number({"weight_decay", "decoupled: p *= 1 - lr * weight_decay * wd_mul"}, adam.weight_decay,
-             not_negative);
+    f.number({"weight_decay", "coefficient of `decay`"}, adam.weight_decay, not_negative);
+    f.choice({"decay",
+              "with c of decay_coefficient, decoupled: p *= 1 - c; cautious: u += c p where u p >= 0; "
+              "cautious_strict: where u p > 0",
+              optional_key},
+             adam.decay, std::array{"decoupled", "cautious", "cautious_strict"});
+    f.choice({"decay_coefficient", "c = weight_decay * wd_mul * lr, or * lr^2; lr_mul and schedule included",
+              optional_key},
+             adam.decay_coefficient, std::array{"lr", "lr_squared"});
     f.choice({"state_dtype", "of the moments (fewer than 2 dimensions: fp32)", optional_key},
              adam.state_dtype, dtype_names);
     f.integer({"every_n_steps", "updates when step % n == n - 1; gradients in between add up", optional_key},
@@ -23,6 +30,8 @@ void visit_adam(Fields& f, AdamConfig& adam) {
 void visit_momentum(Fields& f, MatrixConfig::Momentum& momentum) {
     f.choice({"form", "lerp: m = mu m + (1 - mu) g; accumulate: m = mu m + g", optional_key}, momentum.form,
              std::array{"lerp", "accumulate"});
+    f.choice({"dtype", "of m: the gradient's, or fp32", optional_key}, momentum.dtype,
+             std::array{"gradient", "fp32"});
     f.boolean({"nesterov", "update from gradient and momentum, not momentum alone", optional_key},
               momentum.nesterov);
     f.number({"min", "mu at the start and at the end", optional_key}, momentum.min, below_one);
@@ -116,12 +125,26 @@ void visit_matrix(Fields& f, MatrixConfig& matrix) {
 void visit_optim_param(Fields& f, OptimParamConfig& row) {
     f.choice({"optim", "update rule: adam, or what optimizer.matrix says"}, row.rule,
              std::array{"adam", "matrix"});
+    f.choice(
+        {"comm", "sharded: each rank updates its share; replicated: each updates all, after an all_reduce",
+         optional_key},
+        row.comm, std::array{"sharded", "replicated"});
     f.number({"lr_mul", "multiplies the rule's lr", optional_key}, row.lr_mul, not_negative);
     f.number({"wd_mul", "multiplies the rule's weight_decay", optional_key}, row.wd_mul, not_negative);
+    if (row.rule == OptimParamConfig::Rule::adam || f.describes()) {
+        std::vector<double> betas;
+        if (row.betas) betas.assign(row.betas->begin(), row.betas->end());
+        f.numbers({"betas", "adam only: instead of optimizer.adam.betas", optional_key}, betas, below_one,
+                  {2, 2});
+        if (betas.size() == 2) row.betas = {betas[0], betas[1]};
+    }
     if (row.rule != OptimParamConfig::Rule::matrix && !f.describes()) return;
     std::vector<int64_t> view(row.matrix_view.begin(), row.matrix_view.end());
     f.dims({"matrix_view", "matrix only: [matrices, rows, cols] of the bank", !f.describes()}, view, {3, 3});
     if (view.size() == 3) std::copy(view.begin(), view.end(), row.matrix_view.begin());
+    f.numbers({"per_matrix_lr_mul", "matrix only: multiply lr_mul, for one matrix after the other in turn",
+               optional_key},
+              row.per_matrix_lr_mul, not_negative, {1, 16});
     f.integer(
         {"var_reduce_dim",
          "matrix only: a second moment of vectors averages over columns (-1) or rows (-2) here, whatever "

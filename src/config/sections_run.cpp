@@ -3,6 +3,15 @@
 namespace speedrun {
 namespace {
 
+void visit_mtp(Fields& f, Mtp& mtp) {
+    f.numbers({"from", "weights of the next token, the one after it, ..., at step `begin`"}, mtp.from,
+              not_negative, {1, most_mtp_targets});
+    f.numbers({"to", "the same at step `end`; they change linearly"}, mtp.to, not_negative,
+              {1, most_mtp_targets});
+    f.number({"begin", "a step, which need not be whole"}, mtp.begin, {0, max_steps});
+    f.number({"end", "a step, which need not be whole"}, mtp.end, {0, max_steps});
+}
+
 void visit_stage(Fields& f, Stage& stage) {
     f.integer({"start", "first step"}, stage.start, steps_range);
     f.integer({"batch_tokens", "tokens of a step, a multiple of data.rows"}, stage.batch_tokens,
@@ -12,7 +21,13 @@ void visit_stage(Fields& f, Stage& stage) {
         window.integer({"short", "of the layers with window short"}, stage.window_short, {0, 1 << 20});
         window.integer({"long", "of the layers with window long"}, stage.window_long, {1, 1 << 20});
     });
-    f.number({"lr_mul", "multiplies every learning rate", optional_key}, stage.lr_mul, not_negative);
+    f.maybe({"mtp", "multi-token prediction: several targets a token; absent: the next token", optional_key},
+            stage.mtp, visit_mtp);
+}
+
+void visit_lr_stage(Fields& f, LrStage& stage) {
+    f.integer({"start", "first step"}, stage.start, steps_range);
+    f.number({"mul", "multiplies every learning rate"}, stage.mul, not_negative);
 }
 
 }  // namespace
@@ -48,6 +63,11 @@ void visit_objective(Fields& f, ObjectiveConfig& objective) {
              objective.accumulation, std::array{"sum_then_divide", "divide_then_sum", "sum"});
     f.number({"grad_divisor", "gradient = sum over the step's tokens / this", optional_key},
              objective.grad_divisor, above_zero);
+    f.choice({"mtp_tail",
+              "of targets beyond the end of a row, the softmax of the gradient goes without their weight, or "
+              "keeps it",
+              optional_key},
+             objective.mtp_tail, std::array{"drop", "keep_normaliser"});
 }
 
 void visit_numerics(Fields& f, NumericsConfig& numerics) {
@@ -73,14 +93,31 @@ void visit_schedule(Fields& f, ScheduleConfig& schedule) {
               {1, max_steps});
     f.integer({"extension_steps", "steps after it"}, schedule.extension_steps, steps_range);
     f.integer({"block_size", "tokens of a window block"}, schedule.block_size, {1, 1 << 20});
-    f.object({"lr", "flat, then linear to `floor`"}, [&](Fields& lr) {
+    f.object({"lr", "flat at the stage's mul, then linear to `floor`"}, [&](Fields& lr) {
         lr.number({"cooldown_frac", "share of scheduled_steps the decay takes"}, schedule.lr.cooldown_frac,
                   {0, 1});
         lr.number({"floor", "scale at the end"}, schedule.lr.floor, not_negative);
         lr.number({"clamp_x", "step / scheduled_steps is capped here", optional_key}, schedule.lr.clamp_x,
                   {0, 1, false, true});
+        lr.objects({"stages", "ascending by start, the first at 0; absent: one with mul 1", optional_key},
+                   schedule.lr.stages, visit_lr_stage);
     });
     f.objects({"stages", "ascending by start, the first at 0"}, schedule.stages, visit_stage);
+    f.integer({"untie_after_step",
+               "model.input.token, and its optimizer state, becomes a copy of model.input.tied_to after it; "
+               "-1: never, nothing is tied",
+               optional_key},
+              schedule.untie_after_step, {-1, max_steps});
+    f.object(
+        {"freeze",
+         "parameters that are left alone for some steps from every change of the batch or the long window "
+         "on; their gradients are forgotten",
+         optional_key},
+        [&](Fields& freeze) {
+            freeze.texts({"params", "adam's, each in a bucket of its own", optional_key},
+                         schedule.freeze.params);
+            freeze.integer({"steps", "how long", optional_key}, schedule.freeze.steps, steps_range);
+        });
     f.object({"eval", "when and how to validate"}, [&](Fields& eval) {
         eval.integer({"every", "steps; 0: only at the end"}, schedule.eval.every, steps_range);
         eval.integer({"final_long_window", "long window of the last validation, in blocks"},

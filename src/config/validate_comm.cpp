@@ -34,13 +34,14 @@ std::vector<CommBucket> read_buckets(const Config& config, const Report& report)
 void check_alike(const Config& config, const CommBucket& bucket, const std::string& path,
                  const Report& report) {
     const ParamConfig& first = config.model.param(bucket.ranges.front().param);
-    const auto rule = row_of(config, first.name).rule;
+    const auto [rule, comm] = std::pair{row_of(config, first.name).rule, row_of(config, first.name).comm};
     for (const CommRange& range : bucket.ranges) {
         const ParamConfig& param = config.model.param(range.param);
-        if (row_of(config, param.name).rule != rule || param.dtype != first.dtype ||
-            unit_elements(param, rule) != unit_elements(first, rule))
-            report.fail(path, in_quotes(param.name) + " and " + in_quotes(first.name) + " differ too much",
-                        {in_quotes(bucket.name), "one rule, dtype and size of an entry in a bucket", ""});
+        if (row_of(config, param.name).rule != rule || row_of(config, param.name).comm != comm ||
+            param.dtype != first.dtype || unit_elements(param, rule) != unit_elements(first, rule))
+            report.fail(
+                path, in_quotes(param.name) + " and " + in_quotes(first.name) + " differ too much",
+                {in_quotes(bucket.name), "one rule, comm, dtype and size of an entry in a bucket", ""});
     }
 }
 
@@ -111,6 +112,37 @@ void check_work_order(const Config& config, const Report& report) {
                         {"", "each bucket of scatter_order once", ""});
 }
 
+// A parameter that rests while others step has buckets of its own, and a rule that can let it rest.
+void check_may_rest(const Config& config, const std::string& param, const std::string& path,
+                    const Report& report) {
+    std::vector<std::string> names;
+    for (const ParamConfig& one : config.model.params) names.push_back(one.name);
+    if (std::ranges::find(names, param) == names.end())
+        report.fail_name(path, "the model has no such parameter", param, names);
+    if (row_of(config, param).rule != OptimParamConfig::Rule::adam)
+        report.fail(path, in_quotes(param) + " is not adam's", {"matrix", "a parameter with optim adam", ""});
+    for (const CommBucket& bucket : comm_buckets(config))
+        if (bucket.ranges.size() > 1 &&
+            std::ranges::find(bucket.ranges, param, &CommRange::param) != bucket.ranges.end())
+            report.fail(path, in_quotes(param) + " shares a bucket",
+                        {in_quotes(bucket.name), "a parameter with a bucket of its own", ""});
+}
+
+void check_resting(const Config& config, const Report& report) {
+    const auto& frozen = config.schedule.freeze.params;
+    for (size_t i = 0; i < frozen.size(); ++i)
+        check_may_rest(config, frozen[i], join_path("schedule.freeze.params", i), report);
+    const auto& input = config.model.input;
+    if (input.tied_to.empty()) return;
+    check_may_rest(config, input.tied_to, "model.input.tied_to", report);
+    check_may_rest(config, input.token, "model.input.token", report);
+    const ParamConfig &table = config.model.param(input.token), &source = config.model.param(input.tied_to);
+    if (table.shape != source.shape || table.dtype != source.dtype)
+        report.fail("model.input.tied_to",
+                    "differs from " + in_quotes(input.token) + ", which becomes a copy",
+                    {in_quotes(input.tied_to), "a parameter of the same shape and dtype", ""});
+}
+
 }  // namespace
 
 void validate_comm(const Config& config, const Report& report) {
@@ -122,6 +154,7 @@ void validate_comm(const Config& config, const Report& report) {
         check_each_once(config, buckets, report);
     }
     check_work_order(config, report);
+    check_resting(config, report);
 }
 
 }  // namespace speedrun

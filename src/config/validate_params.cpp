@@ -42,10 +42,11 @@ void check_per_layer(const ModelConfig& model, const ParamConfig& param, const s
             report.fail(join_path(path + ".layers", i), "not a layer above the one before",
                         {std::to_string(param.layers[i]),
                          "ascending indices, 0 .. " + std::to_string(model.n_layer - 1), ""});
-    if (param.shape[0] != static_cast<int64_t>(param.layers.size()))
-        report.fail(
-            path + ".shape", "dimension 0 is not one entry a layer",
-            {shape_text(param.shape), std::to_string(param.layers.size()) + " entries, as in layers", ""});
+    // A bank that files know as a whole may have more, which no layer uses.
+    const auto entries = static_cast<int64_t>(param.layers.size());
+    if (param.named_by_entry() ? param.shape[0] != entries : param.shape[0] < entries)
+        report.fail(path + ".shape", "dimension 0 is not one entry a layer",
+                    {shape_text(param.shape), std::to_string(entries) + " entries, as in layers", ""});
 }
 
 void check_init(const ParamConfig& param, const std::string& path, const Report& report) {
@@ -93,7 +94,7 @@ std::vector<std::string> file_names(const ParamConfig& param, const std::string&
     std::string pattern = param.state_dict.empty() ? param.name : param.state_dict;
     const size_t brace = pattern.find('{');
     const bool per_layer = !param.layers.empty();
-    if (brace == std::string::npos && !per_layer) return {pattern};
+    if (brace == std::string::npos) return {pattern};
     const std::string allowed =
         per_layer ? "one {i}, the layer" : "at most one {k}, the index in dimension 0";
     const bool fits =
@@ -113,8 +114,8 @@ std::vector<std::string> file_names(const ParamConfig& param, const std::string&
 
 void check_state_dict_shape(const ParamConfig& param, const std::string& path, const Report& report) {
     if (param.state_dict_shape.empty()) return;
-    const bool entries = !param.layers.empty() || param.state_dict.find("{k}") != std::string::npos;
-    const std::vector<int64_t> entry(param.shape.begin() + (entries ? 1 : 0), param.shape.end());
+    const std::vector<int64_t> entry(param.shape.begin() + (param.named_by_entry() ? 1 : 0),
+                                     param.shape.end());
     if (product(param.state_dict_shape) != product(entry))
         report.fail(path + ".state_dict_shape", "does not hold one entry",
                     {shape_text(param.state_dict_shape),
@@ -138,6 +139,11 @@ void validate_params(const ModelConfig& model, const Report& report) {
                 report.fail(path + ".state_dict", "the name " + in_quotes(name) + " is taken",
                             {"the name of " + at->second, "names that differ", ""});
         check_state_dict_shape(param, path, report);
+        const size_t dimensions = param.shape.size() - (param.named_by_entry() ? 1 : 0);
+        if (param.state_dict_transposed && (dimensions != 2 || !param.state_dict_shape.empty()))
+            report.fail(path + ".state_dict_transposed",
+                        "only one matrix of the bank's own shape can be turned",
+                        {shape_text(param.shape), "two dimensions, and no state_dict_shape", ""});
     }
 }
 

@@ -23,8 +23,29 @@ bool has_side(const MatrixConfig& matrix, const OptimParamConfig& row) {
     return std::min(row.matrix_view[1], row.matrix_view[2]) <= matrix.preconditioner.max_size;
 }
 
+// What only the rules that are a choice of parts know.
+void check_pipeline_parts(const MatrixConfig& matrix, const OptimParamConfig& row, const ParamConfig& param,
+                          const std::string& path, const Report& report) {
+    const bool pipeline = (matrix_rule(matrix.rule).parts & matrix_part::pipeline) != 0;
+    if (!pipeline && param.master == ParamConfig::Master::mantissa)
+        report.fail("model.params." + param.name + ".master", matrix.rule + " keeps no 16 more bits",
+                    {"\"bf16+u16\"", "value", ""});
+    if (!pipeline && !row.per_matrix_lr_mul.empty())
+        report.fail(path + ".per_matrix_lr_mul", matrix.rule + " has one rate for all matrices",
+                    {Json(row.per_matrix_lr_mul).dump(), "none", ""});
+    const auto turn = std::max<int64_t>(1, std::ssize(row.per_matrix_lr_mul));
+    if (row.matrix_view[0] / param.shape[0] % turn != 0)
+        report.fail(path + ".per_matrix_lr_mul", "does not go evenly into an entry's matrices",
+                    {std::to_string(turn) + " numbers",
+                     "a divisor of " + std::to_string(row.matrix_view[0] / param.shape[0]), ""});
+}
+
 void check_row(const Config& config, const OptimParamConfig& row, const ParamConfig& param,
                const Report& report) {
+    if (param.master == ParamConfig::Master::mantissa &&
+        (param.dtype != Dtype::bf16 || row.rule != OptimParamConfig::Rule::matrix))
+        report.fail("model.params." + param.name + ".master", "16 more bits need bf16 and a rule of matrices",
+                    {"\"bf16+u16\"", "value", ""});
     if (row.rule != OptimParamConfig::Rule::matrix) return;
     const std::string path = "optimizer.params." + row.param;
     if (param.shape.size() < 2)
@@ -40,6 +61,7 @@ void check_row(const Config& config, const OptimParamConfig& row, const ParamCon
                     {std::to_string(row.matrix_view[0]) + " matrices",
                      "a multiple of the parameter's " + std::to_string(param.shape[0]) + " entries", ""});
     const MatrixConfig& matrix = config.optimizer.matrix;
+    check_pipeline_parts(matrix, row, param, path, report);
     if ((matrix_rule(matrix.rule).parts & matrix_part::preconditioner) && !has_side(matrix, row))
         report.fail(path + ".matrix_view", matrix.rule + " has no side to precondition",
                     {Json(view).dump(),
@@ -70,6 +92,46 @@ void check_matrix(const MatrixConfig& matrix, const Report& report) {
     if (matrix.rule != "shampoo" && matrix.preconditioner.beta == 1)
         report.fail("optimizer.matrix.preconditioner.beta", "only shampoo sums",
                     {"1", "a number >= 0, < 1", ""});
+}
+
+template <class S>
+void check_starts(const std::string& path, const std::vector<S>& stages, const Report& report) {
+    for (size_t k = 0; k < stages.size(); ++k) {
+        const std::string at = join_path(path, k) + ".start", start = std::to_string(stages[k].start);
+        if (k == 0 && stages[k].start != 0)
+            report.fail(at, "the first stage starts at step 0", {start, "0", ""});
+        if (k > 0 && stages[k].start <= stages[k - 1].start)
+            report.fail(at, "stages must ascend",
+                        {start, "more than " + std::to_string(stages[k - 1].start), ""});
+    }
+}
+
+void check_mtp(const std::string& path, const Mtp& mtp, const Report& report) {
+    if (mtp.from.size() != mtp.to.size())
+        report.fail(path + ".to", "has another number of weights than `from`",
+                    {std::to_string(mtp.to.size()), std::to_string(mtp.from.size()), ""});
+    for (const auto& [name, weights] : {std::pair{".from", &mtp.from}, {".to", &mtp.to}})
+        if (weights->front() <= 0)
+            report.fail(path + name, "the next token has no weight",
+                        {Json(weights->front()).dump(), "a first weight above 0", ""});
+    if (mtp.end < mtp.begin)
+        report.fail(path + ".end", "lies before `begin`",
+                    {Json(mtp.end).dump(), "at least " + Json(mtp.begin).dump(), ""});
+}
+
+void check_tie(const Config& config, const Report& report) {
+    const bool tied = !config.model.input.tied_to.empty(), unties = config.schedule.untie_after_step >= 0;
+    if (tied && !unties)
+        report.fail(
+            "schedule.untie_after_step",
+            "model.input.tied_to is given: " + in_quotes(config.model.input.token) + " would never be used",
+            {"-1", "a step, or model.input.token " + in_quotes(config.model.input.tied_to), ""});
+    if (unties && !tied)
+        report.fail("schedule.untie_after_step", "nothing is tied",
+                    {std::to_string(config.schedule.untie_after_step), "-1, or model.input.tied_to", ""});
+    if (tied && config.model.input.tied_to == config.model.input.token)
+        report.fail("model.input.tied_to", "is model.input.token itself",
+                    {in_quotes(config.model.input.token), "another parameter", ""});
 }
 
 }  // namespace
@@ -107,17 +169,14 @@ void validate_optimizer(const Config& config, const Report& report) {
 void validate_schedule(const Config& config, const Report& report) {
     const auto& stages = config.schedule.stages;
     if (stages.empty()) report.fail("schedule.stages", "there is no stage", {"", "one at least", ""});
+    check_starts("schedule.stages", stages, report);
+    check_starts("schedule.lr.stages", config.schedule.lr.stages, report);
     for (size_t k = 0; k < stages.size(); ++k) {
         const std::string path = join_path("schedule.stages", k);
-        if (k == 0 && stages[k].start != 0)
-            report.fail(path + ".start", "the first stage starts at step 0",
-                        {std::to_string(stages[k].start), "0", ""});
-        if (k > 0 && stages[k].start <= stages[k - 1].start)
-            report.fail(
-                path + ".start", "stages must ascend",
-                {std::to_string(stages[k].start), "more than " + std::to_string(stages[k - 1].start), ""});
         check_multiple(path + ".batch_tokens", stages[k].batch_tokens, "data.rows", config.data.rows, report);
+        if (stages[k].mtp) check_mtp(path + ".mtp", *stages[k].mtp, report);
     }
+    check_tie(config, report);
 }
 
 // Whether the device is a GPU is known only where it runs.

@@ -43,6 +43,7 @@ class Writer final : public Fields {
         if (!values.empty()) object_[key.name] = values;
     }
     void numbers(Key key, std::vector<double>& values, NumberRange, Count) override {
+        if (values.empty() && !key.required) return;
         if (values.size() == 1) {
             object_[key.name] = values[0];
         } else {
@@ -76,6 +77,7 @@ class Writer final : public Fields {
         if (present) write(value, visit);
     }
     void list(Key key, size_t size, const VisitItem& visit) override {
+        if (size == 0 && !key.required) return;
         Json list = Json::array();
         for (size_t i = 0; i < size; ++i) write(list.emplace_back(), [&](Fields& item) { visit(item, i); });
         object_[key.name] = list;

@@ -4,6 +4,8 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <array>
+
 namespace speedrun {
 namespace {
 
@@ -13,26 +15,34 @@ at::Tensor view_of(const std::vector<T>& host, at::ScalarType dtype) {
     return at::from_blob(const_cast<T*>(host.data()), {static_cast<int64_t>(host.size())}, dtype);
 }
 
+DeviceBatch view_of(const Batch& batch, const HostBatch& host) {
+    return {view_of(batch.inputs, at::kInt),           view_of(batch.targets, at::kLong),
+            view_of(batch.cu_seqlens, at::kInt),       view_of(host.target_weights, at::kFloat),
+            view_of(host.paired_cu_seqlens, at::kInt), view_of(host.bigram_rows, at::kInt)};
+}
+
 // The parts of a batch one after the other, the widest type first so that each is aligned.
-class Layout {
-  public:
-    explicit Layout(const Batch& batch)
-        : tokens_(static_cast<int64_t>(batch.inputs.size())),
-          entries_(static_cast<int64_t>(batch.cu_seqlens.size())) {}
+constexpr std::array parts_in_order{&DeviceBatch::targets,           &DeviceBatch::inputs,
+                                    &DeviceBatch::cu_seqlens,        &DeviceBatch::target_weights,
+                                    &DeviceBatch::paired_cu_seqlens, &DeviceBatch::bigram_rows};
 
-    int64_t bytes() const { return 12 * tokens_ + 4 * entries_; }
-    DeviceBatch parts(const at::Tensor& buffer) const {
-        const auto part = [&](int64_t at, int64_t bytes, at::ScalarType dtype) {
-            return buffer.narrow(0, at, bytes).view(dtype);
-        };
-        return {.inputs = part(8 * tokens_, 4 * tokens_, at::kInt),
-                .targets = part(0, 8 * tokens_, at::kLong),
-                .cu_seqlens = part(12 * tokens_, 4 * entries_, at::kInt)};
+int64_t bytes_of(const DeviceBatch& parts) {
+    int64_t bytes = 0;
+    for (const auto part : parts_in_order) bytes += static_cast<int64_t>((parts.*part).nbytes());
+    return bytes;
+}
+
+// The parts in a buffer, of the types and sizes of others.
+DeviceBatch laid_out(const at::Tensor& buffer, const DeviceBatch& like) {
+    DeviceBatch parts;
+    int64_t at = 0;
+    for (const auto part : parts_in_order) {
+        const auto bytes = static_cast<int64_t>((like.*part).nbytes());
+        parts.*part = buffer.narrow(0, at, bytes).view((like.*part).scalar_type());
+        at += bytes;
     }
-
-  private:
-    int64_t tokens_, entries_;
-};
+    return parts;
+}
 
 }  // namespace
 
@@ -48,29 +58,29 @@ BatchBuffers::Set& BatchBuffers::next_set() {
 }
 
 DeviceBatch BatchBuffers::bring(const Batch& batch) {
-    const at::Tensor inputs = view_of(batch.inputs, at::kInt), targets = view_of(batch.targets, at::kLong),
-                     cu_seqlens = view_of(batch.cu_seqlens, at::kInt);
-    if (!device_.is_cuda()) return {inputs.to(device_), targets.to(device_), cu_seqlens.to(device_)};
+    const DeviceBatch here = view_of(batch, host_);
+    if (!device_.is_cuda()) {
+        DeviceBatch there;
+        for (const auto part : parts_in_order) there.*part = (here.*part).to(device_);
+        return there;
+    }
     const c10::impl::VirtualGuardImpl gpu(device_.type());
     const c10::Stream computing = gpu.getStream(device_);
     if (!copying_) copying_ = gpu.getStreamFromGlobalPool(device_);
     Set& set = next_set();
     set.copied.synchronize();  // the batch before the last one has left the pinned memory
-    const Layout layout(batch);
-    if (!set.device.defined() || set.device.numel() < layout.bytes()) grow(set, layout.bytes());
-    const DeviceBatch pinned = layout.parts(set.pinned);
-    pinned.inputs.copy_(inputs);
-    pinned.targets.copy_(targets);
-    pinned.cu_seqlens.copy_(cu_seqlens);
+    const int64_t bytes = bytes_of(here);
+    if (!set.device.defined() || set.device.numel() < bytes) grow(set, bytes);
+    const DeviceBatch pinned = laid_out(set.pinned, here);
+    for (const auto part : parts_in_order) (pinned.*part).copy_(here.*part);
     set.used.block(*copying_);
     {
         const c10::StreamGuard guard(*copying_);
-        set.device.narrow(0, 0, layout.bytes())
-            .copy_(set.pinned.narrow(0, 0, layout.bytes()), /*non_blocking=*/true);
+        set.device.narrow(0, 0, bytes).copy_(set.pinned.narrow(0, 0, bytes), /*non_blocking=*/true);
     }
     set.copied.record(*copying_);
     set.copied.block(computing);
-    return layout.parts(set.device);
+    return laid_out(set.device, here);
 }
 
 // The new memory may still be read, under another name, by what has been enqueued.

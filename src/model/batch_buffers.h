@@ -11,9 +11,18 @@ namespace speedrun {
 
 // A micro-batch where the model runs.
 struct DeviceBatch {
-    at::Tensor inputs;      // [T] int32
-    at::Tensor targets;     // [T] int64
-    at::Tensor cu_seqlens;  // [entries] int32
+    at::Tensor inputs;             // [T] int32
+    at::Tensor targets;            // [T] int64
+    at::Tensor cu_seqlens;         // [entries] int32
+    at::Tensor target_weights;     // [K] fp32
+    at::Tensor paired_cu_seqlens;  // [entries] int32, or none: document starts of paired heads
+    at::Tensor bigram_rows;        // [T] int32, or none
+};
+
+// What goes to the device with a batch.
+struct HostBatch {
+    std::vector<float> target_weights;
+    std::vector<int32_t> paired_cu_seqlens, bigram_rows;
 };
 
 // Brings micro-batches to the device. On a GPU each is one copy, from pinned memory on a stream of its own,
@@ -23,8 +32,10 @@ class BatchBuffers {
   public:
     explicit BatchBuffers(at::Device device) : device_(device) {}
 
+    // To be filled before bring().
+    HostBatch& host() { return host_; }
     // For work on the current stream that is enqueued before the next call but one. On a CPU these are views
-    // of `batch`, which must outlive that work.
+    // of `batch`, which must outlive that work, and of host(), which must not change before its end.
     DeviceBatch bring(const Batch& batch);
 
   private:
@@ -36,6 +47,7 @@ class BatchBuffers {
     void grow(Set& set, int64_t bytes);
 
     at::Device device_;
+    HostBatch host_;
     std::vector<Set> sets_;  // two, on a GPU, from the first batch on
     size_t current_ = 0;
     std::optional<c10::Stream> copying_;

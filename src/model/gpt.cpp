@@ -2,9 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "config/comm.h"
+#include "model/bigram_rows.h"
 #include "model/nodes/head.h"
 #include "ops/dtype.h"
 #include "util/error.h"
@@ -37,7 +39,16 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
       completed_(gradient_completions(graph_, config.model)),
       workspace_(
           std::make_unique<Workspace>(graph_.values(), scalar_type(config.numerics.activations), device)),
-      attention_(ops::Attention::make(backend_of(config.runtime), device)) {
+      attention_(ops::Attention::make(backend_of(config.runtime), device)),
+      mtp_tail_(config.objective.mtp_tail == ObjectiveConfig::MtpTail::drop
+                    ? ops::Targets::Tail::drop
+                    : ops::Targets::Tail::keep_normaliser),
+      has_paired_heads_(std::ranges::any_of(config.model.layers,
+                                            [](const LayerConfig& layer) {
+                                                return layer.attn &&
+                                                       layer.attn->kind == AttentionConfig::Kind::paired;
+                                            })),
+      bigram_(config.model.input.bigram) {
     rotary_.reset(config.schedule.stages.front().window_long);
     const size_t nodes = graph_.nodes().size();
     size_t begin = nodes;
@@ -53,7 +64,19 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
 Pass GPT::make_pass(const Batch& batch, const StepSettings& settings, BatchBuffers& buffers,
                     int64_t longest) {
     rotary_.stretch(settings.yarn_window);
+    HostBatch& host = buffers.host();
+    host.target_weights.assign(settings.mtp_weights.begin(), settings.mtp_weights.end());
+    host.paired_cu_seqlens.clear();
+    if (has_paired_heads_)
+        for (const int32_t start : batch.cu_seqlens) host.paired_cu_seqlens.push_back(2 * start);
+    host.bigram_rows.clear();
+    if (bigram_)
+        bigram_rows(*bigram_, parameters_[bigram_->table].value.size(0), batch.inputs, host.bigram_rows);
     const DeviceBatch on_device = buffers.bring(batch);
+    const auto masks = [&](const at::Tensor& cu_seqlens, int64_t most) {
+        return Pass::Masks{{cu_seqlens, settings.window_short, most},
+                           {cu_seqlens, settings.window_long, most}};
+    };
     const auto tokens = static_cast<int64_t>(batch.inputs.size());
     return Pass{.workspace = *workspace_,
                 .parameters = parameters_,
@@ -61,9 +84,11 @@ Pass GPT::make_pass(const Batch& batch, const StepSettings& settings, BatchBuffe
                 .rotary = rotary_,
                 .attention = *attention_,
                 .inputs = on_device.inputs,
-                .targets = on_device.targets,
-                .short_mask = {on_device.cu_seqlens, settings.window_short, longest},
-                .long_mask = {on_device.cu_seqlens, settings.window_long, longest},
+                .bigram_rows = on_device.bigram_rows,
+                .targets = {on_device.targets, on_device.target_weights, mtp_tail_},
+                .tied = settings.tied,
+                .masks = masks(on_device.cu_seqlens, longest),
+                .paired_masks = masks(on_device.paired_cu_seqlens, 2 * longest),
                 .loss_per_token = at::empty({tokens}, at::TensorOptions().dtype(at::kFloat).device(device_)),
                 .logits = {},
                 .loss_sum = {}};
@@ -134,7 +159,9 @@ at::Tensor GPT::run_captured(Pass own, const StepSettings& settings, const GradR
                         settings.max_seq_len,
                         own.inputs.const_data_ptr(),
                         own.inputs.size(0),
-                        own.short_mask.cu_seqlens.size(0),
+                        own.masks.short_window.cu_seqlens.size(0),
+                        own.targets.count(),
+                        own.tied,
                         own.grad_scale,
                         rotary_.attn_scale(),
                         cut};
@@ -156,6 +183,7 @@ at::Tensor GPT::run_captured(Pass own, const StepSettings& settings, const GradR
 
 at::Tensor GPT::evaluate(const Batch& batch, const StepSettings& settings) {
     Pass pass = make_pass(batch, settings, other_batches_, longest_document(batch));
+    pass.targets.weights = at::Tensor();  // the next token alone
     run_forward(pass, /*training=*/false);
     return pass.loss_per_token.mean(at::kDouble);
 }

@@ -87,12 +87,16 @@ class GPT {
     Section whole_;
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<ops::Attention> attention_;
+    ops::Targets::Tail mtp_tail_;
+    bool has_paired_heads_;
+    std::optional<Bigram> bigram_;
 
     // What a captured pass depends on beside the contents of its tensors.
     struct PassKind {
         int64_t window_short, window_long, longest;
         const void* inputs;  // of two sets of buffers
-        int64_t tokens, documents;
+        int64_t tokens, documents, targets;
+        bool tied;
         double grad_scale, attn_scale;
         bool cut;
         auto operator<=>(const PassKind&) const = default;

@@ -41,6 +41,15 @@ void fill_parts(const at::Tensor& entry, const std::vector<Init>& inits, at::Gen
     }
 }
 
+// The initialisers of a per-layer parameter are those of each of its entries, whatever its names in files.
+void fill_entry(const StateDictEntry& entry, const Parameter& parameter, at::Generator& generator) {
+    const at::Tensor part = entry.of(parameter.value);
+    if (entry.index >= 0 || parameter.config.layers.empty())
+        return fill_parts(part, parameter.config.init, generator);
+    for (int64_t i = 0; i < part.size(0); ++i)
+        fill_parts(part.select(0, i), parameter.config.init, generator);
+}
+
 void fill_slices(const at::Tensor& value, const std::vector<Slice>& slices) {
     const at::Tensor filled = at::zeros({value.numel()}, at::kFloat);
     for (const Slice& slice : slices) {
@@ -67,7 +76,7 @@ void initialize(ParameterTable& table, const ModelConfig& model, uint64_t seed) 
             if (!parameter.config.slices.empty()) continue;
             for (const StateDictEntry& entry : state_dict_entries(parameter.config)) {
                 if (entry.layer != layer) continue;
-                fill_parts(entry.of(parameter.value), parameter.config.init, generator);
+                fill_entry(entry, parameter, generator);
             }
         }
     }

@@ -1,10 +1,10 @@
 #include "model/load_config.h"
 
 #include "config/comm.h"
-#include "util/json_document.h"
 #include "config/read_config.h"
 #include "model/graph/graph.h"
 #include "util/error.h"
+#include "util/json_document.h"
 #include "util/text.h"
 
 namespace speedrun {

@@ -108,23 +108,26 @@ int64_t ParameterTable::count() const {
 }
 
 at::Tensor StateDictEntry::of(const at::Tensor& bank) const {
-    return index < 0 ? bank : bank.select(0, index);
+    const at::Tensor part = index < 0 ? bank : bank.select(0, index);
+    return transposed ? part.t() : part;
 }
 
 std::vector<StateDictEntry> state_dict_entries(const ParamConfig& config) {
     const std::string& pattern = config.state_dict.empty() ? config.name : config.state_dict;
-    const bool split = !config.layers.empty() || pattern.find("{k}") != std::string::npos;
+    const bool split = config.named_by_entry();
     std::vector<int64_t> own(config.shape.begin() + (split ? 1 : 0), config.shape.end());
+    if (config.state_dict_transposed) std::swap(own.front(), own.back());
     const std::vector<int64_t>& shape = config.state_dict_shape.empty() ? own : config.state_dict_shape;
     check(element_count(shape) == element_count(own),
           config.name + ": state_dict_shape has another number of elements");
-    if (!split) return {{pattern, -1, -1, shape}};
+    if (!split) return {{pattern, -1, -1, shape, config.state_dict_transposed}};
     check(config.layers.empty() || static_cast<int64_t>(config.layers.size()) == config.shape[0],
           config.name + ": dimension 0 is not the number of layers");
     std::vector<StateDictEntry> entries;
     for (int64_t k = 0; k < config.shape[0]; ++k) {
         const int64_t layer = config.layers.empty() ? -1 : config.layers[k];
-        entries.push_back({substitute(substitute(pattern, "{i}", layer), "{k}", k), k, layer, shape});
+        entries.push_back({substitute(substitute(pattern, "{i}", layer), "{k}", k), k, layer, shape,
+                           config.state_dict_transposed});
     }
     return entries;
 }

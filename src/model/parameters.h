@@ -53,9 +53,10 @@ struct StateDictEntry {
     int64_t index = -1;          // in the bank's dimension 0; -1: the whole bank
     int64_t layer = -1;          // the layer it belongs to; -1: none
     std::vector<int64_t> shape;  // its shape there
+    bool transposed = false;     // that is the transpose of the bank's
 
-    at::Tensor of(
-        const at::Tensor& bank) const;  // the part of `bank` it names, a view in the bank's own shape
+    // The part of `bank` it names: a view in the bank's own shape, or its transpose.
+    at::Tensor of(const at::Tensor& bank) const;
 };
 
 // The state_dict entries of one bank in order of its dimension 0: one per layer, one per {k}, or one in all.

@@ -8,6 +8,7 @@
 #include "model/step_probe.h"
 #include "model/workspace.h"
 #include "ops/attention/attention.h"
+#include "ops/head_loss.h"
 
 namespace speedrun {
 
@@ -17,9 +18,14 @@ struct Pass {
     ScalarTable& scalars;
     const Rotary& rotary;
     const ops::Attention& attention;
-    at::Tensor inputs;   // int32 [T]
-    at::Tensor targets;  // int64 [T]
-    ops::AttentionMask short_mask, long_mask;
+    at::Tensor inputs;       // int32 [T]
+    at::Tensor bigram_rows;  // int32 [T], where the model looks them up
+    ops::Targets targets;    // int64 [T], and in training the step's weights
+    bool tied = false;       // StepSettings::tied
+    struct Masks {
+        ops::AttentionMask short_window, long_window;
+    };
+    Masks masks, paired_masks;   // of paired heads, where the model has any
     double grad_scale = 1;       // the gradient is grad_scale * d(sum of losses)
     at::Tensor loss_per_token;   // fp32 [T], written by the head
     int64_t wanted_logits = -1;  // of this token the head makes logits instead of losses

@@ -11,13 +11,26 @@
 
 namespace speedrun {
 
+int64_t rotary_positions(const ModelConfig& model, int64_t max_tokens) {
+    const auto is_paired = [](const LayerConfig& layer) {
+        return layer.attn && layer.attn->kind == AttentionConfig::Kind::paired;
+    };
+    return std::ranges::any_of(model.layers, is_paired) ? 2 * max_tokens : max_tokens;
+}
+
 Rotary::Rotary(const ModelConfig& model, int64_t block_size, int64_t max_tokens, at::Device device)
     : rope_(model.rope), block_size_(block_size), attn_scale_(model.rope.softmax_scale_init) {
     const auto dtype = scalar_type(rope_.table_dtype);
     const auto options = at::TensorOptions().dtype(dtype).device(device);
-    cos_ = at::empty({max_tokens, model.head_dim / 2}, options);
+    cos_ = at::empty({rotary_positions(model, max_tokens), model.head_dim / 2}, options);
     sin_ = at::empty_like(cos_);
     check(rope_.rotary_dims <= model.head_dim, "more rotary dims than the head has");
+}
+
+ops::RotaryTables Rotary::tables(bool paired) const {
+    using Layout = ops::RotaryTables::Layout;
+    const bool pairs = rope_.layout == ModelConfig::Rope::Layout::pairs;
+    return {cos_, sin_, pairs ? Layout::pairs : Layout::halves, paired};
 }
 
 void Rotary::reset(int64_t window) {

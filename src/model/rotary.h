@@ -4,8 +4,13 @@
 #include <vector>
 
 #include "config/config.h"
+#include "ops/rotary.h"
 
 namespace speedrun {
+
+// Rows that the tables have for micro-batches of up to max_tokens: paired heads stand at twice as many
+// positions.
+int64_t rotary_positions(const ModelConfig& model, int64_t max_tokens);
 
 // Half-truncated rotary tables with YaRN at every change of the long window.
 // Frequencies (1/theta)^(j/(n-1)) for j < n = rotary_dims/2, zero for the other pairs; angles are formed in
@@ -22,7 +27,9 @@ class Rotary {
     // `window`.
     void stretch(int64_t window);
 
-    const at::Tensor& cos() const { return cos_; }  // [max_tokens, head_dim/2]
+    // For queries and keys of plain heads, or of paired ones, which stand at twice as many positions.
+    ops::RotaryTables tables(bool paired) const;
+    const at::Tensor& cos() const { return cos_; }  // [positions, head_dim/2]
     const at::Tensor& sin() const { return sin_; }
     const std::vector<float>& angular_freq() const { return angular_freq_; }  // [head_dim/2]
     double attn_scale() const { return attn_scale_; }

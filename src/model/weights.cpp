@@ -109,13 +109,13 @@ void copy_in(const Match& match) {
 }  // namespace
 
 void save_weights(const ParameterTable& table, const Path& path) {
-    std::vector<at::Tensor> kept;  // alive until written
+    std::vector<at::Tensor> kept;  // alive until written; parts of a bank share its memory
     std::vector<SafeTensor> tensors;
     for (const Parameter& parameter : table.all()) {
         const std::string dtype = parameter.value.scalar_type() == at::kBFloat16 ? "BF16" : "F32";
-        kept.push_back(parameter.value.cpu().contiguous());
+        const at::Tensor bank = parameter.value.cpu().contiguous();
         for (const StateDictEntry& entry : state_dict_entries(parameter.config)) {
-            const at::Tensor part = entry.of(kept.back());
+            const at::Tensor& part = kept.emplace_back(entry.of(bank).contiguous());
             const auto* data = static_cast<const std::byte*>(part.const_data_ptr());
             tensors.push_back({entry.name, dtype, entry.shape, {data, part.nbytes()}});
         }

@@ -22,15 +22,16 @@ bool is_fp32_or_bf16(const at::Tensor& x) {
     return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
 }
 
-void check_inputs(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
-                  const at::Tensor& loss) {
+void check_inputs(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const at::Tensor& loss) {
     check(x.dim() == 2 && w.dim() == 2 && x.size(1) == w.size(1) && x.size(1) > 0 && w.size(0) > 0,
           "head_loss: x is not [T, d] or w not [V, d]");
-    check(targets.dim() == 1 && targets.size(0) == x.size(0) && targets.scalar_type() == at::kLong,
+    const at::Tensor& next = targets.next;
+    check(next.dim() == 1 && next.size(0) == x.size(0) && next.scalar_type() == at::kLong,
           "head_loss: targets are not int64 [T]");
+    check(targets.count() >= 1 && targets.count() <= most_targets, "head_loss: too many targets a token");
     check(loss.dim() == 1 && loss.size(0) == x.size(0) && loss.is_contiguous(),
           "head_loss: loss_per_token is not a contiguous [T]");
-    check(x.device() == w.device() && x.device() == targets.device() && x.device() == loss.device(),
+    check(x.device() == w.device() && x.device() == next.device() && x.device() == loss.device(),
           "head_loss: tensors on several devices");
 }
 
@@ -54,12 +55,20 @@ bool has_fast_path(const at::Tensor& x, const Softcap& softcap) {
     return x.device().is_cpu() && std::abs(softcap.a) <= cpu::SoftcapPass::max_height;
 }
 
+std::vector<double> weights_of(const Targets& targets) {
+    if (!targets.weights.defined()) return {1};
+    const at::Tensor weights = targets.weights.to(at::kDouble).contiguous();
+    return {weights.const_data_ptr<double>(), weights.const_data_ptr<double>() + weights.numel()};
+}
+
 template <class T>
-void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+void fast(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const Softcap& softcap,
           double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw) {
     const cpu::HeadProblem<T> problem{x.const_data_ptr<T>(),
                                       w.const_data_ptr<T>(),
-                                      targets.const_data_ptr<int64_t>(),
+                                      targets.next.const_data_ptr<int64_t>(),
+                                      weights_of(targets),
+                                      targets.tail == Targets::Tail::keep_normaliser,
                                       x.size(0),
                                       w.size(0),
                                       x.size(1),
@@ -76,13 +85,13 @@ void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, c
 }
 
 // dx and dw undefined: the loss only.
-void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+void fast(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const Softcap& softcap,
           double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw) {
     check(is_fp32_or_bf16(x) && is_fp32_or_bf16(w) && (!dw.defined() || is_fp32_or_bf16(dw)),
           "head_loss: a tensor is neither fp32 nor bf16");
     check(loss.scalar_type() == at::kFloat, "head_loss: loss_per_token is not fp32");
-    const at::Tensor t = targets.contiguous();
-    check_targets(t, w.size(0));
+    const Targets t(targets.next.contiguous(), targets.weights, targets.tail);
+    check_targets(t.next, w.size(0));
     if (x.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat) {
         fast<float>(x.contiguous(), w.contiguous(), t, softcap, grad_scale, loss, dx, dw);
     } else if (x.scalar_type() == w.scalar_type() && x.size(1) % 2 == 0 && cpu::has_bf16_brgemm()) {
@@ -95,9 +104,11 @@ void fast(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, c
     }
 }
 
-// Some tokens of a micro-batch; dx undefined: the loss only.
+// Some tokens of a micro-batch, their targets and all after them; dx undefined: the loss only.
 struct HeadPart {
-    at::Tensor x, logits, targets, loss, dx;
+    at::Tensor x, logits;
+    Targets targets;
+    at::Tensor loss, dx;
 };
 
 // The head in one dtype, that of x and w: the gradient of the logits takes their place.
@@ -152,8 +163,13 @@ class Fp8Head {
     cuda::Quantized w_;
 };
 
+// The targets of token `begin` and of those after it.
+Targets from(const Targets& targets, int64_t begin) {
+    return {targets.next.slice(0, begin), targets.weights, targets.tail};
+}
+
 // Logits are rounded to x's dtype, as train_gpt.py's are.
-void on_gpu(const auto& head, const at::Tensor& x, int64_t vocab, const at::Tensor& targets,
+void on_gpu(const auto& head, const at::Tensor& x, int64_t vocab, const Targets& targets,
             const Softcap& softcap, double grad_scale, const at::Tensor& loss, const at::Tensor& dx,
             const at::Tensor& dw) {
     const int64_t rows = std::min(gpu_head_rows, x.size(0));
@@ -163,7 +179,7 @@ void on_gpu(const auto& head, const at::Tensor& x, int64_t vocab, const at::Tens
         const auto part = [&](const at::Tensor& all) {
             return all.defined() ? all.narrow(0, begin, count) : all;
         };
-        head.pass({part(x), buffer.narrow(0, 0, count), part(targets), part(loss), part(dx)}, softcap,
+        head.pass({part(x), buffer.narrow(0, 0, count), from(targets, begin), part(loss), part(dx)}, softcap,
                   grad_scale, dw);
     }
 }
@@ -180,38 +196,60 @@ at::Tensor quantized(const at::Tensor& x, double scale, at::ScalarType dtype) {
     return x.to(at::kFloat).div(scale).clamp(-largest, largest).to(dtype).to(at::kFloat).mul(scale);
 }
 
+// A token's targets and their weights as [T, K]; of targets beyond the row, any token and 0.
+struct TargetTable {
+    at::Tensor tokens, weights;
+    at::Tensor normaliser;  // [T, 1]
+};
+
+TargetTable table_of(const Targets& targets, at::ScalarType type) {
+    const int64_t rows = targets.next.size(0), count = targets.count();
+    const auto options = targets.next.options();
+    const at::Tensor own =
+        targets.weights.defined() ? targets.weights.to(type) : at::ones({1}, options.dtype(type));
+    const at::Tensor tokens = at::zeros({rows, count}, options),
+                     weights = at::zeros({rows, count}, options.dtype(type));
+    for (int64_t k = 0; k < std::min(count, rows); ++k) {
+        tokens.select(1, k).narrow(0, 0, rows - k).copy_(targets.next.narrow(0, k, rows - k));
+        weights.select(1, k).narrow(0, 0, rows - k).copy_(own[k]);
+    }
+    const bool keep = targets.tail == Targets::Tail::keep_normaliser;
+    return {tokens, weights, keep ? own.sum().expand({rows, 1}) : weights.sum(1, true)};
+}
+
 // One chunk of the reference: the loss, and with `dw_sum` (in the computing dtype) the gradients.
-void reference_chunk_pass(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+void reference_chunk_pass(const at::Tensor& x, const at::Tensor& w, const TargetTable& targets,
                           const Softcap& cap, double grad_scale, at::Tensor loss, at::Tensor dx,
                           at::Tensor dw_sum, const std::optional<Fp8Scales>& fp8) {
     at::Tensor z = x.mm(w.t());
     if (fp8) z = z.to(at::kBFloat16).to(x.scalar_type());
     const at::Tensor s = z.add_(cap.b).div_(cap.c).sigmoid_();
     at::Tensor p = (s * cap.a).log_softmax(1);
-    const at::Tensor target = targets.unsqueeze(1);
-    loss.copy_(-p.gather(1, target).squeeze(1));
+    loss.copy_(-(p.gather(1, targets.tokens) * targets.weights).sum(1));
     if (!dw_sum.defined()) return;
-    p.exp_().scatter_add_(1, target, at::full({x.size(0), 1}, -1.0, p.options()));
+    p.exp_().mul_(targets.normaliser).scatter_add_(1, targets.tokens, -targets.weights);
     at::Tensor dz = p.mul_(s).mul_(1 - s).mul_(grad_scale * cap.a / cap.c);
     if (fp8) dz = quantized(dz.to(at::kBFloat16), fp8->grad, at::kFloat8_e5m2);
     dx.copy_(dz.mm(w));
     dw_sum.addmm_(dz.t(), x);
 }
 
-void reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+void reference(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const Softcap& softcap,
                double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw,
                const std::optional<Fp8Scales>& fp8 = {}) {
     const at::ScalarType type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     const at::Tensor weights = fp8 ? quantized(w, fp8->w, at::kFloat8_e4m3fn) : w.to(type);
     const at::Tensor inputs = fp8 ? quantized(x, fp8->x, at::kFloat8_e4m3fn) : x.to(type);
+    const TargetTable table = table_of(targets, type);
     at::Tensor sum;
     if (dw.defined()) sum = dw.to(type);  // dw itself where it has that dtype
     for (int64_t begin = 0; begin < x.size(0); begin += reference_chunk) {
         const auto part = [&](const at::Tensor& tensor) {
             return tensor.defined() ? tensor.slice(0, begin, begin + reference_chunk) : tensor;
         };
-        reference_chunk_pass(part(inputs), weights, part(targets), softcap, grad_scale, part(loss), part(dx),
-                             sum, fp8);
+        reference_chunk_pass(part(inputs), weights,
+                             {part(table.tokens), part(table.weights), part(table.normaliser)}, softcap,
+                             grad_scale, part(loss), part(dx), sum, fp8);
     }
     if (dw.defined() && !sum.is_same(dw)) at::Tensor(dw).copy_(sum);
 }
@@ -222,7 +260,7 @@ bool has_fp8(at::Device device) {
     return device.is_cuda() && cuda::has_fp8(cuda::gpu_of(at::empty({0}, device)));
 }
 
-void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+void head_loss(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const Softcap& softcap,
                const at::Tensor& loss_per_token) {
     check_inputs(x, w, targets, loss_per_token);
     if (x.is_meta()) return;
@@ -236,7 +274,7 @@ void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targe
     }
 }
 
-void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
                         const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
                         const at::Tensor& dx, const at::Tensor& dw, const std::optional<Fp8Scales>& fp8) {
     check_inputs(x, w, targets, loss_per_token);
@@ -258,13 +296,13 @@ void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tens
     }
 }
 
-void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
                          const Softcap& softcap, const at::Tensor& loss_per_token) {
     check_inputs(x, w, targets, loss_per_token);
     reference(x, w, targets, softcap, 0, loss_per_token, {}, {});
 }
 
-void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
                                   const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
                                   const at::Tensor& dx, const at::Tensor& dw,
                                   const std::optional<Fp8Scales>& fp8) {

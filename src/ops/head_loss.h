@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <utility>
 
 namespace speedrun::ops {
 
@@ -15,15 +16,34 @@ struct Softcap {
 struct Fp8Scales {
     double x = 1, w = 1, grad = 1;
 };
+// What the head is trained to say of each token: y_k(t) = next[t + k] with weight w_k, so that a token's loss
+// is
+//   sum_k w_k cross_entropy(softcap(x w^T), y_k(t))
+// over the k whose t + k lies in the row (record 53: multi-token prediction).
+struct Targets {
+    enum class Tail {
+        drop,            // the gradient's softmax has the weight of the targets that are there
+        keep_normaliser  // of all of them (record 79)
+    };
+    Targets(at::Tensor next_token, at::Tensor weight_of_each = {}, Tail missing = Tail::drop)
+        : next(std::move(next_token)), weights(std::move(weight_of_each)), tail(missing) {}
+
+    at::Tensor next;     // int64 [T]
+    at::Tensor weights;  // fp32 [K], K <= most_targets, w_0 > 0; undefined: one, of 1
+    Tail tail;
+    int64_t count() const { return weights.defined() ? weights.numel() : 1; }
+};
+inline constexpr int64_t most_targets = 4;
+
 // On a GPU the logits of at most this many tokens at a time are kept: 3.3 GB in bf16 for a vocabulary of
 // 50304.
 inline constexpr int64_t gpu_head_rows = 32768;
 // Whether `device` multiplies them; others use the dtype of x and w instead.
 bool has_fp8(at::Device device);
 
-// Per token, cross_entropy(softcap(x w^T), target), without ever holding [T, V] logits: chunks of tokens go
+// Per token, the loss of its targets, without ever holding [T, V] logits: chunks of tokens go
 // through GEMM, soft cap, cross-entropy and their backward while they are in cache.
-// x [T, d], w [V, d] (fp32 or bf16), targets int64 [T]. The softmax runs over all V rows, padding included.
+// x [T, d], w [V, d] (fp32 or bf16), targets as above. The softmax runs over all V rows, padding included.
 // Writes loss_per_token fp32 [T]. All outputs are contiguous; logits, cap and softmax are computed in fp32
 // whatever the dtypes, and each element of dw is rounded once. Training form also writes dx [T, d] (x's
 // dtype) = grad_scale * d(sum loss)/dx and adds grad_scale * d(sum loss)/dw to dw [V, d] (fp32 or bf16). The
@@ -32,17 +52,17 @@ bool has_fp8(at::Device device);
 // of one dtype: GEMMs, and one kernel over logits of x's dtype, kept for up to 32,768 tokens; targets are not
 // checked. Everything else, and |A| > 128 (CUDA: 40), beyond fp32's range: the reference below. Throws
 // InternalError for shapes or dtypes that do not fit and for a target outside [0, V).
-void head_loss(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets, const Softcap& softcap,
+void head_loss(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const Softcap& softcap,
                const at::Tensor& loss_per_token);
-void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
                         const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
                         const at::Tensor& dx, const at::Tensor& dw, const std::optional<Fp8Scales>& fp8 = {});
 
 // The same on plain ATen calls with the logits of up to 4096 tokens at a time, for tests and for devices
 // without a fast path. fp64 tensors are computed in fp64, others in fp32.
-void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
                          const Softcap& softcap, const at::Tensor& loss_per_token);
-void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const at::Tensor& targets,
+void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
                                   const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
                                   const at::Tensor& dx, const at::Tensor& dw,
                                   const std::optional<Fp8Scales>& fp8 = {});

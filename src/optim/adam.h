@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <array>
+
 #include "config/config.h"
 #include "optim/rule.h"
 
@@ -21,6 +23,7 @@ class Adam final : public UpdateRule {
   private:
     AdamConfig config_;
     OptimParamConfig row_;
+    std::array<double, 2> betas_;
     at::Tensor exp_avg_, exp_avg_sq_;
 };
 

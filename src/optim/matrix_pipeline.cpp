@@ -41,6 +41,11 @@ double scale_factor(ScaleFactor factor, double rows, double cols) {
     throw InternalError("no such scale_factor");
 }
 
+at::ScalarType momentum_dtype(const MatrixRuleInput& input) {
+    const bool wide = input.config.momentum.dtype == MatrixConfig::Momentum::Type::fp32;
+    return wide ? at::kFloat : input.part.grad.scalar_type();
+}
+
 }  // namespace
 
 void take_signs(const at::Tensor& x, const at::Tensor& of) {
@@ -63,11 +68,21 @@ MatrixPipeline::MatrixPipeline(const MatrixRuleInput& input)
     : config_(input.config),
       row_(input.row),
       dtype_(input.part.value.scalar_type()),
-      momentum_(at::zeros_like(input.part.grad)) {
+      momentum_(at::zeros_like(input.part.grad, momentum_dtype(input))) {
     const auto& [matrices, rows, cols] = row_.matrix_view;
     check(row_.var_reduce_dim == -1 || row_.var_reduce_dim == -2,
           row_.param + ": var_reduce_dim is neither -1 nor -2");
-    const auto options = input.part.value.options();
+    if (input.part.config.master == ParamConfig::Master::mantissa && dtype_ == at::kBFloat16) {
+        dtype_ = at::kFloat;
+        mantissa_ = at::zeros_like(input.part.value, at::kShort);
+    }
+    const auto options = input.part.value.options().dtype(dtype_);
+    if (const auto& muls = row_.per_matrix_lr_mul; !muls.empty()) {
+        std::vector<float> of_each;
+        for (int64_t i = 0; i < matrices; ++i)
+            of_each.push_back(static_cast<float>(muls[static_cast<size_t>(i) % muls.size()]));
+        lr_muls_ = at::tensor(of_each, at::kFloat).to(options.device());
+    }
     const bool over_rows = row_.var_reduce_dim == -2;
     if (moments())
         second_moment_ = at::zeros({matrices, over_rows ? 1 : rows, over_rows ? cols : 1}, options);
@@ -140,6 +155,7 @@ void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
     }
     const Matrices all(part, row_);
     const at::Tensor momentum = momentum_.view(row_.matrix_view);
+    const at::Tensor mantissa = mantissa_.defined() ? mantissa_.view(row_.matrix_view) : mantissa_;
     const auto dtype = scalar_type(config_.orthogonalize.dtype);
     if (step.t == 1) roots_exist_ = false;
     all.for_each_group([&](const auto& of) {
@@ -149,6 +165,8 @@ void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
         const at::Tensor x = orthogonal(u, of(preconditioner_), step.t);
         if (config_.signs != Signs::keep) take_signs(x, signs);
         const at::Tensor second_moment = of(second_moment_);
+        numbers.lr_muls = of(lr_muls_);
+        numbers.mantissa = of(mantissa);
         ops::apply_matrix_update(x, factors(x, u, second_moment, numbers),
                                  moments() ? second_moment : at::Tensor(), of(all.value), of(all.copy),
                                  numbers);
@@ -161,6 +179,7 @@ std::vector<StateTensor> MatrixPipeline::state() const {
     std::vector<StateTensor> parts{{"momentum", momentum_}};
     if (second_moment_.defined()) parts.push_back({"second_moment", second_moment_});
     if (preconditioner_.defined()) parts.push_back({"preconditioner", preconditioner_});
+    if (mantissa_.defined()) parts.push_back({"mantissa", mantissa_});
     return parts;
 }
 

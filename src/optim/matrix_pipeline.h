@@ -16,8 +16,9 @@ class MatrixPipeline final : public UpdateRule {
     void step(Parameter& part, const RuleStep& step) override;
     // None where the preconditioner is renewed on some steps, or matrices have a second moment each.
     std::vector<double> step_numbers(const RuleStep& step) const override;
-    // "momentum": the parameter's shape, the gradient's dtype; "second_moment": [n, 1, cols] or [n, rows, 1],
-    // the parameter's dtype, or [n, 1, 1], fp32; "preconditioner": [n, k, k], k = min(rows, cols), fp32.
+    // "momentum": the parameter's shape, the gradient's dtype or fp32; "second_moment": [n, 1, cols] or [n,
+    // rows, 1], the parameter's dtype, or [n, 1, 1], fp32; "preconditioner": [n, k, k], k = min(rows, cols),
+    // fp32; "mantissa": the parameter's shape, int16.
     std::vector<StateTensor> state() const override;
     RuleCost cost(bool fused) const override;
 
@@ -32,8 +33,9 @@ class MatrixPipeline final : public UpdateRule {
 
     MatrixConfig config_;
     OptimParamConfig row_;
-    at::ScalarType dtype_;
-    at::Tensor momentum_, second_moment_, preconditioner_;
+    at::ScalarType dtype_;  // of what is updated: the value's, or fp32 where there is a mantissa
+    at::Tensor momentum_, second_moment_, preconditioner_, mantissa_;
+    at::Tensor lr_muls_;        // [n], fp32
     bool roots_exist_ = false;  // every matrix has one: known since this or an earlier step
 };
 

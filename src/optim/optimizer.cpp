@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 
 #include "util/error.h"
 
@@ -80,29 +81,28 @@ Optimizer::Optimizer(const Config& config, ParameterTable& table, Communicator& 
       on_grad_ready_(config.optimizer.comm.launch == CommConfig::Launch::on_grad_ready &&
                      communicator.world_size() > 1),
       scale_(gradient_scale(config.objective, communicator.world_size())),
-      matrix_step_(at::zeros({1}, at::kLong)),
-      adam_step_(at::zeros({1}, at::kLong)) {
-    for (const Parameter& parameter : table.all())
-        check(
-            std::ranges::count(config.optimizer.params, parameter.config.name, &OptimParamConfig::param) == 1,
-            parameter.config.name + " has no row, or two, in the optimizer's table");
+      tie_{config.model.input.token, config.model.input.tied_to} {
+    for (const Parameter& parameter : table.all()) {
+        const std::string& name = parameter.config.name;
+        check(std::ranges::count(config.optimizer.params, name, &OptimParamConfig::param) == 1,
+              name + " has no row, or two, in the optimizer's table");
+        step_counts_[name] = at::zeros({1}, at::kLong);
+    }
     Ownership plan = plan_ownership(config, communicator.world_size());
     for (const Bucket& bucket : plan.buckets) buckets_.push_back(make_bucket(config, bucket));
     work_order_ = std::move(plan.work_order);
 }
 
 Optimizer::BucketState Optimizer::make_bucket(const Config& config, const Bucket& bucket) {
-    BucketState state{bucket,
-                      whole(table_, bucket, &Parameter::value),
-                      whole(table_, bucket, &Parameter::grad),
-                      whole(table_, bucket, &Parameter::used),
-                      bucket.counts(),
-                      {},
-                      0,
-                      {},
-                      {},
-                      false,
-                      {}};
+    BucketState state{.bucket = bucket,
+                      .value = whole(table_, bucket, &Parameter::value),
+                      .grad = whole(table_, bucket, &Parameter::grad),
+                      .used = whole(table_, bucket, &Parameter::used),
+                      .counts = bucket.replicated ? std::vector<int64_t>{} : bucket.counts(),
+                      .shards = {},
+                      .reduction = {},
+                      .gathering = {},
+                      .capture = {}};
     for (const Piece& piece : bucket.owned_by(communicator_.rank())) {
         const Parameter& parameter = table_[piece.param];
         const Parameter part = part_of(parameter, piece, bucket.rule);
@@ -112,21 +112,19 @@ Optimizer::BucketState Optimizer::make_bucket(const Config& config, const Bucket
     return state;
 }
 
-bool Optimizer::steps(const BucketState& bucket, const StepSettings& settings) const {
-    return bucket.bucket.rule != Rule::adam || settings.adam_steps;
-}
-
 void Optimizer::begin(const StepSettings& settings) {
     launching_ = true;
     started_sum_.reset();
-    adam_launching_ = settings.adam_steps;
-    for (BucketState& bucket : buckets_) bucket.elements_missing = bucket.grad.numel();
+    for (BucketState& bucket : buckets_) {
+        bucket.elements_missing = bucket.grad.numel();
+        bucket.launches = steps(bucket.bucket, settings);
+    }
 }
 
 void Optimizer::grad_ready(const ElementRange& part) {
     if (!on_grad_ready_ || !launching_) return;
     for (BucketState& bucket : buckets_) {
-        if (bucket.bucket.rule == Rule::adam && !adam_launching_) continue;
+        if (!bucket.launches) continue;
         const int64_t unit = bucket.bucket.unit_elements;
         int64_t completed = 0;
         for (const Piece& piece : bucket.bucket.pieces)
@@ -176,7 +174,7 @@ void Optimizer::bring_numbers(const StepSettings& settings) {
     std::vector<double> all;
     for (const BucketState& bucket : buckets_)
         for (const Shard& shard : bucket.shards)
-            std::ranges::copy(shard.rule->step_numbers(rule_step(bucket, settings)), std::back_inserter(all));
+            std::ranges::copy(shard.rule->step_numbers(rule_step(shard, settings)), std::back_inserter(all));
     numbers_->bring(all);
 }
 
@@ -190,27 +188,29 @@ void Optimizer::skip() {
 }
 
 void Optimizer::reduce(BucketState& bucket) {
-    bucket.reduction = communicator_.reduce_scatter(bucket.grad, bucket.counts, bucket.bucket.name);
+    bucket.reduction = bucket.bucket.replicated
+                           ? communicator_.all_reduce(bucket.grad, ReduceOp::sum, bucket.bucket.name)
+                           : communicator_.reduce_scatter(bucket.grad, bucket.counts, bucket.bucket.name);
 }
 
 // Reductions run beside the updates of buckets before theirs, gathers beside those of buckets after.
 void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
     enter(probe, StepPart::communication);
     launching_ = false;
-    matrix_step_.add_(1);
-    if (settings.adam_steps) adam_step_.add_(1);
+    count_step(settings);
     bring_numbers(settings);
     for (BucketState& bucket : buckets_)
-        if (steps(bucket, settings) && !bucket.reduction) reduce(bucket);
+        if (steps(bucket.bucket, settings) && !bucket.reduction) reduce(bucket);
     for (const size_t index : work_order_) {
         BucketState& bucket = buckets_[index];
-        if (!steps(bucket, settings)) continue;
+        if (!steps(bucket.bucket, settings)) continue;
         bucket.reduction->wait();
         bucket.reduction.reset();
         enter(probe, StepPart::optimizer);
         update(bucket, settings);
         enter(probe, StepPart::communication);
-        bucket.gathering = communicator_.all_gather(bucket.used, bucket.counts, bucket.bucket.name);
+        if (!bucket.bucket.replicated)
+            bucket.gathering = communicator_.all_gather(bucket.used, bucket.counts, bucket.bucket.name);
     }
     for (const size_t index : work_order_) {
         BucketState& bucket = buckets_[index];
@@ -219,33 +219,77 @@ void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
         bucket.gathering->wait();
         bucket.gathering.reset();
     }
+    for (const std::string& param : settings.resting) table_[param].grad.zero_();
+    if (settings.tied && settings.adam_steps) follow_tied_table();
+    if (settings.unties) untie();
 }
 
-RuleStep Optimizer::rule_step(const BucketState& bucket, const StepSettings& settings) const {
-    const at::Tensor& steps = bucket.bucket.rule == Rule::adam ? adam_step_ : matrix_step_;
-    return {settings.lr_scale, settings.muon_momentum, std::max<int64_t>(1, steps.item<int64_t>()), {}};
+// A parameter of several buckets steps once.
+void Optimizer::count_step(const StepSettings& settings) {
+    std::set<std::string> stepping;
+    for (const BucketState& bucket : buckets_)
+        if (steps(bucket.bucket, settings))
+            for (const Piece& piece : bucket.bucket.pieces) stepping.insert(piece.param);
+    for (const std::string& param : stepping) step_counts_.at(param).add_(1);
+}
+
+// Nothing reads the table that is tied; it has the other's values so that weights are whole whenever they are
+// saved.
+void Optimizer::follow_tied_table() {
+    const Parameter &from = table_[tie_.source], &to = table_[tie_.table];
+    to.value.copy_(from.value);
+    if (!to.used.is_same(to.value)) to.used.copy_(from.used);
+}
+
+// The table that was tied becomes a copy of the one that was read for it: values, and on each rank, which
+// owns the same rows of both, moments and the count of steps.
+void Optimizer::untie() {
+    follow_tied_table();
+    step_counts_.at(tie_.table).copy_(step_counts_.at(tie_.source));
+    const Shard* const source = only_shard(tie_.source);
+    const Shard* const table = only_shard(tie_.table);
+    check((source == nullptr) == (table == nullptr), "tied tables with other owners");
+    if (!source) return;
+    const auto moments = source->rule->state(), copies = table->rule->state();
+    for (size_t i = 0; i < moments.size(); ++i) copies[i].tensor.copy_(moments[i].tensor);
+}
+
+// What this rank owns of a parameter that is alone in one bucket; null: nothing.
+const Optimizer::Shard* Optimizer::only_shard(const std::string& param) const {
+    const auto found = std::ranges::find_if(
+        buckets_, [&](const BucketState& bucket) { return bucket.bucket.pieces.front().param == param; });
+    check(found != buckets_.end() && found->bucket.pieces.size() == 1 && found->shards.size() <= 1,
+          param + " is not alone in one bucket");
+    return found->shards.empty() ? nullptr : &found->shards.front();
+}
+
+RuleStep Optimizer::rule_step(const Shard& shard, const StepSettings& settings) const {
+    const auto steps = step_counts_.at(shard.piece.param).item<int64_t>();
+    return {settings.lr_scale, settings.muon_momentum, std::max<int64_t>(1, steps), {}};
 }
 
 void Optimizer::update(BucketState& bucket, const StepSettings& settings) {
-    const RuleStep step = rule_step(bucket, settings);
+    std::vector<RuleStep> steps;
+    for (const Shard& shard : bucket.shards) steps.push_back(rule_step(shard, settings));
     if (graphs_ && bucket.capturable)
-        bucket.capture.run([this, &bucket, step] { update(bucket, step); }, *graphs_);
+        bucket.capture.run([this, &bucket, steps] { update(bucket, steps); }, *graphs_);
     else
-        update(bucket, step);
+        update(bucket, steps);
 }
 
-void Optimizer::update(BucketState& bucket, RuleStep step) {
-    for (Shard& shard : bucket.shards) {
+void Optimizer::update(BucketState& bucket, std::vector<RuleStep> steps) {
+    for (size_t i = 0; i < bucket.shards.size(); ++i) {
+        Shard& shard = bucket.shards[i];
         if (scale_ != 1) shard.part.grad.mul_(scale_);
-        if (bucket.capturable) step.on_device = numbers_->part(shard.numbers_at, shard.number_count);
-        shard.rule->step(shard.part, step);
+        if (bucket.capturable) steps[i].on_device = numbers_->part(shard.numbers_at, shard.number_count);
+        shard.rule->step(shard.part, steps[i]);
     }
 }
 
 void Optimizer::gather_values() {
     for (BucketState& bucket : buckets_) {
         const bool copied = !bucket.used.is_alias_of(bucket.value);
-        if (copied)
+        if (copied && !bucket.bucket.replicated)
             communicator_.all_gather(bucket.value, bucket.counts, bucket.bucket.name + " masters")->wait();
     }
 }
@@ -260,10 +304,11 @@ std::vector<NamedTensor> Optimizer::state() const {
         for (const Shard& shard : bucket.shards)
             for (const auto& [what, tensor] : shard.rule->state()) {
                 const int64_t unit = tensor.numel() / (shard.piece.end - shard.piece.begin);
-                parts.push_back({shard.piece.param + "." + what, tensor, shard.piece.begin * unit});
+                parts.push_back({shard.piece.param + "." + what, tensor, shard.piece.begin * unit,
+                                 bucket.bucket.replicated});
             }
-    parts.push_back({"matrix.step", matrix_step_, 0, true});
-    parts.push_back({"adam.step", adam_step_, 0, true});
+    for (const OptimParamConfig& row : config_.params)
+        parts.push_back({row.param + ".step", step_counts_.at(row.param), 0, true});
     return parts;
 }
 
@@ -277,8 +322,7 @@ std::vector<GlobalTensor> Optimizer::global_state() const {
         for (const auto& [what, tensor] : rule->state())
             found.push_back({row.param + "." + what, tensor.scalar_type(), tensor.sizes().vec()});
     }
-    found.push_back({"matrix.step", at::kLong, {1}});
-    found.push_back({"adam.step", at::kLong, {1}});
+    for (const OptimParamConfig& row : config_.params) found.push_back({row.param + ".step", at::kLong, {1}});
     return found;
 }
 
@@ -286,8 +330,8 @@ std::vector<NamedTensor> Optimizer::owned_values() const {
     std::vector<NamedTensor> parts;
     for (const BucketState& bucket : buckets_)
         for (const Shard& shard : bucket.shards)
-            parts.push_back(
-                {shard.piece.param, shard.part.value, shard.piece.begin * bucket.bucket.unit_elements});
+            parts.push_back({shard.piece.param, shard.part.value,
+                             shard.piece.begin * bucket.bucket.unit_elements, bucket.bucket.replicated});
     return parts;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -66,9 +67,10 @@ class Optimizer {
     void skip();
 
     // From each rank's gradients, summed over its micro-batches: reduces, scales and updates, matrices every
-    // time, Adam's when settings.adam_steps, and gathers. Gradients that were used are zero afterwards;
-    // Adam's stay, to be added to, when it does not step. What forward reads is up to date on every rank;
-    // masters only on their owner. `probe` is told when it updates and when it communicates.
+    // time, Adam's when settings.adam_steps, but for those that rest, and gathers. Gradients that were used
+    // are zero afterwards; Adam's stay, to be added to, when it does not step. What forward reads is up to
+    // date on every rank; masters only on their owner. `probe` is told when it updates and when it
+    // communicates.
     void step(const StepSettings& settings, StepProbe* probe = nullptr);
 
     // Brings the masters of every parameter up to date on this rank. All ranks call it.
@@ -78,8 +80,8 @@ class Optimizer {
     void reset();
 
     // This rank's share: "attn_qkvo.momentum", "attn_qkvo.second_moment", "embed.exp_avg",
-    // "embed.exp_avg_sq", ... in the order of the buckets, and "matrix.step" and "adam.step", int64 [1]:
-    // steps so far. A parameter of several buckets appears once for each, with another `begin`.
+    // "embed.exp_avg_sq", ... in the order of the buckets, and for each parameter "embed.step", int64 [1]:
+    // its steps so far. A parameter of several buckets appears once for each, with another `begin`.
     std::vector<NamedTensor> state() const;
     int64_t state_bytes() const;
     // What the ranks' state() make up together, whatever their number, in the order of the parameters.
@@ -101,18 +103,22 @@ class Optimizer {
         std::vector<int64_t> counts;
         std::vector<Shard> shards;
         int64_t elements_missing = 0;  // whose gradients are not complete yet
+        bool launches = false;         // this step: whether it may be reduced before step()
         Handle reduction, gathering;
         bool capturable = false;
         ops::Capture capture;  // of its shards' updates
     };
 
     BucketState make_bucket(const Config& config, const Bucket& bucket);
-    bool steps(const BucketState& bucket, const StepSettings& settings) const;
+    void count_step(const StepSettings& settings);
     void reduce(BucketState& bucket);
-    RuleStep rule_step(const BucketState& bucket, const StepSettings& settings) const;
+    RuleStep rule_step(const Shard& shard, const StepSettings& settings) const;
     void bring_numbers(const StepSettings& settings);
     void update(BucketState& bucket, const StepSettings& settings);
-    void update(BucketState& bucket, RuleStep step);
+    void update(BucketState& bucket, std::vector<RuleStep> steps);
+    void follow_tied_table();
+    void untie();
+    const Shard* only_shard(const std::string& param) const;
     at::Tensor sum_of_gradients() const;
 
     OptimizerConfig config_;
@@ -122,8 +128,11 @@ class Optimizer {
     double scale_;
     std::vector<BucketState> buckets_;  // in scatter order
     std::vector<size_t> work_order_;
-    at::Tensor matrix_step_, adam_step_;
-    bool launching_ = false, adam_launching_ = false;  // between begin() and step()
+    std::map<std::string, at::Tensor> step_counts_;  // of each parameter
+    struct {
+        std::string table, source;
+    } tie_;                   // of model.input
+    bool launching_ = false;  // between begin() and step()
     at::Tensor started_sum_;  // of the gradients whose reduction has started; undefined: of none
     std::shared_ptr<cuda::Graphs> graphs_;  // null: nothing is captured
     std::optional<ops::StepNumbers> numbers_;

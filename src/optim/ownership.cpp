@@ -10,10 +10,10 @@
 namespace speedrun {
 namespace {
 
-OptimParamConfig::Rule rule_of(const Config& config, const std::string& param) {
+const OptimParamConfig& row_of(const Config& config, const std::string& param) {
     const auto row = std::ranges::find(config.optimizer.params, param, &OptimParamConfig::param);
     check(row != config.optimizer.params.end(), param + " has no row in the optimizer's table");
-    return row->rule;
+    return *row;
 }
 
 std::vector<int64_t> shares(int64_t units, int64_t world_size) {
@@ -32,16 +32,20 @@ int64_t units_per_entry(const ParamConfig& param, int64_t unit) {
 }  // namespace
 
 int64_t Bucket::total_units() const {
-    return std::accumulate(units.begin(), units.end(), int64_t{0});
+    int64_t total = 0;
+    for (const Piece& piece : pieces) total += piece.end - piece.begin;
+    return total;
 }
 
 std::vector<int64_t> Bucket::counts() const {
+    check(!replicated, name + " is not divided");
     std::vector<int64_t> counts = units;
     for (int64_t& count : counts) count *= unit_elements;
     return counts;
 }
 
 std::vector<Piece> Bucket::owned_by(int64_t rank) const {
+    if (replicated) return pieces;
     const auto own = units.begin() + rank;
     const int64_t begin = std::accumulate(units.begin(), own, int64_t{0}), end = begin + *own;
     std::vector<Piece> owned;
@@ -56,12 +60,21 @@ std::vector<Piece> Bucket::owned_by(int64_t rank) const {
     return owned;
 }
 
+bool steps(const Bucket& bucket, const StepSettings& settings) {
+    if (bucket.rule != OptimParamConfig::Rule::adam) return true;
+    const auto rests = [&](const Piece& piece) {
+        return std::ranges::find(settings.resting, piece.param) != settings.resting.end();
+    };
+    return settings.adam_steps && std::ranges::none_of(bucket.pieces, rests);
+}
+
 Ownership plan_ownership(const Config& config, int64_t world_size) {
     check(world_size >= 1, "a job has ranks");
     Ownership plan{world_size, {}, comm_work_order(config)};
     for (const CommBucket& source : comm_buckets(config)) {
         const ParamConfig& first = config.model.param(source.ranges.front().param);
-        Bucket bucket{source.name, rule_of(config, first.name), 0, {}, {}};
+        const OptimParamConfig& row = row_of(config, first.name);
+        Bucket bucket{source.name, row.rule, 0, {}, {}, row.comm == OptimParamConfig::Comm::replicated};
         bucket.unit_elements = unit_elements(first, bucket.rule);
         int64_t units = 0;
         for (const CommRange& range : source.ranges) {
@@ -69,7 +82,8 @@ Ownership plan_ownership(const Config& config, int64_t world_size) {
             bucket.pieces.push_back({range.param, range.begin * each, range.end * each});
             units += (range.end - range.begin) * each;
         }
-        bucket.units = shares(units, world_size);
+        bucket.units = bucket.replicated ? std::vector(static_cast<size_t>(world_size), units)
+                                         : shares(units, world_size);
         plan.buckets.push_back(std::move(bucket));
     }
     return plan;

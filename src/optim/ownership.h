@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "config/schedule.h"
 
 namespace speedrun {
 
@@ -24,9 +25,10 @@ struct Bucket {
     int64_t unit_elements = 0;
     std::vector<Piece> pieces;
     std::vector<int64_t> units;  // of each rank
+    bool replicated = false;     // each rank has all of them, and gradients go by an all_reduce
 
     int64_t total_units() const;
-    std::vector<int64_t> counts() const;              // elements of each rank
+    std::vector<int64_t> counts() const;              // elements of each rank, unless replicated
     std::vector<Piece> owned_by(int64_t rank) const;  // in memory's order; empty where it owns nothing
 };
 
@@ -35,6 +37,9 @@ struct Ownership {
     std::vector<Bucket> buckets;     // in the order in which reductions start
     std::vector<size_t> work_order;  // indices of buckets, in the order in which they are updated
 };
+
+// Whether what the bucket carries is updated in this step.
+bool steps(const Bucket& bucket, const StepSettings& settings);
 
 // Pure. As train_gpt.py has it, each rank owns ceil(units / world_size) consecutive units of a bucket, the
 // last ones fewer or none; nothing is padded.

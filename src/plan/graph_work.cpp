@@ -23,9 +23,13 @@ void add(Work& sum, const Work& more) {
 
 PassShape pass_shape(const Config& config, const StepSettings& settings) {
     const int64_t document = std::min(settings.max_seq_len, settings.row_tokens);
+    const auto keys = [&](int64_t length) {
+        return PassShape::Keys{mean_keys(settings.window_short, length),
+                               mean_keys(settings.window_long, length)};
+    };
     return {.tokens = settings.row_tokens,
-            .keys_short = mean_keys(settings.window_short, document),
-            .keys_long = mean_keys(settings.window_long, document),
+            .keys = keys(document),
+            .paired_keys = keys(2 * document),
             .item = config.numerics.activations == Dtype::bf16 ? 2 : 4};
 }
 

@@ -22,7 +22,7 @@ namespace {
 
 using Rule = OptimParamConfig::Rule;
 
-constexpr int64_t kSteps = 2 * sizeof(int64_t);     // "matrix.step", "adam.step": written once
+constexpr int64_t kStepCount = sizeof(int64_t);     // "embed.step": written once
 constexpr int64_t kWide = 4;                        // bytes of fp32
 constexpr int64_t kNcclBytes = int64_t{512} << 20;  // buffers of its channels, by experience
 // What the heap keeps of freed blocks, stacks and heaps of threads, generated kernels: measured with the
@@ -119,9 +119,10 @@ int64_t state_bytes(const Bucket& bucket, const std::map<std::string, int64_t>& 
     return bytes;
 }
 
+// The count of steps of each parameter is on every rank.
 int64_t optimizer_state_bytes(const std::map<std::string, int64_t>& unit_bytes, const Ownership& ownership,
                               int64_t rank) {
-    int64_t bytes = kSteps;
+    int64_t bytes = std::ssize(unit_bytes) * kStepCount;
     for (const Bucket& bucket : ownership.buckets)
         for (const Piece& piece : bucket.owned_by(rank))
             bytes += (piece.end - piece.begin) * unit_bytes.at(piece.param);
@@ -135,10 +136,15 @@ int64_t optimizer_state_bytes(const Config& config, const Ownership& ownership, 
 int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64_t rank,
                          bool pending_gradients) {
     int64_t bytes = optimizer_state_bytes(config, ownership, rank);
-    if (rank != 0) bytes -= kSteps;
+    // Rank 0 writes what all have.
+    if (rank != 0) bytes -= std::ssize(config.optimizer.params) * kStepCount;
+    const auto unit_bytes = unit_state_bytes(config);
     for (const Bucket& bucket : ownership.buckets)
-        bytes += bucket.units[static_cast<size_t>(rank)] * bucket.unit_elements *
-                 value_size(config, config.model.param(bucket.pieces.front().param));
+        if (rank != 0 && bucket.replicated)
+            bytes -= state_bytes(bucket, unit_bytes);
+        else
+            bytes += bucket.units[static_cast<size_t>(rank)] * bucket.unit_elements *
+                     value_size(config, config.model.param(bucket.pieces.front().param));
     for (const OptimParamConfig& row : config.optimizer.params)
         if (pending_gradients && row.rule == Rule::adam) {
             const ParamConfig& param = config.model.param(row.param);
@@ -185,8 +191,9 @@ std::vector<RankMemory> rank_memory(const Config& config, const Graph& graph, co
     const DataConfig& data = config.data;
     const int64_t of_first = activation_bytes_of_rank(config, 0);
     const int64_t of_last = activation_bytes_of_rank(config, ownership.world_size - 1);
-    common.tables = std::max(row_lengths(config).back(), data.val_micro_batch_tokens) *
-                    config.model.head_dim * size_of(config.model.rope.table_dtype);
+    common.tables =
+        rotary_positions(config.model, std::max(row_lengths(config).back(), data.val_micro_batch_tokens)) *
+        config.model.head_dim * size_of(config.model.rope.table_dtype);
     common.program = operators == Operators::cpu ? kProgramBytes : 0;
     common.warm_up = config.runtime.warmup_steps > 0 ? common.masters : 0;
     common.batches = batch_bytes(config, ownership.world_size);

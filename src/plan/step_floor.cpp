@@ -20,10 +20,6 @@ namespace {
 
 using Rule = OptimParamConfig::Rule;
 
-bool steps(const Bucket& bucket, const StepSettings& settings) {
-    return bucket.rule != Rule::adam || settings.adam_steps;
-}
-
 // Bytes that the updates of one rank move.
 double update_traffic(const Config& config, const std::map<std::string, int64_t>& unit_bytes,
                       const Ownership& due, int64_t rank) {
@@ -114,8 +110,9 @@ StepFloor step_floor(const Config& config, const Graph& graph, const Ownership& 
     for (size_t i = 0; i < traffic.size(); ++i) {
         const Bucket& bucket = ownership.buckets[i];
         if (!steps(bucket, settings)) continue;
-        const double share =
-            static_cast<double>(std::ranges::max(bucket.units)) / static_cast<double>(bucket.total_units());
+        const double share = bucket.replicated ? 1 / static_cast<double>(ranks)
+                                               : static_cast<double>(std::ranges::max(bucket.units)) /
+                                                     static_cast<double>(bucket.total_units());
         for (const int64_t bytes : {traffic[i].gradient_bytes, traffic[i].value_bytes})
             add(static_cast<double>(bytes), share * static_cast<double>(bytes));
     }

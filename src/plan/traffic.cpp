@@ -14,10 +14,17 @@ std::vector<BucketTraffic> bucket_traffic(const Config& config, const Graph& gra
     for (const Bucket& bucket : ownership.buckets) {
         const ParamConfig& param = config.model.param(bucket.pieces.front().param);
         const int64_t gradient = value_size(config, param), used = used_size(config, graph, param);
-        const std::vector<int64_t> counts = bucket.counts();
-        const int64_t elements = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+        const int64_t elements = bucket.total_units() * bucket.unit_elements, ranks = ownership.world_size;
         BucketTraffic& traffic = all.emplace_back();
         traffic.gradient_bytes = elements * gradient;
+        if (bucket.replicated) {
+            traffic.value_bytes = traffic.gradient_bytes;  // what an all_reduce gathers
+            for (int64_t rank = 0; rank < ranks; ++rank)
+                traffic.reduce_sent.push_back(all_reduce_sent(elements, gradient, ranks, rank));
+            traffic.gather_sent.assign(static_cast<size_t>(ranks), 0);
+            continue;
+        }
+        const std::vector<int64_t> counts = bucket.counts();
         traffic.value_bytes = elements * used;
         for (const int64_t own : counts) {
             const bool alone = ownership.world_size == 1;
@@ -29,8 +36,7 @@ std::vector<BucketTraffic> bucket_traffic(const Config& config, const Graph& gra
 }
 
 // As Exchange::all_reduce has it.
-int64_t all_reduce_sent(int64_t count, int64_t world_size, int64_t rank) {
-    constexpr auto item = static_cast<int64_t>(sizeof(double));
+int64_t all_reduce_sent(int64_t count, int64_t item, int64_t world_size, int64_t rank) {
     const int64_t bytes = count * item, others = world_size - 1;
     if (bytes <= Exchange::kSmall && bytes * world_size <= Exchange::kStaging) return others * bytes;
     const int64_t own = count * (rank + 1) / world_size - count * rank / world_size;
@@ -42,7 +48,7 @@ StepTraffic step_traffic(const Config& config, const Ownership& ownership,
                          int64_t rank) {
     StepTraffic step;
     for (size_t i = 0; i < buckets.size(); ++i) {
-        if (ownership.buckets[i].rule == OptimParamConfig::Rule::adam && !settings.adam_steps) continue;
+        if (!steps(ownership.buckets[i], settings)) continue;
         step.reduced += buckets[i].reduce_sent[static_cast<size_t>(rank)];
         step.gathered += buckets[i].gather_sent[static_cast<size_t>(rank)];
     }
@@ -64,7 +70,7 @@ int64_t run_sent(const Config& config, const Graph& graph, const Ownership& owne
     const auto buckets = bucket_traffic(config, graph, ownership);
     // The losses of its micro-batches, and whether a signal has stopped it.
     const int64_t numbers = config.data.val_tokens / config.data.val_micro_batch_tokens + 1;
-    const int64_t validation = all_reduce_sent(numbers, ownership.world_size, rank);
+    const int64_t validation = all_reduce_sent(numbers, sizeof(double), ownership.world_size, rank);
     int64_t bytes = 0;
     for (int64_t step = 0; step <= config.schedule.total_steps(); ++step) {
         const StepSettings settings = settings_at(config, step);

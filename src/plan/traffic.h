@@ -18,12 +18,12 @@ struct BucketTraffic {
 
 // In scatter order. Data goes straight from rank to rank: to reduce, a rank sends all it does not own to the
 // owners; to gather, its own share to all others. Summed over the ranks, both are (ranks - 1) times the
-// bucket, the least there is.
+// bucket, the least there is. What is replicated has its all_reduce in reduce_sent.
 std::vector<BucketTraffic> bucket_traffic(const Config& config, const Graph& graph,
                                           const Ownership& ownership);
 
-// Bytes that `rank` sends to sum `count` fp64 numbers over the ranks.
-int64_t all_reduce_sent(int64_t count, int64_t world_size, int64_t rank);
+// Bytes that `rank` sends to sum `count` numbers of `item` bytes over the ranks.
+int64_t all_reduce_sent(int64_t count, int64_t item, int64_t world_size, int64_t rank);
 
 // What a rank tells the others beside its losses of a step: the sum of its gradients, for whether they are
 // finite, whether to stop, and three numbers for checkpoints.

@@ -268,7 +268,7 @@ TEST(Errors, Parameters) {
          {"model.params.attn_qkvo.layers[9]", "0 .. 11"}},
         {param("attn_qkvo", R"("init": ["zeros", "zeros"])"), {"model.params.attn_qkvo.init", "one, or 4"}},
         {param("embed", R"("init": {"normal": 0})"), {"model.params.embed.init.normal: out of range"}},
-        {param("attn_qkvo", R"("state_dict": "blocks.attn")"),
+        {param("attn_qkvo", R"("state_dict": "blocks.{k}.attn")"),
          {"model.params.attn_qkvo.state_dict: does not name each entry", "one {i}"}},
         {param("value_embeds", R"("state_dict": "value.{i}")"),
          {"model.params.value_embeds.state_dict", "{k}"}},

@@ -72,14 +72,14 @@ TEST(Override, ValuesAreJsonOrBareStrings) {
         load(record_43, {"optimizer.matrix.lr=0.02", "data.train=a/b=c_*.bin", "data.val=\"q\"",
                          "optimizer.adam.betas=[0.5,0.6]", "schedule.stages[1].window.long=9",
                          "model.layers[4].attn.window=short", "runtime.device=cpu", "record=1", "record=7",
-                         "schedule.stages[1].lr_mul=0.5"});
+                         "schedule.stages[1].max_seq_len=512"});
     EXPECT_EQ(config.optimizer.matrix.lr, 0.02);
     EXPECT_EQ(config.data.train, "a/b=c_*.bin");
     EXPECT_EQ(config.data.val, "q");
     EXPECT_EQ(config.optimizer.adam.beta1, 0.5);
     EXPECT_EQ(config.optimizer.adam.beta2, 0.6);
     EXPECT_EQ(config.schedule.stages[1].window_long, 9);
-    EXPECT_EQ(config.schedule.stages[1].lr_mul, 0.5);
+    EXPECT_EQ(config.schedule.stages[1].max_seq_len, 512);
     EXPECT_EQ(config.model.layers[4].attn->window, Window::short_window);
     EXPECT_EQ(config.runtime.device, RuntimeConfig::Device::cpu);
     EXPECT_EQ(config.record, 7);

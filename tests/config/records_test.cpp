@@ -205,7 +205,6 @@ TEST(Records, Record43OptimizerAndSchedule) {
         EXPECT_EQ((Shape{s.stages[k].start, s.stages[k].window_short, s.stages[k].window_long}), stages[k]);
         EXPECT_EQ(s.stages[k].batch_tokens, 262144);
         EXPECT_EQ(s.stages[k].max_seq_len, 2048);
-        EXPECT_EQ(s.stages[k].lr_mul, 1);
     }
 }
 

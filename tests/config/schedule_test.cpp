@@ -123,7 +123,7 @@ TEST(Schedule, GoldenRun) {
 
 TEST(Schedule, StagesScaleTheLearningRateAndChooseTheBatch) {
     Config config = load("tests/golden/golden_tiny.json");
-    config.schedule.stages[1].lr_mul = 0.5;
+    config.schedule.lr.stages = {{0, 1}, {3, 0.5}};
     config.schedule.stages[1].batch_tokens = 4096;
     config.schedule.stages[1].max_seq_len = 64;
     EXPECT_EQ(settings_at(config, 2).lr_scale, 1);

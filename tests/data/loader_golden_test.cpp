@@ -5,29 +5,12 @@
 #include <nlohmann/json.hpp>
 
 #include "data/loader.h"
+#include "support/golden_batches.h"
 #include "support/golden_inputs.h"
 #include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {
-
-uint32_t crc32(std::span<const int32_t> values) {
-    uint32_t crc = 0xFFFFFFFFu;
-    for (const std::byte byte : std::as_bytes(values)) {
-        crc ^= static_cast<uint32_t>(byte);
-        for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (crc & 1 ? 0xEDB88320u : 0);
-    }
-    return ~crc;
-}
-
-void expect_batch(const Batch& batch, const nlohmann::json& expected) {
-    const std::vector<int32_t> targets(batch.targets.begin(), batch.targets.end());
-    EXPECT_EQ(crc32(batch.inputs), expected["inputs_crc32"].get<uint32_t>());
-    EXPECT_EQ(crc32(targets), expected["targets_crc32"].get<uint32_t>());
-    auto cu_seqlens = expected["cu_seqlens"].get<std::vector<int32_t>>();
-    cu_seqlens.resize(128, 256);
-    EXPECT_EQ(batch.cu_seqlens, cu_seqlens);
-}
 
 TEST(LoaderGolden, TwelveStepsOfEightMicroBatches) {
     const TemporaryFolder dir;
@@ -40,7 +23,7 @@ TEST(LoaderGolden, TwelveStepsOfEightMicroBatches) {
     for (const auto& step : expected["steps"]) {
         const auto batches = loader.next_step({.rows = 8, .row = {256, 128}, .max_seq_len = 128});
         ASSERT_EQ(batches.size(), step.size());
-        for (size_t i = 0; i < batches.size(); ++i) expect_batch(batches[i], step[i]);
+        for (size_t i = 0; i < batches.size(); ++i) golden::expect_batch(batches[i], step[i]);
     }
 }
 

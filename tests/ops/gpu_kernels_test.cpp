@@ -49,16 +49,38 @@ void expect_softcap_loss(const auto& kernel, int64_t tokens, int64_t vocab, at::
     expected.sum().backward();
     const double unit = s.arithmetic() * (static_cast<double>(vocab) / 1024 + 48);
 
-    kernel(logits.view, targets, cap, 0.25, loss, at::Tensor());
+    kernel(logits.view, Targets(targets), cap, 0.25, loss, at::Tensor());
     expect_within(loss, expected.detach(), (expected.detach().abs() + 2 * cap.a) * unit, "loss");
     const at::Tensor alone = loss.clone();
-    kernel(logits.view, targets, cap, 0.25, loss, logits.view);
+    kernel(logits.view, Targets(targets), cap, 0.25, loss, logits.view);
     EXPECT_TRUE(at::equal(loss, alone));
     const at::Tensor gradient = 0.25 * z.grad();
     // 1 - s loses digits where s is near 1, and p - 1 where p is: both are below 0.25 A / C.
     expect_within(logits.view, gradient, gradient.abs() * s.store() + 0.25 * cap.a / cap.c * 4 * unit,
                   "gradient");
     EXPECT_TRUE(logits.rest_untouched());
+}
+
+// The kernel against the reference of the whole op, of which it is what lies between the products: w is the
+// identity, so that x are the logits and dx their gradient.
+TEST(SoftcapLoss, WeighsSeveralTargets) {
+    at::manual_seed(17);
+    for_each_kernel<&cuda::softcap_loss>([](const auto& kernel) {
+        for (const auto tail : {Targets::Tail::drop, Targets::Tail::keep_normaliser})
+            for (const int64_t left : {5, 7}) {  // two tokens more than rows, or none
+                const at::Tensor x = at::randn({left, 24}) * 5, identity = at::eye(24),
+                                 dw = at::zeros({24, 24});
+                const Targets targets(at::randint(4, {left}, at::kLong),
+                                      at::tensor({1.0, 0.5, 0.25}, at::kFloat), tail);
+                const at::Tensor wanted = at::empty({left}), dx = at::empty_like(x);
+                head_loss_backward_reference(x, identity, targets, {23, 5, 7.5}, 0.25, wanted, dx, dw);
+                const at::Tensor logits = x.narrow(0, 0, 5).clone(), loss = at::empty({5});
+                kernel(logits, targets, Softcap{23, 5, 7.5}, 0.25, loss, logits);
+                // Two ways of the same fp32 arithmetic on numbers below 64, and below 2.
+                EXPECT_LE((loss - wanted.narrow(0, 0, 5)).abs().max().item<double>(), 64 * 0x1p-22);
+                EXPECT_LE((logits - dx.narrow(0, 0, 5)).abs().max().item<double>(), 2 * 0x1p-20);
+            }
+    });
 }
 
 TEST(SoftcapLoss, IsLossAndGradient) {
@@ -196,7 +218,7 @@ TEST(AdamKernel, IsTheFormula) {
                     const at::Tensor terms = wide(m).abs() + wide(grad).abs() + first.abs();
                     const at::Tensor size_of = wide(value).abs() + size * (first / second.sqrt()).abs() +
                                                size * (wide(m).abs() + wide(grad).abs()) / second.sqrt();
-                    kernel(value, grad, m, v, copy, AdamStep{0.65F, 0.95F, 1e-8F, 0.03F, 0.99F});
+                    kernel(value, grad, m, v, copy, AdamStep{0.65F, 0.95F, 1e-8F, 0.03F, 0.01F});
                     const double unit = 8 * arithmetic_unit(dtype);
                     expect_within(value, next, next.abs() * store_unit(dtype) + size_of * unit, "value");
                     expect_within(m, first, first.abs() * store_unit(state) + terms * unit, "exp_avg");

@@ -17,6 +17,10 @@ struct Head {
     at::Tensor x, w, targets;
     Softcap softcap{};
     double grad_scale = 1;
+    std::vector<double> weights = {1};
+    Targets::Tail tail = Targets::Tail::drop;
+
+    Targets weighted() const { return {targets, at::tensor(weights, at::kFloat), tail}; }
 };
 
 struct Result {
@@ -35,13 +39,27 @@ Result autograd(const Head& head) {
     const at::Tensor x = head.x.to(at::kDouble).clone().requires_grad_();
     const at::Tensor w = head.w.to(at::kDouble).clone().requires_grad_();
     const at::Tensor y = head.softcap.a * ((x.mm(w.t()) + head.softcap.b) / head.softcap.c).sigmoid();
-    const at::Tensor loss = at::cross_entropy_loss(y, head.targets, {}, at::Reduction::None);
-    (loss.sum() * head.grad_scale).backward();
+    const int64_t rows = x.size(0);
+    const at::Tensor log_p = y.log_softmax(1), log_sum = y.logsumexp(1);
+    at::Tensor loss = at::zeros({rows}, at::kDouble), kept = at::zeros({rows}, at::kDouble),
+               magnitude = at::zeros(y.sizes(), at::kDouble);
+    for (size_t i = 0; i < head.weights.size(); ++i) {
+        const auto k = static_cast<int64_t>(i), there = std::max<int64_t>(0, rows - k);
+        const at::Tensor targets = head.targets.narrow(0, rows - there, there);
+        const at::Tensor weight = at::arange(rows).lt(there) * head.weights[i];
+        if (there > 0)
+            loss = loss +
+                   at::pad(-log_p.narrow(0, 0, there).gather(1, targets.unsqueeze(1)).squeeze(1), {0, k}) *
+                       weight;
+        if (head.tail == Targets::Tail::keep_normaliser) kept = kept + log_sum * (head.weights[i] - weight);
+        magnitude += y.detach().softmax(1) * head.weights[i];
+        magnitude.narrow(0, 0, there) += at::one_hot(targets, head.w.size(0)) * head.weights[i];
+    }
+    ((loss + kept).sum() * head.grad_scale).backward();
 
     const at::Tensor cap = y.detach();
-    const at::Tensor one_hot = at::one_hot(head.targets, head.w.size(0));
     const double factor = std::abs(head.grad_scale / (head.softcap.a * head.softcap.c));
-    const at::Tensor dz = (cap.softmax(1) + one_hot) * (cap * (head.softcap.a - cap)).abs() * factor;
+    const at::Tensor dz = magnitude * (cap * (head.softcap.a - cap)).abs() * factor;
     return {loss.detach(), x.grad(), w.grad(), dz.mm(w.detach().abs()), dz.t().mm(x.detach().abs())};
 }
 
@@ -52,7 +70,7 @@ Result ours(const Head& head, at::ScalarType dw_dtype, const at::Tensor& dw_befo
              {},
              {}};
     if (dw_before.defined()) r.dw.copy_(dw_before);
-    head_loss_backward(head.x, head.w, head.targets, head.softcap, head.grad_scale, r.loss, r.dx, r.dw);
+    head_loss_backward(head.x, head.w, head.weighted(), head.softcap, head.grad_scale, r.loss, r.dx, r.dw);
     return r;
 }
 
@@ -85,7 +103,7 @@ void expect_equals_autograd(const Head& head, const std::string& what) {
                   tolerance + (dw_dtype == at::kBFloat16 ? bf16_rounding : 0))
             << what;
         const at::Tensor loss = at::empty_like(found.loss);
-        head_loss(head.x, head.w, head.targets, head.softcap, loss);
+        head_loss(head.x, head.w, head.weighted(), head.softcap, loss);
         EXPECT_LE(largest(loss - wanted.loss), fp32_tolerance) << what;
     }
 }
@@ -119,6 +137,38 @@ TEST(HeadLoss, EqualsAutogradForOtherSoftcapsAndGradScales) {
             expect_equals_autograd(head,
                                    "A " + std::to_string(softcap.a) + " B " + std::to_string(softcap.b));
         }
+    }
+}
+
+// Some of a token's targets are one token; some rows are shorter than the list of weights; some lie at the
+// end of a chunk.
+TEST(HeadLoss, EqualsAutogradForSeveralWeightedTargets) {
+    at::manual_seed(9);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+        for (const int64_t tokens : {1, 2, 257, 600})
+            for (const auto tail : {Targets::Tail::drop, Targets::Tail::keep_normaliser})
+                for (const auto& weights :
+                     {std::vector{1.0, 0.5, 0.25}, {1.0, 0.0}, {0.5, 0.5, 0.25, 0.125}}) {
+                    Head head = random_head(tokens, 40, 32, dtype);
+                    head.targets.fmod_(5);
+                    head.weights = weights;
+                    head.tail = tail;
+                    expect_equals_autograd(head, std::to_string(tokens) + " tokens");
+                }
+}
+
+TEST(HeadLoss, FormsAgreeAboutSeveralTargets) {
+    for (const auto tail : {Targets::Tail::drop, Targets::Tail::keep_normaliser}) {
+        Head head = random_head(5000, 50, 16, at::kFloat);  // several chunks of the reference too
+        head.weights = {1, 0.5, 0.25};
+        head.tail = tail;
+        const Result one = ours(head, at::kFloat), exact = autograd(head);
+        Result two{at::empty({5000}), at::empty({5000, 16}), at::zeros({50, 16}), {}, {}};
+        head_loss_backward_reference(head.x, head.w, head.weighted(), head.softcap, 1, two.loss, two.dx,
+                                     two.dw);
+        EXPECT_LE(largest(one.loss - two.loss), 2 * fp32_tolerance);
+        EXPECT_LE(error(one.dx, two.dx.to(at::kDouble), exact.dx_terms), 2 * fp32_tolerance);
+        EXPECT_LE(error(one.dw, two.dw.to(at::kDouble), exact.dw_terms), 2 * fp32_tolerance);
     }
 }
 
@@ -212,13 +262,13 @@ TEST(HeadLoss, FormsAgree) {
     const Head head = random_head(300, 700, 32, at::kFloat);
     const Result one = ours(head, at::kFloat);
     Result two{at::empty({300}), at::empty({300, 32}), at::zeros({700, 32}), {}, {}};
-    head_loss_backward_reference(head.x, head.w, head.targets, head.softcap, 1, two.loss, two.dx, two.dw);
+    head_loss_backward_reference(head.x, head.w, head.weighted(), head.softcap, 1, two.loss, two.dx, two.dw);
     EXPECT_LE(largest(one.loss - two.loss), 2 * fp32_tolerance);
     const Result exact = autograd(head);
     EXPECT_LE(error(one.dx, two.dx.to(at::kDouble), exact.dx_terms), 2 * fp32_tolerance);
     EXPECT_LE(error(one.dw, two.dw.to(at::kDouble), exact.dw_terms), 2 * fp32_tolerance);
     const at::Tensor forward = at::empty({300});
-    head_loss_reference(head.x, head.w, head.targets, head.softcap, forward);
+    head_loss_reference(head.x, head.w, head.weighted(), head.softcap, forward);
     EXPECT_TRUE(forward.equal(two.loss));
 }
 

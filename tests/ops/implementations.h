@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "ops/cuda/gpu.h"
+#include "ops/head_loss.h"
 #include "ops/mix.h"
+#include "ops/rotary.h"
 
 namespace speedrun::ops::testing {
 
@@ -37,6 +39,12 @@ class DeviceCopies {
     MixSourceGrad operator()(const MixSourceGrad& grad) {
         return {(*this)(grad.source), (*this)(grad.dx), grad.accumulate, (*this)(grad.dfactor),
                 grad.wants_coefficient};
+    }
+    RotaryTables operator()(const RotaryTables& tables) {
+        return {(*this)(tables.cos), (*this)(tables.sin), tables.layout, tables.paired};
+    }
+    Targets operator()(const Targets& targets) {
+        return {(*this)(targets.next), (*this)(targets.weights), targets.tail};
     }
     template <class T>
     std::vector<T> operator()(std::span<const T> all) {
@@ -69,13 +77,13 @@ inline bool is_fp64(const MixSource& source) {
 inline bool is_fp64(const MixSourceGrad& grad) {
     return is_fp64(grad.source) || is_fp64(grad.dx);
 }
-template <class T>
-bool is_fp64(std::span<const T> all) {
-    return std::ranges::any_of(all, [](const T& one) { return is_fp64(one); });
-}
 template <class Number>
 bool is_fp64(const Number&) {
     return false;
+}
+template <class T>
+bool is_fp64(std::span<const T> all) {
+    return std::ranges::any_of(all, [](const T& one) { return is_fp64(one); });
 }
 
 // The kernels compiled for the CPU.

@@ -24,6 +24,13 @@ AdamConfig record43(Dtype state = Dtype::fp32) {
     return {.lr = 0.008, .beta1 = 0.65, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0, .state_dtype = state};
 }
 
+OptimParamConfig row(double lr_mul, double wd_mul) {
+    OptimParamConfig made;
+    made.lr_mul = lr_mul;
+    made.wd_mul = wd_mul;
+    return made;
+}
+
 double max_difference(const at::Tensor& a, const at::Tensor& b) {
     return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
@@ -32,7 +39,7 @@ TEST(Adam, MatchesTheTranscription) {
     Parameter p = parameter({40, 25}, at::kFloat);
     AdamConfig config = record43();
     config.weight_decay = 0.3;
-    Adam rule(config, {.param = "p", .lr_mul = 2, .wd_mul = 0.5}, p);
+    Adam rule(config, row(2, 0.5), p);
     std::vector<oracle::Adam> want(1000);
     for (int64_t i = 0; i < 1000; ++i)
         want[static_cast<size_t>(i)].value = p.value.flatten()[i].item<double>();
@@ -54,14 +61,20 @@ TEST(Adam, MatchesTheTranscription) {
     }
 }
 
-TEST(Adam, FusedAgreesWithAten) {
+class AdamDecays : public ::testing::TestWithParam<AdamConfig::Decay> {};
+INSTANTIATE_TEST_SUITE_P(All, AdamDecays,
+                         ::testing::Values(AdamConfig::Decay::decoupled, AdamConfig::Decay::cautious,
+                                           AdamConfig::Decay::cautious_strict));
+
+TEST_P(AdamDecays, FusedAgreesWithAten) {
+    const AdamConfig::Decay kind = GetParam();
     for (const auto value_type : {at::kFloat, at::kBFloat16}) {
         for (const auto state_type : {at::kFloat, at::kBFloat16}) {
             at::manual_seed(4);
             at::Tensor p = at::randn({3000}).to(value_type), g = at::randn({3000}).to(value_type);
             at::Tensor m = at::randn({3000}).to(state_type), v = at::rand({3000}).to(state_type);
             const std::array a{p.clone(), g.clone(), m.clone(), v.clone()};
-            const ops::AdamStep step{0.65, 0.95, 1e-8, 0.01, 0.99};
+            const ops::AdamStep step{0.65, 0.95, 1e-8, 0.01, 0.01, kind};
             ops::adam_update(a[0], a[1], a[2], a[3], step);
             ops::reference::adam_update(p, g, m, v, step);
             // Another contraction of the same fp32 arithmetic: one unit in the last place of numbers below 4.
@@ -71,6 +84,39 @@ TEST(Adam, FusedAgreesWithAten) {
             EXPECT_LE(a[0].ne(p).sum().item<int64_t>(), value_type == at::kFloat ? 3000 : 15);
         }
     }
+}
+
+// Elements that the update does not move are where the two cautious kinds differ.
+TEST(Adam, CautiousDecayTakesOnlyWhatTheUpdateMovesToZero) {
+    for (const auto& [kind, still] : {std::pair{AdamConfig::Decay::cautious, 2.0F - 0.5F * 2},
+                                      {AdamConfig::Decay::cautious_strict, 2.0F}}) {
+        at::Tensor p = at::tensor({2.0F, 2.0F, 2.0F}), g = at::tensor({1.0F, -1.0F, 0.0F});
+        const at::Tensor m = at::zeros({3}), v = at::zeros({3});
+        // u = 0.25 * 0.5 g / sqrt(0.25 g^2) = 0.25 sign(g)
+        ops::adam_update(p, g, m, v, {0.5, 0.75, 1e-30, 0.25, 0.5, kind});
+        EXPECT_TRUE(at::allclose(p, at::tensor({2.0F - 0.25F - 1.0F, 2.25F, still}), 1e-6));
+    }
+}
+
+TEST(Adam, DecayWithTheSquareOfTheRateCountsLrMulTwice) {
+    AdamConfig config = record43();
+    config.weight_decay = 0.005;
+    config.decay = AdamConfig::Decay::cautious;
+    config.decay_coefficient = AdamConfig::DecayCoefficient::lr_squared;
+    const Adam rule(config, row(75, 5), parameter({2, 2}, at::kFloat));
+    EXPECT_DOUBLE_EQ(rule.step_numbers({.lr_scale = 0.5, .t = 1})[1],
+                     (0.008 * 75 * 0.5) * (0.008 * 75 * 0.5) * 0.005 * 5);
+}
+
+TEST(Adam, ARowsBetasReplaceThoseOfAll) {
+    Parameter p = parameter({2, 2}, at::kFloat);
+    OptimParamConfig own = row(1, 1);
+    own.betas = {0.9, 0.99};
+    Adam rule(record43(), own, p);
+    p.grad.fill_(1);
+    rule.step(p, {});
+    EXPECT_TRUE(at::allclose(rule.state()[0].tensor, at::full({2, 2}, 0.1), 1e-6));
+    EXPECT_TRUE(at::allclose(rule.state()[1].tensor, at::full({2, 2}, 0.01), 1e-5));
 }
 
 // Rows of a table without gradient and state are passed over; the result must be what a full pass gives.
@@ -85,7 +131,7 @@ TEST(Adam, IdleElementsAreExactlyUntouched) {
         v[30][9] = 1;
         g[40][1] = -0.0;
         const std::array a{p.clone(), g.clone(), m.clone(), v.clone()};
-        const ops::AdamStep step{0.65, 0.95, eps, 0.01, 1};
+        const ops::AdamStep step{0.65, 0.95, eps, 0.01, 0};
         ops::adam_update(a[0], a[1], a[2], a[3], step);
         ops::reference::adam_update(p, g, m, v, step);
         EXPECT_TRUE(at::allclose(a[0], p, 0, 0, /*equal_nan=*/true)) << eps;

@@ -39,8 +39,11 @@ Parameter parameter(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat) {
 
 OptimParamConfig row(const Parameter& p, double lr_mul = 1) {
     const auto sizes = p.value.sizes();
-    OptimParamConfig out{
-        .param = "p", .rule = OptimParamConfig::Rule::matrix, .lr_mul = lr_mul, .var_reduce_dim = -2};
+    OptimParamConfig out;
+    out.param = "p";
+    out.rule = OptimParamConfig::Rule::matrix;
+    out.lr_mul = lr_mul;
+    out.var_reduce_dim = -2;
     out.matrix_view = {sizes[0], sizes[1], sizes[2]};
     return out;
 }
@@ -152,10 +155,13 @@ TEST(MomentumUpdate, FusedIsAtenBitForBitInBf16AndToRoundingInFp32) {
     at::manual_seed(6);
     for (const auto grad_type : {at::kFloat, at::kBFloat16}) {
         for (const auto update_type : {at::kFloat, at::kBFloat16}) {
-            for (const auto& config : {MatrixConfig::Momentum{Form::lerp, false},
-                                       {Form::lerp, true},
-                                       {Form::accumulate, false},
-                                       {Form::accumulate, true}}) {
+            for (const auto& [form, nesterov] : {std::pair{Form::lerp, false},
+                                                 {Form::lerp, true},
+                                                 {Form::accumulate, false},
+                                                 {Form::accumulate, true}}) {
+                MatrixConfig::Momentum config;
+                config.form = form;
+                config.nesterov = nesterov;
                 const at::Tensor grad = at::randn({1000}).to(grad_type),
                                  momentum = at::randn({1000}).to(grad_type);
                 at::Tensor ga = grad.clone(), gb = grad.clone(), ma = momentum.clone(), mb = momentum.clone();

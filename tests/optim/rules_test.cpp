@@ -75,10 +75,12 @@ OptimParamConfig row_of(const Parameter& part, const MatrixConfig& matrix) {
     const auto rows = part.value.size(1), cols = part.value.size(2);
     const bool over_cols = matrix.second_moment == SecondMoment::rows ||
                            (matrix.second_moment == SecondMoment::longer_side && rows >= cols);
-    return {.param = "p",
-            .rule = OptimParamConfig::Rule::matrix,
-            .matrix_view = {part.value.size(0), rows, cols},
-            .var_reduce_dim = over_cols ? -1 : -2};
+    OptimParamConfig row;
+    row.param = "p";
+    row.rule = OptimParamConfig::Rule::matrix;
+    row.matrix_view = {part.value.size(0), rows, cols};
+    row.var_reduce_dim = over_cols ? -1 : -2;
+    return row;
 }
 
 std::unique_ptr<UpdateRule> rule_of(const MatrixConfig& matrix, const Parameter& part) {

@@ -50,5 +50,6 @@ def settings_at(run: SimpleNamespace, step: int) -> Settings:
     up = step / momentum.warmup_steps if momentum.warmup_steps else 1.0
     down = (last - step) / momentum.cooldown_steps if momentum.cooldown_steps else 1.0
     part = up if step < momentum.warmup_steps else min(1.0, down)
-    return Settings(stage.lr_mul * (w + schedule.lr.floor * (1 - w)), momentum.min + part * (momentum.max - momentum.min),
+    mul = ([s.mul for s in getattr(schedule.lr, "stages", []) if s.start <= step] or [1])[-1]
+    return Settings(mul * w + schedule.lr.floor * (1 - w), momentum.min + part * (momentum.max - momentum.min),
                     stage.window.short * schedule.block_size, stage.window.long * schedule.block_size, stage)

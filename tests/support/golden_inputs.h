@@ -101,10 +101,10 @@ inline std::vector<Parameter> init_params(int64_t world_size = 1) {
 
 // BOS-led documents of cycling lengths; inside one, with probability 0.6 next = (7 prev + 3) % bos, else
 // floor(bos u^2).
-inline std::vector<uint16_t> make_tokens(std::string_view name, int64_t count, int64_t bos = kBos) {
+inline std::vector<uint16_t> make_tokens_of(std::string_view name, int64_t count, int64_t bos) {
     static constexpr int64_t lengths[] = {21, 3, 1,  170, 60, 2,  44,  230, 7,  100,
                                           1,  1, 85, 300, 12, 36, 145, 5,   70, 28};
-    const Uniform uniform("tokens." + std::string(name));
+    const Uniform uniform(name);
     std::vector<uint16_t> out;
     for (int64_t document = 0; static_cast<int64_t>(out.size()) < count; ++document) {
         int64_t length = lengths[document % 20];
@@ -123,6 +123,14 @@ inline std::vector<uint16_t> make_tokens(std::string_view name, int64_t count, i
         }
     }
     return out;
+}
+
+inline std::vector<uint16_t> make_tokens(std::string_view name, int64_t count, int64_t bos = kBos) {
+    return make_tokens_of("tokens." + std::string(name), count, bos);
+}
+// The same of generators whose names begin with a salt.
+inline std::vector<uint16_t> make_tokens(const std::string& salt, const std::string& name, int64_t count) {
+    return make_tokens_of(salt + "tokens." + name, count, kBos);
 }
 
 // The golden run's shards: training (the second is only reached by a loader that outlives the run) and

@@ -35,6 +35,16 @@ inline double at_checksum(const at::Tensor& x, const std::string& kind) {
     return projection;
 }
 
+// By how much a checksum is beyond its tolerance, at most; 0 where none is.
+inline double excess_of(const json& golden, const at::Tensor& tensor) {
+    const at::Tensor x = tensor.detach().to(at::kDouble).contiguous().view(-1);
+    double excess = 0;
+    for (const std::string kind : {"sum", "l2", "proj"})
+        excess = std::max(excess, std::abs(at_checksum(x, kind) - golden.at("f64").at(kind).get<double>()) -
+                                      golden.at("tol").at(kind).get<double>());
+    return excess;
+}
+
 inline void expect_matches(const json& golden, const at::Tensor& tensor, const std::string& what) {
     const at::Tensor x = tensor.detach().to(at::kDouble).contiguous().view(-1);
     const json& f64 = golden.at("f64");

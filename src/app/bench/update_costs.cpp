@@ -24,7 +24,7 @@ int64_t state_bytes(const Config& config, const ParameterTable& table) {
 // To the middle of a run, where nothing that is kept for some steps is made in each.
 void skip_to(const Optimizer& optimizer, int64_t step) {
     for (const NamedTensor& part : optimizer.state())
-        if (part.name == "matrix.step") part.tensor.fill_(step);
+        if (part.name.ends_with(".step")) part.tensor.fill_(step);
 }
 
 }  // namespace

@@ -2,17 +2,18 @@
 #include <algorithm>
 #include <set>
 
-#include "util/json_document.h"
 #include "config/notation.h"
 #include "model/graph/builder.h"
 #include "model/nodes/attention.h"
 #include "model/nodes/embed.h"
 #include "model/nodes/head.h"
+#include "model/nodes/key_offset.h"
 #include "model/nodes/linear.h"
 #include "model/nodes/mix.h"
 #include "model/nodes/mlp.h"
 #include "model/nodes/rotary.h"
 #include "model/nodes/smear.h"
+#include "util/json_document.h"
 #include "util/text.h"
 
 namespace speedrun {
@@ -36,8 +37,7 @@ class Compiler {
 
     void input() {
         const auto& in = model_.input;
-        const WeightRef table = build_.whole(in.token, "model.input.token");
-        ValueId e = build_.add<EmbedNode>("model.input.token", table, "model.input.token").output();
+        ValueId e = token_embedding();
         if (in.smear) {
             const TermCoefficient coefficient = build_.term(*in.smear, {{"e", e}}, "model.input.smear");
             e = build_.add<SmearNode>("model.input.smear", e, coefficient).output();
@@ -45,6 +45,24 @@ class Compiler {
         set_x(build_.normed(e, "model.input.norm"));
         add_source("x0", x_);
         if (!in.value_embeds.empty()) value_embeds(build_.whole(in.value_embeds, "model.input.value_embeds"));
+        if (in.bigram) bigram(*in.bigram);
+    }
+
+    ValueId token_embedding() {
+        const auto& in = model_.input;
+        const std::string path = "model.input.token";
+        const WeightRef table = build_.whole(in.token, path);
+        if (in.tied_to.empty()) return build_.add<EmbedNode>(path, table, path).output();
+        const WeightRef tied_to = build_.whole(in.tied_to, "model.input.tied_to");
+        return build_.add<EmbedNode>(path, table, tied_to, path).output();
+    }
+
+    void bigram(const Bigram& bigram) {
+        const std::string path = "model.input.bigram.table";
+        const WeightRef table = build_.whole(bigram.table, path);
+        add_source(
+            "x0_bigram",
+            build_.add<EmbedNode>("model.input.bigram", table, path, EmbedNode::Rows::bigram).output());
     }
 
     // The bank [n, vocab_size, d_model] behind ve.0, ve.1, ...
@@ -81,6 +99,10 @@ class Compiler {
 
     // x where there are no terms.
     ValueId mix(const std::vector<MixTerm>& terms, const std::string& path, const Sources& sources) {
+        return mix(terms, path, sources, sources);
+    }
+    ValueId mix(const std::vector<MixTerm>& terms, const std::string& path, const Sources& sources,
+                const Sources& gate_sources) {
         if (terms.empty()) return x_;
         std::set<std::string> seen;
         std::vector<MixNode::Term> resolved;
@@ -90,7 +112,7 @@ class Compiler {
                 report_.fail(at + "[1]", "source listed twice",
                              {in_quotes(terms[i].source), "each once", ""});
             const ValueId source = find(sources, terms[i].source, at + "[1]");
-            resolved.push_back({build_.term(terms[i].coefficient, sources, at + "[0]"), source});
+            resolved.push_back({build_.term(terms[i].coefficient, gate_sources, at + "[0]"), source});
         }
         if (terms.size() > MixNode::most_terms)
             report_.fail(
@@ -110,23 +132,39 @@ class Compiler {
 
     // Gates come before the products, so that their gradients are added to those that products write.
     ValueId attention(const AttentionConfig& attn, const std::string& path) {
+        check_kind(attn, path);
         const ValueId a = build_.normed(x_, path + ".norm");
         Sources sources = sources_;
         sources.insert(value_sources_.begin(), value_sources_.end());
         sources["a"] = a;
         std::optional<TermCoefficient> out_gate;
         if (attn.out_gate) out_gate = build_.term(*attn.out_gate, sources, path + ".out_gate");
+        // Those of the values too; values() finds them again.
+        for (size_t i = 0; i < attn.v_terms.size(); ++i)
+            build_.term(attn.v_terms[i].coefficient, sources, join_path(path + ".v_terms", i) + "[0]");
         const auto [q, k, v] = projections(attn, a, path);
-        const ValueId q_turned = build_.add<RotaryNode>(path + ".q_rotary", q).output(),
-                      k_turned = build_.add<RotaryNode>(path + ".k_rotary", k).output();
-        const ValueId mixed = values(attn, v, path);
-        ValueId y = build_.add<AttentionNode>(path, q_turned, k_turned, mixed, attn.window).output();
+        const ValueId q_turned = build_.add<RotaryNode>(path + ".q_rotary", q, attn.kind).output();
+        ValueId k_turned = build_.add<RotaryNode>(path + ".k_rotary", k, attn.kind).output();
+        if (!attn.key_offset.empty())
+            k_turned = build_.add<KeyOffsetNode>(path + ".key_offset", k_turned, attn.key_offset).output();
+        const ValueId mixed = values(attn, v, sources, path);
+        ValueId y =
+            build_.add<AttentionNode>(path, q_turned, k_turned, mixed, attn.window, attn.kind).output();
         if (out_gate)
             y = build_.add<MixNode>(path + ".out_gate", std::vector{MixNode::Term{*out_gate, y}}).output();
         return build_
             .add<LinearNode>(path + ".o", y, attn.o, MatrixLayout::out_in, model_.d_model,
                              StepPart::attention, path + ".o")
             .output();
+    }
+
+    void check_kind(const AttentionConfig& attn, const std::string& path) const {
+        if (attn.kind == AttentionConfig::Kind::causal) return;
+        if (model_.n_head % 2 != 0)
+            report_.fail(path + ".kind", "heads are paired two by two",
+                         {std::to_string(model_.n_head) + " heads", "an even model.n_head", ""});
+        if (!attn.key_offset.empty())
+            report_.fail(path + ".key_offset", "paired heads have none", {"", "absent", ""});
     }
 
     struct Projections {
@@ -140,7 +178,12 @@ class Compiler {
         std::array<ValueId, 3> found{};
         for (size_t first = 0; first < matrices.size();) {
             size_t end = first + 1;
-            while (end < matrices.size() && follows(*matrices[end - 1], *matrices[end], d)) ++end;
+            // Paired heads read their values as twice as many rows, which parts of rows cannot be.
+            const size_t most =
+                attn.kind == AttentionConfig::Kind::paired && attn.v_terms.empty() && first < 2
+                    ? 2
+                    : matrices.size();
+            while (end < most && follows(*matrices[end - 1], *matrices[end], d)) ++end;
             const auto count = static_cast<int64_t>(end - first);
             std::string name = path + ".";
             for (size_t i = first; i < end; ++i) name += names[i] + 1;
@@ -177,14 +220,13 @@ class Compiler {
                     {matrix->param.empty() ? "" : Json(matrix->shape).dump(), Json(square).dump(), ""});
     }
 
-    ValueId values(const AttentionConfig& attn, ValueId v, const std::string& path) {
+    // Gates in the coefficients may read what those of the output may.
+    ValueId values(const AttentionConfig& attn, ValueId v, const Sources& gate_sources,
+                   const std::string& path) {
         if (attn.v_terms.empty()) return v;
         Sources sources = value_sources_;
         sources["v"] = v;
-        std::swap(x_, v);  // a mix without terms
-        const ValueId mixed = mix(attn.v_terms, path + ".v_terms", sources);
-        std::swap(x_, v);
-        return mixed;
+        return mix(attn.v_terms, path + ".v_terms", sources, gate_sources);
     }
 
     ValueId mlp(const MlpConfig& mlp, const std::string& path) {
@@ -202,12 +244,14 @@ class Compiler {
     }
 
     void cache(const std::string& name, const std::string& path) {
-        static const std::set<std::string> reserved{"x", "x0", "v", "a", "e", "attn_out", "mlp_out"};
+        static const std::set<std::string> reserved{"x", "x0", "x0_bigram", "v",
+                                                    "a", "e",  "attn_out",  "mlp_out"};
         if (reserved.contains(name) || sources_.contains(name) || !is_identifier(name))
-            report_.fail(
-                path, "not a name for a new source",
-                {in_quotes(name),
-                 "letters, digits and _, unlike x, x0, v, a, e, attn_out, mlp_out and earlier caches", ""});
+            report_.fail(path, "not a name for a new source",
+                         {in_quotes(name),
+                          "letters, digits and _, unlike x, x0, x0_bigram, v, a, e, attn_out, mlp_out and "
+                          "earlier caches",
+                          ""});
         add_source(name, x_);
     }
 

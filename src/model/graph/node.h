@@ -26,8 +26,11 @@ struct WeightUse {
 // What a pass over T tokens is like, for costs.
 struct PassShape {
     int64_t tokens = 0;
-    double keys_short = 0, keys_long = 0;  // that a query of an attention node sees on average, by its window
-    int64_t item = 2;                      // bytes of an activation
+    struct Keys {
+        double short_window = 0, long_window = 0;
+    };
+    Keys keys, paired_keys;  // that a query of an attention node sees on average, by its window
+    int64_t item = 2;        // bytes of an activation
 };
 
 // What forward or backward must at least do, whatever computes it.

@@ -6,12 +6,13 @@
 namespace speedrun {
 
 AttentionNode::AttentionNode(GraphBuilder& build, const std::string& name, ValueId q, ValueId k, ValueId v,
-                             Window window)
+                             Window window, AttentionConfig::Kind kind)
     : Node(name, "attention", StepPart::attention),
       q_(q),
       k_(k),
       v_(v),
       window_(window),
+      pair_(kind == AttentionConfig::Kind::paired ? 2 : 1),
       heads_(build.model().n_head),
       head_dim_(build.model().head_dim) {
     using Read = GraphBuilder::Read;
@@ -24,7 +25,8 @@ AttentionNode::AttentionNode(GraphBuilder& build, const std::string& name, Value
 // twice as many, the scores that are computed again not counted.
 NodeCost AttentionNode::cost(const PassShape& shape) const {
     const auto rows = static_cast<double>(shape.tokens);
-    const double keys = window_ == Window::short_window ? shape.keys_short : shape.keys_long;
+    const auto& keys_of = pair_ == 2 ? shape.paired_keys : shape.keys;
+    const double keys = window_ == Window::short_window ? keys_of.short_window : keys_of.long_window;
     const double channels = static_cast<double>(heads_ * head_dim_), pairs = rows * keys * channels;
     const double cells = rows * channels * static_cast<double>(shape.item),
                  lse = 4 * rows * static_cast<double>(heads_);
@@ -38,32 +40,39 @@ NodeCost AttentionNode::cost(const PassShape& shape) const {
 
 std::string AttentionNode::shape() const {
     return std::to_string(heads_) + "x" + std::to_string(head_dim_) +
-           (window_ == Window::short_window ? " short" : " long");
+           (window_ == Window::short_window ? " short" : " long") + (pair_ == 2 ? " paired" : "");
 }
 
-// [T, H * D] as [T, H, D]
+// [T, H * D] as [T, H, D], or of paired heads as [2T, H / 2, D]
 at::Tensor AttentionNode::heads_of(const at::Tensor& x) const {
-    return x.view({x.size(0), heads_, head_dim_});
+    return x.view({x.size(0) * pair_, heads_ / pair_, head_dim_});
+}
+
+at::Tensor AttentionNode::lse_of(const at::Tensor& lse, int64_t tokens) const {
+    return lse.view({heads_ / pair_, tokens * pair_});
+}
+
+const ops::AttentionMask& AttentionNode::mask_of(const Pass& pass) const {
+    const auto& masks = pair_ == 2 ? pass.paired_masks : pass.masks;
+    return window_ == Window::short_window ? masks.short_window : masks.long_window;
 }
 
 void AttentionNode::forward(Pass& pass) const {
     Workspace& ws = pass.workspace;
-    const auto& mask = window_ == Window::short_window ? pass.short_mask : pass.long_mask;
-    pass.attention.forward(heads_of(ws.value(q_)), heads_of(ws.value(k_)), heads_of(ws.value(v_)), mask,
-                           pass.rotary.attn_scale(), heads_of(ws.allocate(y_)),
-                           ws.allocate(lse_).view({heads_, ws.tokens()}));
+    pass.attention.forward(heads_of(ws.value(q_)), heads_of(ws.value(k_)), heads_of(ws.value(v_)),
+                           mask_of(pass), pass.rotary.attn_scale(), heads_of(ws.allocate(y_)),
+                           lse_of(ws.allocate(lse_), ws.tokens()));
 }
 
 void AttentionNode::backward(Pass& pass) const {
     Workspace& ws = pass.workspace;
-    const auto& mask = window_ == Window::short_window ? pass.short_mask : pass.long_mask;
     const auto dq = ws.grad_target(q_), dk = ws.grad_target(k_), dv = ws.grad_target(v_);
     check(!dq.accumulate && !dk.accumulate && !dv.accumulate, name() + ": its inputs have other readers");
     const ops::AttentionGrads memory{heads_of(dq.tensor), heads_of(dk.tensor), heads_of(dv.tensor)};
-    const auto found = pass.attention.backward(
-        heads_of(ws.grad(y_)), heads_of(ws.value(q_)), heads_of(ws.value(k_)), heads_of(ws.value(v_)),
-        heads_of(ws.value(y_)), ws.value(lse_).view({heads_, ws.tokens()}), mask, pass.rotary.attn_scale(),
-        memory);
+    const auto found = pass.attention.backward(heads_of(ws.grad(y_)), heads_of(ws.value(q_)),
+                                               heads_of(ws.value(k_)), heads_of(ws.value(v_)),
+                                               heads_of(ws.value(y_)), lse_of(ws.value(lse_), ws.tokens()),
+                                               mask_of(pass), pass.rotary.attn_scale(), memory);
     ws.replace_grad(q_, found.dq);
     ws.replace_grad(k_, found.dk);
     ws.replace_grad(v_, found.dv);

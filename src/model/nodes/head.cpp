@@ -10,6 +10,8 @@
 
 namespace speedrun {
 
+static_assert(most_mtp_targets == ops::most_targets);
+
 HeadNode::HeadNode(GraphBuilder& build, ValueId x)
     : Node("model.output.head", "head", StepPart::head),
       x_(x),

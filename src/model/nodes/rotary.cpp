@@ -6,9 +6,10 @@
 
 namespace speedrun {
 
-RotaryNode::RotaryNode(GraphBuilder& build, const std::string& name, ValueId x)
+RotaryNode::RotaryNode(GraphBuilder& build, const std::string& name, ValueId x, AttentionConfig::Kind kind)
     : Node(name, "rotary", StepPart::norms),
       x_(x),
+      paired_(kind == AttentionConfig::Kind::paired),
       heads_(build.model().n_head),
       head_dim_(build.model().head_dim),
       table_item_(build.model().rope.table_dtype == Dtype::bf16 ? 2 : 4),
@@ -40,16 +41,16 @@ at::Tensor RotaryNode::heads_of(const at::Tensor& x) const {
 
 void RotaryNode::forward(Pass& pass) const {
     Workspace& ws = pass.workspace;
-    ops::qk_norm_rotary(heads_of(ws.value(x_)), pass.rotary.cos(), pass.rotary.sin(), eps_,
-                        heads_of(ws.allocate(y_)), ws.allocate(rstd_));
+    ops::qk_norm_rotary(heads_of(ws.value(x_)), pass.rotary.tables(paired_), eps_, heads_of(ws.allocate(y_)),
+                        ws.allocate(rstd_));
 }
 
 void RotaryNode::backward(Pass& pass) const {
     Workspace& ws = pass.workspace;
     const auto [dx, accumulate] = ws.grad_target(x_);
     check(!accumulate, name() + ": its input has another reader");
-    ops::qk_norm_rotary_backward(heads_of(ws.grad(y_)), heads_of(ws.value(x_)), pass.rotary.cos(),
-                                 pass.rotary.sin(), ws.value(rstd_), heads_of(dx));
+    ops::qk_norm_rotary_backward(heads_of(ws.grad(y_)), heads_of(ws.value(x_)), pass.rotary.tables(paired_),
+                                 ws.value(rstd_), heads_of(dx));
 }
 
 }  // namespace speedrun

@@ -7,7 +7,7 @@ namespace speedrun {
 class RotaryNode final : public Node {
   public:
     // x: [heads * head_dim] channels
-    RotaryNode(GraphBuilder& build, const std::string& name, ValueId x);
+    RotaryNode(GraphBuilder& build, const std::string& name, ValueId x, AttentionConfig::Kind kind);
     ValueId output() const { return y_; }
 
     NodeCost cost(const PassShape& shape) const override;
@@ -19,6 +19,7 @@ class RotaryNode final : public Node {
     at::Tensor heads_of(const at::Tensor& x) const;
 
     ValueId x_;
+    bool paired_;
     int64_t heads_, head_dim_, table_item_;
     double eps_;
     ValueId y_, rstd_;

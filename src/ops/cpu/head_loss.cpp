@@ -1,6 +1,7 @@
-// With e_tv = exp(y_tv - A/2) of the capped logits y = A s, S_t = sum_v e_tv and g the gradient scale, the
-// gradient of the summed loss with respect to the logits z before the cap is
-//   dz_tv = g A / C / S_t * (e_tv - S_t [v is t's target]) * s_tv (1 - s_tv) = scale_t * q_tv.
+// With e_tv = exp(y_tv - A/2) of the capped logits y = A s, S_t = sum_v e_tv, W_t the sum of the weights of
+// t's targets, w_tv that of v among them and g the gradient scale, the gradient of the summed loss with
+// respect to the logits z before the cap is
+//   dz_tv = g A / C W_t / S_t * (e_tv - S_t w_tv / W_t) * s_tv (1 - s_tv) = scale_t * q_tv.
 // q knows S_t only at the targets, and the scale is a factor of the token. So one pass over the vocabulary
 // makes e and q and already multiplies q by w; dx's rows are scaled at the end, and dw is the product of q^T
 // and the scaled x. For a chunk of tokens this keeps q [V, chunk], never [V, T], and runs three GEMMs, each
@@ -10,7 +11,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
+#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -96,6 +100,11 @@ class HeadPass {
         });
     }
 
+    // How many targets lie in the row.
+    int64_t targets_of(int64_t t) const {
+        return std::min<int64_t>(std::ssize(p_.weights), p_.tokens - begin_ - t);
+    }
+
     void prepare_chunk() {
         tokens_ = std::min(chunk_, p_.tokens - begin_);
         width_ = round_up(tokens_, 16);
@@ -109,9 +118,11 @@ class HeadPass {
         cpu::pack_b({x, p_.d, width_, 1, p_.d}, packed_x_, width_);
 
         by_target_.clear();
-        for (int64_t t = 0; t < tokens_; ++t) by_target_.emplace_back(p_.targets[begin_ + t], t);
+        for (int64_t t = 0; t < tokens_; ++t)
+            for (int64_t k = 0; k < targets_of(t); ++k)
+                by_target_.emplace_back(p_.targets[begin_ + t + k], t * most_targets + k);
         std::sort(by_target_.begin(), by_target_.end());
-        target_z_.resize(elements(tokens_, 1));
+        target_z_.resize(elements(tokens_, most_targets));
         if (out_ == nullptr) return;
         q_ = memory_.q.template get<T>(elements(p_.vocab, width_));
         scaled_x_ = memory_.scaled_x.template get<T>(elements(width_, p_.d));
@@ -131,7 +142,7 @@ class HeadPass {
             for (size_t t = 0; t < slot.sums.size(); ++t) slot.sums[t] += slot.block_sums[t];
             for (auto it = std::lower_bound(by_target_.begin(), by_target_.end(), std::pair{row, int64_t{0}});
                  it != by_target_.end() && it->first < row + rows; ++it) {
-                const int64_t at = (it->first - row) * width_ + it->second;
+                const int64_t at = (it->first - row) * width_ + it->second / most_targets;
                 target_z_[static_cast<size_t>(it->second)] = z[at];
                 if (q != nullptr) q[at] = T(0.0F);
             }
@@ -159,23 +170,61 @@ class HeadPass {
         if (out_ != nullptr) std::fill(scaled_x_ + tokens_ * p_.d, scaled_x_ + width_ * p_.d, T(0.0F));
     }
 
+    // One of a token's targets; several of its targets may be the same token.
+    struct Target {
+        int64_t token;
+        double weight, s;  // s: sigmoid of the cap
+        float q;
+    };
+
+    // Returns how many there are.
+    size_t collect_targets(int64_t t, std::array<Target, most_targets>& targets) const {
+        size_t count = 0;
+        for (int64_t k = 0; k < targets_of(t); ++k) {
+            const int64_t token = p_.targets[begin_ + t + k];
+            const double z = target_z_[static_cast<size_t>(t * most_targets + k)];
+            const double weight = p_.weights[static_cast<size_t>(k)];
+            const auto end = targets.begin() + count;
+            const auto same = std::ranges::find(targets.begin(), end, token, &Target::token);
+            if (same != end)
+                same->weight += weight;
+            else
+                targets[count++] = {token, weight, 1 / (1 + std::exp(-(z + p_.softcap.b) / p_.softcap.c)), 0};
+        }
+        return count;
+    }
+
     void finish_token(int64_t t) {
         const auto& [a, b, c] = p_.softcap;
         double sum = 0;
         for (int64_t i = 0; i < slots_; ++i)
             sum += memory_.slots[static_cast<size_t>(i)].sums[static_cast<size_t>(t)];
-        const double s = 1 / (1 + std::exp(-(target_z_[static_cast<size_t>(t)] + b) / c));
-        p_.loss[begin_ + t] = static_cast<float>(std::log(sum) + a / 2 - a * s);
+        std::array<Target, most_targets> memory;
+        const std::span<Target> targets(memory.data(), collect_targets(t, memory));
+        const double log_sum = std::log(sum) + a / 2;
+        double loss = 0, normaliser = 0;
+        for (const Target& target : targets) {
+            loss += target.weight * (log_sum - a * target.s);
+            normaliser += target.weight;
+        }
+        p_.loss[begin_ + t] = static_cast<float>(loss);
         if (out_ == nullptr) return;
 
-        const auto scale = static_cast<float>(out_->grad_scale * a / c / sum);
-        const auto target_q = static_cast<float>((std::exp(a * s - a / 2) - sum) * s * (1 - s));
-        const int64_t target = p_.targets[begin_ + t];
-        q_[target * width_ + t] = static_cast<T>(target_q);
-        const T *x = p_.x + (begin_ + t) * p_.d, *w = p_.w + target * p_.d;
+        if (p_.keep_normaliser) normaliser = std::accumulate(p_.weights.begin(), p_.weights.end(), 0.0);
+        for (auto& [token, weight, s, q] : targets) {
+            q = static_cast<float>((std::exp(a * s - a / 2) - sum * weight / normaliser) * s * (1 - s));
+            q_[token * width_ + t] = static_cast<T>(q);
+        }
+        write_dx(t, targets, static_cast<float>(out_->grad_scale * a / c * normaliser / sum));
+    }
+
+    void write_dx(int64_t t, std::span<const Target> targets, float scale) {
+        const T* const x = p_.x + (begin_ + t) * p_.d;
         T* const dx = out_->dx + (begin_ + t) * p_.d;
         for (int64_t j = 0; j < p_.d; ++j) {
-            float total = target_q * static_cast<float>(w[j]);
+            float total = 0;
+            for (const Target& target : targets)
+                total += target.q * static_cast<float>(p_.w[target.token * p_.d + j]);
             for (int64_t i = 0; i < slots_; ++i)
                 total += memory_.slots[static_cast<size_t>(i)].dx[t * p_.d + j];
             dx[j] = static_cast<T>(scale * total);
@@ -210,8 +259,8 @@ class HeadPass {
     // of the current chunk
     int64_t begin_ = 0, tokens_ = 0;
     int64_t width_ = 0;  // tokens_ rounded up: the added ones have x = 0 and are left out of the results
-    std::vector<std::pair<int64_t, int64_t>> by_target_;  // (target, token), sorted
-    std::vector<float> target_z_;                         // logit of each token's target, before the cap
+    std::vector<std::pair<int64_t, int64_t>> by_target_;  // (target, token * most_targets + k), sorted
+    std::vector<float> target_z_;                         // logits of each token's targets, before the cap
     T* packed_x_ = nullptr;                               // x^T [d, width]
     T* q_ = nullptr;                                      // [vocab, width]
     T* scaled_x_ = nullptr;                               // scale_t x [width, d]

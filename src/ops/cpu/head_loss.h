@@ -2,6 +2,7 @@
 #include <c10/util/BFloat16.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "ops/head_loss.h"
 
@@ -11,9 +12,11 @@ namespace speedrun::ops::cpu {
 // |softcap.a| <= SoftcapPass::max_height.
 template <class T>
 struct HeadProblem {
-    const T* x;              // [tokens, d]
-    const T* w;              // [vocab, d]
-    const int64_t* targets;  // [tokens], each in [0, vocab)
+    const T* x;                   // [tokens, d]
+    const T* w;                   // [vocab, d]
+    const int64_t* targets;       // [tokens], each in [0, vocab)
+    std::vector<double> weights;  // of a token's own target and of those of the tokens after it
+    bool keep_normaliser;         // Targets::Tail
     int64_t tokens, vocab, d;
     Softcap softcap;
     float* loss;  // [tokens]

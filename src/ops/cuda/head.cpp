@@ -11,13 +11,18 @@
 namespace speedrun::ops::cuda {
 namespace {
 
-raw::SoftcapLoss softcap_loss_of(const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
+raw::SoftcapLoss softcap_loss_of(const at::Tensor& logits, const Targets& targets, const Softcap& softcap,
                                  double grad_scale, const at::Tensor& loss_per_token) {
-    check(targets.scalar_type() == at::kLong && targets.numel() == logits.size(0) && targets.is_contiguous(),
-          "softcap_loss: targets are not int64 [T]");
+    const at::Tensor& next = targets.next;
+    check(next.scalar_type() == at::kLong && next.numel() >= logits.size(0) && next.is_contiguous(),
+          "softcap_loss: targets are not int64, one a token");
     raw::SoftcapLoss loss;
     loss.logits = rows(logits, logits.sizes(), "softcap_loss: logits");
-    loss.targets = targets.const_data_ptr<int64_t>();
+    loss.targets = next.const_data_ptr<int64_t>();
+    loss.targets_left = next.numel();
+    loss.weights = floats(targets.weights, targets.count(), "softcap_loss: weights");
+    loss.weight_count = static_cast<int>(targets.count());
+    loss.keep_normaliser = targets.tail == Targets::Tail::keep_normaliser;
     loss.a = static_cast<float>(softcap.a);
     loss.b = static_cast<float>(softcap.b);
     loss.c = static_cast<float>(softcap.c);
@@ -41,14 +46,14 @@ Quantized with_transpose(const Gpu& gpu, at::Tensor whole) {
 
 }  // namespace
 
-void softcap_loss(const Gpu& gpu, const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
+void softcap_loss(const Gpu& gpu, const at::Tensor& logits, const Targets& targets, const Softcap& softcap,
                   double grad_scale, const at::Tensor& loss_per_token, const at::Tensor& gradient) {
     raw::SoftcapLoss loss = softcap_loss_of(logits, targets, softcap, grad_scale, loss_per_token);
     loss.gradient = rows(gradient, logits.sizes(), "softcap_loss: gradient");
     gpu.kernels.softcap_loss(loss, shape_of(logits), gpu.stream);
 }
 
-Quantized softcap_loss_fp8(const Gpu& gpu, const at::Tensor& logits, const at::Tensor& targets,
+Quantized softcap_loss_fp8(const Gpu& gpu, const at::Tensor& logits, const Targets& targets,
                            const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
                            double fp8_scale) {
     const at::Tensor whole = at::empty(logits.sizes(), logits.options().dtype(at::kFloat8_e5m2));

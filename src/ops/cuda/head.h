@@ -11,7 +11,7 @@ inline constexpr double most_softcap = 40;
 
 // Of logits [T, V]: loss_per_token [T] and, where `gradient` [T, V] is defined, grad_scale * d(sum
 // loss)/dlogits. It may be `logits` itself.
-void softcap_loss(const Gpu& gpu, const at::Tensor& logits, const at::Tensor& targets, const Softcap& softcap,
+void softcap_loss(const Gpu& gpu, const at::Tensor& logits, const Targets& targets, const Softcap& softcap,
                   double grad_scale, const at::Tensor& loss_per_token, const at::Tensor& gradient);
 
 // x [T, d] as 8-bit floats, x / scale in `dtype` (Float8_e4m3fn or Float8_e5m2): as it is, [T, d], and
@@ -22,7 +22,7 @@ struct Quantized {
 Quantized quantize(const Gpu& gpu, const at::Tensor& x, double scale, at::ScalarType dtype);
 
 // What quantize() makes, as e5m2, of the gradient that softcap_loss would leave in bf16.
-Quantized softcap_loss_fp8(const Gpu& gpu, const at::Tensor& logits, const at::Tensor& targets,
+Quantized softcap_loss_fp8(const Gpu& gpu, const at::Tensor& logits, const Targets& targets,
                            const Softcap& softcap, double grad_scale, const at::Tensor& loss_per_token,
                            double fp8_scale);
 

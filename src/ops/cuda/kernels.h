@@ -83,6 +83,15 @@ struct MixBackward {
 struct Rotary {
     Rows cos, sin;  // [T', D / 2]
     int64_t heads = 0;
+    bool pairs = false;   // a pair is two neighbours; else it has one number in each half of the head
+    bool paired = false;  // head h of token t stands at position 2t + h % 2
+};
+
+// ops::key_offset: channels [begin, end) of every head of head_dim; what is not needed is empty.
+inline constexpr int kMostOffsetChannels = 2;
+struct KeyOffset {
+    int64_t head_dim = 0;
+    int64_t begin[kMostOffsetChannels] = {}, end[kMostOffsetChannels] = {};
 };
 
 // ops::gate and its backward: the first channels of `inputs`, one after the other. At most 32 outputs, and
@@ -121,9 +130,16 @@ struct AttentionLayout {
 
 // One row of logits [T, V] each: the soft cap, the cross-entropy and, where gradient.data is not null,
 // grad_scale times the gradient with respect to the logits, which may be written over them; ops/head_loss.h.
+inline constexpr int kMostTargets = 4;
 struct SoftcapLoss {
     Rows logits;
+    // Token t's targets are targets[t], targets[t + 1] ... as far as there are targets_left, with weights[0],
+    // weights[1] ...; weights null: one, of 1. keep_normaliser: ops::Targets::Tail.
     const int64_t* targets = nullptr;
+    int64_t targets_left = 0;
+    const float* weights = nullptr;
+    int weight_count = 1;
+    bool keep_normaliser = false;
     float a = 0, b = 0, c = 1;
     float* loss = nullptr;
     Rows gradient;
@@ -171,11 +187,13 @@ struct Gram {
 
 // ops::adam_update on `count` elements.
 struct Adam {
+    enum class Decay : int32_t { decoupled, cautious, cautious_strict };
     Flat value, grad;          // of one type
     Flat exp_avg, exp_avg_sq;  // of one type
     Flat copy;                 // the compute copy, written too where its data is not null
     float beta1 = 0, beta2 = 0, eps = 0;
-    Number step_size = 0, keep = 1;
+    Number step_size = 0, decay = 0;
+    Decay decay_kind = Decay::decoupled;
 };
 
 // ops::matrix_update on `count` matrices [rows, cols], one after the other; what stands there of every number
@@ -186,6 +204,8 @@ struct MatrixUpdate {
     Flat update, value, copy;        // copy: may be null
     Flat second_moment;              // null: none
     const float* factors = nullptr;  // [count], or null
+    const float* lr_muls = nullptr;  // [count], or null
+    uint16_t* mantissa = nullptr;    // lower halves of fp32 numbers, value their upper ones; or null
     float* sums = nullptr;           // room for a number for each row, or column, that has a second moment
     bool of_rows = false;            // a second moment a row (var_reduce_dim -1), else one a column
     Number lr = 0, decay = 0, correction = 1;
@@ -209,6 +229,8 @@ struct Kernels {
                            Stream stream);
     void (*qk_norm_rotary_backward)(Rows dy, Rows x, const Rotary& rotary, const float* rstd, Rows dx,
                                     Shape shape, Stream stream);
+    void (*key_offset)(Rows x, const KeyOffset& offset, Rows y, Shape shape, Stream stream);
+    void (*key_offset_backward)(Rows dy, const KeyOffset& offset, Rows dx, Shape shape, Stream stream);
     // values: fp32 [expressions].
     void (*scalar_program)(const ScalarProgram& program, float* values, Stream stream);
     void (*scalar_program_backward)(const ScalarProgram& program, const float* grads, Stream stream);

@@ -91,6 +91,17 @@ __global__ void second_moment_kernel(float* sums, V* second_moment, MatrixUpdate
     for (int64_t i = threadIdx.x; i < length; i += kThreads) own[i] *= scale;
 }
 
+// Numbers as they are stored; with a mantissa fp32 ones, of which `value` has the upper halves.
+template <class P>
+__device__ __forceinline__ float whole(const P& value, uint16_t lower, bool joined) {
+    return joined ? float_of(bits_of(load(value)) | lower) : load(value);
+}
+template <class P>
+__device__ __forceinline__ void split(float whole, P& value, uint16_t& lower, bool joined) {
+    lower = static_cast<uint16_t>(bits_of(whole) & 0xffffU);
+    store(value, joined ? float_of(bits_of(whole) & 0xffff0000U) : whole);
+}
+
 // N neighbours in a row a thread.
 template <class U, class P, class C, int N>
 __global__ void apply_kernel(const U* update, P* value, C* copy, const float* divisors, MatrixUpdate numbers,
@@ -98,23 +109,27 @@ __global__ void apply_kernel(const U* update, P* value, C* copy, const float* di
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * N;
     const int64_t matrix = i / (dims.rows * dims.cols), col = i % dims.cols;
     if (matrix >= dims.count) return;
-    const float lr = rounded(numbers.lr), decay = rounded(numbers.decay),
-                keep = static_cast<float>(1 - now(numbers.decay));
+    const float lr = rounded(numbers.lr) * (numbers.lr_muls ? numbers.lr_muls[matrix] : 1),
+                decay = rounded(numbers.decay), keep = static_cast<float>(1 - now(numbers.decay));
     const Pack<U, N> updates = load_pack<N>(update + i);
     Pack<P, N> values = load_pack<N>(value + i);
     Pack<C, N> copies;
+    Pack<uint16_t, N> lower = {};
+    const bool joined = numbers.mantissa != nullptr;
+    if (joined) lower = load_pack<N>(numbers.mantissa + i);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         float u = load(updates.at[k]) * numbers.factor;
         if (divisors) u *= divisors[numbers.of_rows ? i / dims.cols : matrix * dims.cols + col + k];
         if (numbers.factors) u *= numbers.factors[matrix];
-        float p = load(values.at[k]);
+        float p = whole(values.at[k], lower.at[k], joined);
         if (numbers.decay_kind == MatrixUpdate::Decay::cautious && u * p >= 0) u += decay * p;
         if (numbers.decay_kind == MatrixUpdate::Decay::decoupled) p *= keep;
-        store(values.at[k], p - lr * u);
+        split(p - lr * u, values.at[k], lower.at[k], joined);
         store(copies.at[k], load(values.at[k]));
     }
     store_pack(value + i, values);
+    if (joined) store_pack(numbers.mantissa + i, lower);
     if (copy) store_pack(copy + i, copies);
 }
 

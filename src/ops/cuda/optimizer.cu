@@ -9,6 +9,12 @@ __device__ __forceinline__ int64_t thread_index() {
     return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
+__device__ __forceinline__ float decayed(float p, float u, Adam::Decay kind, float decay, float keep) {
+    if (kind == Adam::Decay::decoupled) return keep * p - u;
+    const bool decays = kind == Adam::Decay::cautious ? u * p >= 0 : u * p > 0;
+    return p - (u + (decays ? decay * p : 0));
+}
+
 // N neighbouring elements a thread; N = 1 where the count or an address does not allow more.
 template <class P, class S, class C, int N>
 __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* copy, Adam numbers,
@@ -18,7 +24,8 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
     Pack<P, N> p = load_pack<N>(value + i), g = load_pack<N>(grad + i);
     Pack<S, N> m = load_pack<N>(exp_avg + i), v = load_pack<N>(exp_avg_sq + i);
     Pack<C, N> c;
-    const float step_size = rounded(numbers.step_size), keep = rounded(numbers.keep);
+    const float step_size = rounded(numbers.step_size), decay = rounded(numbers.decay),
+                keep = static_cast<float>(1 - now(numbers.decay));
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         const float gradient = load(g.at[k]);
@@ -26,7 +33,8 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
         const float second = numbers.beta2 * load(v.at[k]) + (1 - numbers.beta2) * (gradient * gradient);
         store(m.at[k], first);
         store(v.at[k], second);
-        store(p.at[k], keep * load(p.at[k]) - step_size * (first / (sqrtf(second) + numbers.eps)));
+        const float u = step_size * (first / (sqrtf(second) + numbers.eps));
+        store(p.at[k], decayed(load(p.at[k]), u, numbers.decay_kind, decay, keep));
         store(c.at[k], load(p.at[k]));
         store(g.at[k], 0);
     }
@@ -37,19 +45,20 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
     if (copy) store_pack(copy + i, c);
 }
 
-template <class T, class U, int N>
-__global__ void momentum_kernel(T* grad, T* momentum, U* update, Number number, bool lerp, bool nesterov,
+template <class T, class M, class U, int N>
+__global__ void momentum_kernel(T* grad, M* momentum, U* update, Number number, bool lerp, bool nesterov,
                                 int64_t count) {
     const int64_t i = thread_index() * N;
     if (i >= count) return;
     const float mu = rounded(number), rest = static_cast<float>(1 - now(number));
-    Pack<T, N> g = load_pack<N>(grad + i), m = load_pack<N>(momentum + i);
+    Pack<T, N> g = load_pack<N>(grad + i);
+    Pack<M, N> m = load_pack<N>(momentum + i);
     Pack<U, N> u;
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         const float gradient = load(g.at[k]), before = load(m.at[k]);
         store(m.at[k], lerp ? before + rest * (gradient - before) : mu * before + gradient);
-        Pack<T, 1> rounded;  // the reference's lerp has the gradient's dtype
+        Pack<M, 1> rounded;  // the reference's lerp has the momentum's dtype
         const float after = load(m.at[k]);
         const float ahead = lerp ? gradient + mu * (after - gradient) : gradient + mu * after;
         store(rounded.at[0], nesterov ? ahead : after);
@@ -81,10 +90,12 @@ void momentum(Flat grad, Flat momentum, Flat update, Number mu, bool lerp, bool 
     const bool four = fours(count, {grad, momentum, update});
     const int64_t blocks = blocks_for(count, kThreads * (four ? 4 : 1));
     with_scalar(grad.type, [&]<class T>(T) {
-        with_scalar(update.type, [&]<class U>(U) {
-            launch(four ? momentum_kernel<T, U, 4> : momentum_kernel<T, U, 1>, blocks, kThreads, stream,
-                   static_cast<T*>(grad.data), static_cast<T*>(momentum.data), static_cast<U*>(update.data),
-                   mu, lerp, nesterov, count);
+        with_scalar(momentum.type, [&]<class M>(M) {
+            with_scalar(update.type, [&]<class U>(U) {
+                launch(four ? momentum_kernel<T, M, U, 4> : momentum_kernel<T, M, U, 1>, blocks, kThreads,
+                       stream, static_cast<T*>(grad.data), static_cast<M*>(momentum.data),
+                       static_cast<U*>(update.data), mu, lerp, nesterov, count);
+            });
         });
     });
 }

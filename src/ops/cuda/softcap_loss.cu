@@ -7,7 +7,6 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kOwnShared = kWarps * sizeof(float);  // of block_sum
 
 // Every thread gets the same sum, formed in the same order.
 __device__ __forceinline__ float block_sum(float x) {
@@ -90,14 +89,49 @@ __device__ __forceinline__ Pack<G, N> stored(const float (&gradients)[N], float 
     }
 }
 
+// The targets of a row; several may be the same token.
+struct TokenTargets {
+    int count;
+    int64_t tokens[kMostTargets];
+    float weights[kMostTargets], shares[kMostTargets];
+    float normaliser;  // what the softmax of the gradient is multiplied by
+
+    template <class T>
+    __device__ void read(const SoftcapLoss& loss, const T* logits, const Cap& cap, int64_t t) {
+        const int64_t left = loss.targets_left - t;
+        count = left < loss.weight_count ? static_cast<int>(left) : loss.weight_count;
+        normaliser = 0;
+        for (int k = 0; k < loss.weight_count; ++k) {
+            const float weight = loss.weights ? loss.weights[k] : 1;
+            if (k < count || loss.keep_normaliser) normaliser += weight;
+            if (k >= count) continue;
+            weights[k] = weight;
+            tokens[k] = loss.targets[t + k];
+            shares[k] = cap.share(load(logits[tokens[k]]));
+        }
+    }
+    // Of all targets that are the k-th one's token, or -1 where one before it is.
+    __device__ float whole_weight(int k) const {
+        float whole = 0;
+        for (int j = 0; j < count; ++j) {
+            if (tokens[j] != tokens[k]) continue;
+            if (j < k) return -1;
+            whole += weights[j];
+        }
+        return whole;
+    }
+};
+
+constexpr int kOwnShared = kWarps * sizeof(float) + sizeof(TokenTargets);  // and block_sum's
+
 // A block a row. A capped logit is at most |a| away from 0, so exp(capped - |a|) neither overflows nor, for
 // |a| <= 40, vanishes: no pass for the largest one. The first `held` logits are kept in shared memory, so
 // that they are read once and written once, and two blocks take turns on a multiprocessor; those beyond are
 // read twice.
 template <class T, class G, int N>
 __global__ void __launch_bounds__(kThreads, 2)
-    softcap_loss_kernel(RowsOf<const T> logits, const int64_t* targets, Cap cap, float a, float* loss,
-                        RowsOf<G> gradient, float slope, float inverse_scale, Shape shape, int held) {
+    softcap_loss_kernel(RowsOf<const T> logits, SoftcapLoss problem, Cap cap, RowsOf<G> gradient, float slope,
+                        float inverse_scale, Shape shape, int held) {
     constexpr int stride = kThreads * N;
     const int64_t t = blockIdx.x;
     const int first = static_cast<int>(threadIdx.x) * N, cols = static_cast<int>(shape.cols);
@@ -117,14 +151,20 @@ __global__ void __launch_bounds__(kThreads, 2)
         for (int k = 0; k < N; ++k) sum += cap.exponential(shares[k]);
         if (i < held) kept[i / N].keep(shares);
     }
-    const int64_t target = targets[t];
-    const float at_target =
-        cap.share(load(from[target]));  // before the sum's barrier: a gradient may be written over it
+    __shared__ TokenTargets targets;
+    if (threadIdx.x == 0) targets.read(problem, from, cap, t);  // gradients may be written over them
     sum = block_sum(sum);
-    if (threadIdx.x == 0) loss[t] = logf(sum) + fabsf(a) - a * at_target;
+    if (threadIdx.x == 0) {
+        const float log_sum = logf(sum) + fabsf(problem.a);
+        float loss = 0;
+        for (int k = 0; k < targets.count; ++k)
+            loss += targets.weights[k] * (log_sum - problem.a * targets.shares[k]);
+        problem.loss[t] = loss;
+    }
     if (!gradient.data) return;
 
-    // slope s (1 - s) p, of all as if none were the target.
+    // slope s (1 - s) p, of all as if none were a target.
+    slope *= targets.normaliser;
     const float over_sum = slope / sum;
     const auto write = [&](int i, float unit, const auto& share) {
         const float scale = over_sum * unit * unit, one = 1 / unit;
@@ -148,8 +188,12 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     __syncthreads();
     if (threadIdx.x != 0) return;
-    const float one[1] = {slope * at_target * (1 - at_target) * (cap.exponential(at_target) / sum - 1)};
-    store_pack(gradient[t] + target, stored<G>(one, inverse_scale));
+    for (int k = 0; k < targets.count; ++k) {
+        const float weight = targets.whole_weight(k), s = targets.shares[k];
+        if (weight < 0) continue;
+        const float one[1] = {slope * s * (1 - s) * (cap.exponential(s) / sum - weight / targets.normaliser)};
+        store_pack(gradient[t] + targets.tokens[k], stored<G>(one, inverse_scale));
+    }
 }
 
 // How many of a row's logits the shared memory of a block can keep.
@@ -170,7 +214,7 @@ void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream) {
             const int held = gradient.data ? logits_held<T, N>(shape.cols) : 0;
             const int shared_bytes = held / N * static_cast<int>(sizeof(KeptOf<T, N>));
             launch_with_shared(softcap_loss_kernel<T, G, N>, shape.rows, kThreads, shared_bytes, stream,
-                               rows_of<const T>(loss.logits), loss.targets, cap, loss.a, loss.loss, gradient,
+                               rows_of<const T>(loss.logits), loss, cap, gradient,
                                loss.grad_scale * loss.a / loss.c, 1 / loss.fp8_scale, shape, held);
         };
         if (loss.gradient_fp8)

@@ -31,12 +31,22 @@ struct Numbers {
           rest2(static_cast<float>(1 - step.beta2)),
           eps(static_cast<float>(step.eps)),
           step_size(static_cast<float>(step.step_size.now())),
-          keep(static_cast<float>(step.keep.now())) {}
-    float beta1, beta2, rest1, rest2, eps, step_size, keep;
+          decay(static_cast<float>(step.decay.now())),
+          keep(static_cast<float>(1 - step.decay.now())) {}
+    float beta1, beta2, rest1, rest2, eps, step_size, decay, keep;
 
     // Whether an element without gradient and state stays as it is: no decay, no 0 / 0.
-    bool idle_is_still() const { return keep == 1 && eps > 0 && std::isfinite(step_size); }
+    bool idle_is_still(AdamDecay kind) const {
+        return (decay == 0 || kind == AdamDecay::cautious_strict) && eps > 0 && std::isfinite(step_size);
+    }
 };
+
+template <AdamDecay kind>
+float decayed(float p, float u, const Numbers& n) {
+    if constexpr (kind == AdamDecay::decoupled) return n.keep * p - u;
+    const bool decays = kind == AdamDecay::cautious ? u * p >= 0 : u * p > 0;
+    return p - (u + (decays ? n.decay * p : 0.0F));
+}
 
 template <class T>
 bool all_zero_bits(const T* x, int64_t count) {
@@ -51,7 +61,7 @@ void square_roots(float* x) {
     for (int64_t i = 0; i < kBlock; i += 8) _mm256_store_ps(x + i, _mm256_sqrt_ps(_mm256_load_ps(x + i)));
 }
 
-template <class P, class S>
+template <AdamDecay kind, class P, class S>
 void adam_block(P* value, P* grad, S* exp_avg, S* exp_avg_sq, int64_t count, const Numbers n) {
     alignas(64) float first[kBlock], root[kBlock];
     std::fill(root + count, root + kBlock, 0.0F);
@@ -67,21 +77,35 @@ void adam_block(P* value, P* grad, S* exp_avg, S* exp_avg_sq, int64_t count, con
     square_roots(root);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
-        store(value[i], n.keep * load(value[i]) - n.step_size * (first[i] / (root[i] + n.eps)));
+        const float u = n.step_size * (first[i] / (root[i] + n.eps));
+        store(value[i], decayed<kind>(load(value[i]), u, n));
     }
 }
 
 // Rows of tables whose token has not been seen cost one look instead of a pass.
-template <class P, class S>
+template <AdamDecay kind, class P, class S>
 void adam_range(P* value, P* grad, S* exp_avg, S* exp_avg_sq, int64_t count, const Numbers& n) {
-    const bool may_skip = n.idle_is_still();
+    const bool may_skip = n.idle_is_still(kind);
     for (int64_t at = 0; at < count; at += kBlock) {
         const int64_t size = std::min(kBlock, count - at);
         if (may_skip && all_zero_bits(grad + at, size) && all_zero_bits(exp_avg_sq + at, size) &&
             all_zero_bits(exp_avg + at, size)) {
             continue;
         }
-        adam_block(value + at, grad + at, exp_avg + at, exp_avg_sq + at, size, n);
+        adam_block<kind>(value + at, grad + at, exp_avg + at, exp_avg_sq + at, size, n);
+    }
+}
+
+// Calls body.template operator()<kind>().
+template <class Body>
+void with_kind(AdamDecay kind, const Body& body) {
+    switch (kind) {
+        case AdamDecay::decoupled:
+            return body.template operator()<AdamDecay::decoupled>();
+        case AdamDecay::cautious:
+            return body.template operator()<AdamDecay::cautious>();
+        case AdamDecay::cautious_strict:
+            return body.template operator()<AdamDecay::cautious_strict>();
     }
 }
 
@@ -91,7 +115,8 @@ speedrun::cuda::Adam kernel_step(const AdamStep& step) {
     numbers.beta2 = static_cast<float>(step.beta2);
     numbers.eps = static_cast<float>(step.eps);
     numbers.step_size = step.step_size.number();
-    numbers.keep = step.keep.number();
+    numbers.decay = step.decay.number();
+    numbers.decay_kind = static_cast<speedrun::cuda::Adam::Decay>(step.decay_kind);
     return numbers;
 }
 
@@ -105,7 +130,14 @@ void reference::adam_update(const at::Tensor& value, const at::Tensor& grad, con
     const at::Tensor g = wide(grad);
     const at::Tensor m = step.beta1 * wide(exp_avg) + (1 - step.beta1) * g;
     const at::Tensor v = step.beta2 * wide(exp_avg_sq) + (1 - step.beta2) * g.square();
-    value.copy_(step.keep.now() * wide(value) - step.step_size.now() * (m / (v.sqrt() + step.eps)));
+    const at::Tensor p = wide(value), u = step.step_size.now() * (m / (v.sqrt() + step.eps));
+    if (step.decay_kind == AdamDecay::decoupled) {
+        value.copy_((1 - step.decay.now()) * p - u);
+    } else {
+        const bool strict = step.decay_kind == AdamDecay::cautious_strict;
+        const at::Tensor decays = strict ? (u * p).gt(0) : (u * p).ge(0);
+        value.copy_(p - (u + step.decay.now() * p * decays));
+    }
     exp_avg.copy_(m);
     exp_avg_sq.copy_(v);
     grad.zero_();
@@ -124,8 +156,10 @@ void adam_update(const at::Tensor& value, const at::Tensor& grad, const at::Tens
             P* const g = cpu::flat<P>(grad, count, "adam_update: grad");
             S* const m = cpu::flat<S>(exp_avg, count, "adam_update: exp_avg");
             S* const v = cpu::flat<S>(exp_avg_sq, count, "adam_update: exp_avg_sq");
-            at::parallel_for(0, count, kTaskElements, [&](int64_t begin, int64_t end) {
-                adam_range(p + begin, g + begin, m + begin, v + begin, end - begin, numbers);
+            with_kind(step.decay_kind, [&]<AdamDecay kind>() {
+                at::parallel_for(0, count, kTaskElements, [&](int64_t begin, int64_t end) {
+                    adam_range<kind>(p + begin, g + begin, m + begin, v + begin, end - begin, numbers);
+                });
             });
         });
     });

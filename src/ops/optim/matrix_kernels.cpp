@@ -47,19 +47,19 @@ inline float where(bool keep, float x) {
 }
 
 // momentum <- next(momentum, gradient); update <- ahead(momentum, gradient).
-template <class G, class U, class Next, class Ahead>
-void momentum_block(G* grad, G* momentum, U* update, int64_t count, const Next& next, const Ahead& ahead) {
+template <class G, class M, class U, class Next, class Ahead>
+void momentum_block(G* grad, M* momentum, U* update, int64_t count, const Next& next, const Ahead& ahead) {
     for (int64_t i = 0; i < count; ++i) {
         const float g = load(grad[i]);
-        const float m = round_to<G>(next(load(momentum[i]), g));
+        const float m = round_to<M>(next(load(momentum[i]), g));
         store(momentum[i], m);
         store(update[i], ahead(m, g));
         store(grad[i], 0);
     }
 }
 
-template <class G, class U>
-void momentum_block(G* grad, G* momentum, U* update, int64_t count, double mu,
+template <class G, class M, class U>
+void momentum_block(G* grad, M* momentum, U* update, int64_t count, double mu,
                     const MatrixConfig::Momentum& config) {
     const Lerp to_grad(1 - mu), to_momentum(mu);
     const auto decay = static_cast<float>(mu);
@@ -67,18 +67,19 @@ void momentum_block(G* grad, G* momentum, U* update, int64_t count, double mu,
     const auto lerp = [&](float m, float g) { return to_grad(m, g); };
     const auto add = [&](float m, float g) { return g + decay * m; };
     if (config.form == MatrixConfig::Momentum::Form::lerp) {
-        const auto ahead = [&](float m, float g) { return round_to<G>(to_momentum(g, m)); };
+        const auto ahead = [&](float m, float g) { return round_to<M>(to_momentum(g, m)); };
         config.nesterov ? momentum_block(grad, momentum, update, count, lerp, ahead)
                         : momentum_block(grad, momentum, update, count, lerp, as_it_is);
     } else {
-        const auto ahead = [&](float m, float g) { return round_to<G>(add(m, g)); };
+        const auto ahead = [&](float m, float g) { return round_to<M>(add(m, g)); };
         config.nesterov ? momentum_block(grad, momentum, update, count, add, ahead)
                         : momentum_block(grad, momentum, update, count, add, as_it_is);
     }
 }
 
-// The matrices of one call, cut into blocks of rows. T: dtype of the update, P: of value and second moment.
-template <class T, class P>
+// The matrices of one call, cut into blocks of rows. T: dtype of the update, P: of the value, V: of the
+// second moment.
+template <class T, class P, class V>
 class Application {
   public:
     Application(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
@@ -94,6 +95,13 @@ class Application {
           over_rows_(step.var_reduce_dim == -2) {
         update_ = flat<const T>(update, count_ * rows_ * cols_, "update");
         value_ = flat<P>(value, count_ * rows_ * cols_, "value");
+        if (step.mantissa.defined()) {
+            check(step.mantissa.numel() == value.numel() && step.mantissa.is_contiguous() &&
+                      step.mantissa.scalar_type() == at::kShort,
+                  "apply_matrix_update: mantissa");
+            mantissa_ = static_cast<uint16_t*>(step.mantissa.data_ptr());
+        }
+        if (step.lr_muls.defined()) lr_muls_ = flat<const float>(step.lr_muls, count_, "lr_muls");
         factors_.assign(static_cast<size_t>(count_ * cols_), 1.0F);
         row_scales_.assign(static_cast<size_t>(count_ * rows_), static_cast<float>(step.factor));
         if (factors.defined()) {
@@ -101,7 +109,7 @@ class Application {
             for (int64_t row = 0; row < count_ * rows_; ++row) row_scales_[row] *= factor[row / rows_];
         }
         if (!step.moments) return;
-        second_moment_ = flat<P>(second_moment, count_ * moments(), "second moment");
+        second_moment_ = flat<V>(second_moment, count_ * moments(), "second moment");
         normalize();
     }
 
@@ -165,7 +173,7 @@ class Application {
     }
 
     void normalize(int64_t matrix, const float* squares, int64_t parts) {
-        P* moment = second_moment_ + matrix * moments();
+        V* moment = second_moment_ + matrix * moments();
         const Lerp lerp(1 - step_.beta2);
         std::vector<float> divisors(static_cast<size_t>(moments()));
         double before = 0, after = 0;  // squared norms
@@ -200,15 +208,26 @@ class Application {
         const T* x = update_ + at;
         P* p = value_ + at;
         const int64_t cols = cols_;
-        const float row_scale = row_scales_[matrix * rows_ + row], lr = lr_;
+        const float row_scale = row_scales_[matrix * rows_ + row];
+        const float lr = lr_muls_ ? lr_ * lr_muls_[matrix] : lr_;
         const float cautious = step_.decay_kind == Decay::cautious ? static_cast<float>(decay_) : 0.0F;
         const float keep = step_.decay_kind == Decay::decoupled ? static_cast<float>(1 - decay_) : 1.0F;
-#pragma omp simd
-        for (int64_t i = 0; i < cols; ++i) {
-            const float value = load(p[i]);
+        const auto next = [&](int64_t i, float value) {
             float u = load(x[i]) * (factors[i] * row_scale);
             u += where(u * value >= 0, cautious * value);
-            store(p[i], keep * value - lr * u);
+            return keep * value - lr * u;
+        };
+        if (mantissa_) {
+            uint16_t* const lower = mantissa_ + at;
+            for (int64_t i = 0; i < cols; ++i) {
+                const uint32_t bits = std::bit_cast<uint32_t>(load(p[i])) | lower[i];
+                const auto moved = std::bit_cast<uint32_t>(next(i, std::bit_cast<float>(bits)));
+                lower[i] = static_cast<uint16_t>(moved);
+                store(p[i], std::bit_cast<float>(moved & 0xffff0000U));
+            }
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < cols; ++i) store(p[i], next(i, load(p[i])));
         }
         if (copy == nullptr) return;
 #pragma omp simd
@@ -222,7 +241,9 @@ class Application {
     bool over_rows_;
     const T* update_ = nullptr;
     P* value_ = nullptr;
-    P* second_moment_ = nullptr;
+    V* second_moment_ = nullptr;
+    uint16_t* mantissa_ = nullptr;
+    const float* lr_muls_ = nullptr;
     std::vector<float> factors_, row_scales_;  // u = X * factor of its column * scale of its row
 };
 
@@ -232,12 +253,14 @@ void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const a
                      const MatrixConfig::Momentum& config) {
     const int64_t count = grad.numel();
     with_dtype(grad.scalar_type(), [&]<class G>(G) {
-        with_dtype(update.scalar_type(), [&]<class U>(U) {
-            G* const g = flat<G>(grad, count, "momentum_update: grad");
-            G* const m = flat<G>(momentum, count, "momentum_update: momentum");
-            U* const u = flat<U>(update, count, "momentum_update: update");
-            at::parallel_for(0, count, kBlockElements, [&](int64_t begin, int64_t end) {
-                momentum_block(g + begin, m + begin, u + begin, end - begin, mu, config);
+        with_dtype(momentum.scalar_type(), [&]<class M>(M) {
+            with_dtype(update.scalar_type(), [&]<class U>(U) {
+                G* const g = flat<G>(grad, count, "momentum_update: grad");
+                M* const m = flat<M>(momentum, count, "momentum_update: momentum");
+                U* const u = flat<U>(update, count, "momentum_update: update");
+                at::parallel_for(0, count, kBlockElements, [&](int64_t begin, int64_t end) {
+                    momentum_block(g + begin, m + begin, u + begin, end - begin, mu, config);
+                });
             });
         });
     });
@@ -250,9 +273,11 @@ void apply_matrix_update(const at::Tensor& update, const at::Tensor& factors, co
           "apply_matrix_update: copy");
     with_dtype(update.scalar_type(), [&]<class T>(T) {
         with_dtype(value.scalar_type(), [&]<class P>(P) {
-            const Application<T, P> application(update, factors, second_moment, value, step);
-            copy.defined() ? application.apply(copy.data_ptr(), copy.scalar_type())
-                           : application.apply(nullptr, value.scalar_type());
+            with_dtype(second_moment.defined() ? second_moment.scalar_type() : at::kFloat, [&]<class V>(V) {
+                const Application<T, P, V> application(update, factors, second_moment, value, step);
+                copy.defined() ? application.apply(copy.data_ptr(), copy.scalar_type())
+                               : application.apply(nullptr, value.scalar_type());
+            });
         });
     });
 }

@@ -25,21 +25,40 @@ int64_t matrix_group(int64_t rows, int64_t cols) {
 void reference::momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
                                 double mu, const MatrixConfig::Momentum& config) {
     at::Tensor u = momentum;
+    const at::Tensor g = grad.to(momentum.scalar_type());
     if (config.form == Form::lerp) {
-        momentum.lerp_(grad, 1 - mu);
-        if (config.nesterov) u = at::lerp(grad, momentum, mu);
+        momentum.lerp_(g, 1 - mu);
+        if (config.nesterov) u = at::lerp(g, momentum, mu);
     } else {
         // ATen rounds the factor of a sum to the tensors' dtype.
-        const auto type = grad.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-        const auto ahead = [&] {
-            return at::add(grad.to(type), momentum.to(type), mu).to(grad.scalar_type());
-        };
+        const auto type = g.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+        const auto ahead = [&] { return at::add(g.to(type), momentum.to(type), mu).to(g.scalar_type()); };
         momentum.copy_(ahead());
         if (config.nesterov) u = ahead();
     }
     update.copy_(u.view(update.sizes()));
     grad.zero_();
 }
+
+namespace {
+
+// fp32 numbers of their upper halves, bf16, and their lower ones, int16.
+at::Tensor joined(const at::Tensor& upper, const at::Tensor& lower) {
+    const at::Tensor bits = upper.contiguous()
+                                .view(at::kShort)
+                                .to(at::kInt)
+                                .mul(1 << 16)
+                                .add(lower.to(at::kInt).bitwise_and(0xffff));
+    return bits.view(at::kFloat);
+}
+
+void split(const at::Tensor& whole, const at::Tensor& upper, const at::Tensor& lower) {
+    const at::Tensor bits = whole.contiguous().view(at::kInt), low = bits.bitwise_and(0xffff);
+    lower.copy_(low.to(at::kShort));
+    upper.view(at::kShort).copy_(bits.bitwise_right_shift(16).to(at::kShort));
+}
+
+}  // namespace
 
 void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& factors,
                                     const at::Tensor& second_moment, const at::Tensor& value,
@@ -62,10 +81,15 @@ void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& 
     }
     if (step.factor != 1) u = u * step.factor;
     if (factors.defined()) u = u * factors.view({-1, 1, 1});
-    at::Tensor p = value.to(x.scalar_type());
+    at::Tensor p = step.mantissa.defined() ? joined(value, step.mantissa) : value.to(x.scalar_type());
     if (step.decay_kind == MatrixConfig::Decay::cautious) u = u + step.decay.now() * p * (u * p).ge(0);
     if (step.decay_kind == MatrixConfig::Decay::decoupled) p = p * (1 - step.decay.now());
-    value.copy_(p - step.lr.now() * u);
+    if (step.lr_muls.defined()) u = u * step.lr_muls.view({-1, 1, 1});
+    p = p - step.lr.now() * u;
+    if (step.mantissa.defined())
+        split(p, value, step.mantissa);
+    else
+        value.copy_(p);
     if (copy.defined()) copy.copy_(value);
 }
 
@@ -122,8 +146,8 @@ void cuda::momentum_update(const Gpu& gpu, const at::Tensor& grad, const at::Ten
                            const at::Tensor& update, const StepNumber& mu,
                            const MatrixConfig::Momentum& config) {
     const int64_t count = grad.numel();
-    check(grad.scalar_type() == momentum.scalar_type(),
-          "momentum_update: gradient and momentum of one dtype");
+    check(momentum.scalar_type() == grad.scalar_type() || momentum.scalar_type() == at::kFloat,
+          "momentum_update: a momentum of another dtype than the gradient's and fp32");
     gpu.kernels.momentum(flat(grad, count, "momentum_update: grad"),
                          flat(momentum, count, "momentum_update: momentum"),
                          flat(update, count, "momentum_update: update"), mu.number(),
@@ -141,6 +165,13 @@ void cuda::apply_matrix_update(const Gpu& gpu, const at::Tensor& update, const a
     step.value = flat(value, value.numel(), "matrix_update: value");
     step.copy = flat(copy, value.numel(), "matrix_update: copy");
     step.factors = floats(factors, count, "matrix_update: factors");
+    step.lr_muls = floats(numbers.lr_muls, count, "matrix_update: lr_muls");
+    if (numbers.mantissa.defined()) {
+        check(numbers.mantissa.scalar_type() == at::kShort && numbers.mantissa.is_contiguous() &&
+                  numbers.mantissa.numel() == value.numel() && value.scalar_type() == at::kBFloat16,
+              "matrix_update: a mantissa is int16, one for each bf16 number");
+        step.mantissa = static_cast<uint16_t*>(numbers.mantissa.data_ptr());
+    }
     const int64_t moments = count * (step.of_rows ? rows : cols);
     at::Tensor sums;
     if (numbers.moments) {

@@ -14,8 +14,8 @@ namespace speedrun::ops {
 // lerp (train_gpt.py's class NorMuon; https://github.com/KellerJordan/Muon):
 //     m <- mu m + (1 - mu) g; update <- mu m + (1 - mu) g with Nesterov, else m
 // accumulate (MuonVariants; torch.optim.SGD): m <- mu m + g; update <- g + mu m with Nesterov, else m
-// grad and momentum share a dtype, which both results are rounded to; update has the same number of elements,
-// any dtype.
+// Both results are rounded to momentum's dtype, which is the gradient's or fp32; update has the same number
+// of elements, any dtype.
 void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const at::Tensor& update,
                      const StepNumber& mu, const MatrixConfig::Momentum& config);
 
@@ -31,6 +31,10 @@ struct MatrixStep {
     MatrixConfig::Scale scale = MatrixConfig::Scale::none;  // after the second moment
     double factor = 1;                                      // of u, last
     MatrixConfig::Decay decay_kind = MatrixConfig::Decay::none;
+    at::Tensor lr_muls = {};  // [n], fp32: of each matrix, multiply lr; undefined: 1
+    // [n, rows, cols], int16: the lower halves of fp32 numbers whose upper halves are `value`, which then is
+    // bf16 and is cut off, not rounded (record 57); undefined: none
+    at::Tensor mantissa = {};
 };
 
 // For every matrix X of `update` [n, rows, cols] and p of `value` [n, rows, cols]:
@@ -41,7 +45,8 @@ struct MatrixStep {
 //   paper:         u *= 0.2 sqrt(rows cols) / max(||u||_F, 1e-10), Algorithm 1, line 10 there
 //   u *= factor * its matrix's number of `factors`
 //   cautious:      u += decay * p where u * p >= 0 (arXiv 2510.12402);  decoupled: p *= 1 - decay
-//   p -= lr * u, in fp32, rounded once to p's dtype; also written to `copy` where that is defined.
+//   p -= lr * u, in fp32, rounded once to p's dtype, or kept whole by `mantissa`; p's value is also written
+//   to `copy` where that is defined.
 // second_moment is [n, 1, cols] or [n, rows, 1], fp32 or bf16 (undefined without moments; then scale is
 // none). factors is [n], fp32, or undefined. Where the reference keeps u in bf16 between these lines, here it
 // stays fp32.

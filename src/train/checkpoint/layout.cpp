@@ -91,7 +91,8 @@ CheckpointLayout checkpoint_layout(const Config& config, const ParameterTable& p
     checkpoint.files.push_back({"weights.safetensors", weights_layout(parameters)});
     checkpoint.files.push_back({"optimizer.safetensors", optimizer_layout(optimizer)});
     for (const NamedTensor& part : optimizer.owned_values())
-        add_weights(parameters[part.name], part, checkpoint.files[kWeights].layout, checkpoint.extents);
+        if (!part.shared || rank == 0)
+            add_weights(parameters[part.name], part, checkpoint.files[kWeights].layout, checkpoint.extents);
     for (const NamedTensor& part : optimizer.state()) {
         if (part.shared && rank != 0) continue;
         const uint64_t offset = checkpoint.files[kOptimizer].layout.offset(part.name) +

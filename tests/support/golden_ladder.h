@@ -1,0 +1,134 @@
+#pragma once
+// Initial weights of the ladder's golden runs, as their Python generators make them: what is common to all
+// stations follows from the config, the rest is a table.
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/parameters.h"
+#include "support/golden_inputs.h"
+#include "util/error.h"
+#include "util/safetensors.h"
+
+namespace speedrun::golden {
+
+// One station of the ladder: a record that the Python was run for.
+struct Station {
+    int64_t record;
+    std::string salt;  // in front of every name, in the generator
+    int64_t val_tokens;
+    // Standard deviation by the end of a parameter's name in the reference; the longest end counts. "d": in
+    // units of 1 / sqrt(d_model).
+    std::map<std::string, double> spread;
+    std::map<std::string, double> spread_per_sqrt_d;
+    bool embed_is_head = false;       // the embedding begins as the head's matrix, or as its transpose
+    bool embed_follows_head = false;  // and remains that while they are tied
+};
+
+// The values of a matrix turned.
+inline Parameter transpose_of(const Parameter& from, const std::string& name) {
+    Parameter to{name, {from.shape[1], from.shape[0]}, from.std, from.bf16, {}};
+    for (int64_t i = 0; i < from.shape[1]; ++i)
+        for (int64_t j = 0; j < from.shape[0]; ++j)
+            to.values.push_back(from.values[static_cast<size_t>(j * from.shape[1] + i)]);
+    return to;
+}
+
+inline double spread_of(const Station& station, const std::string& name, int64_t d_model) {
+    double spread = -1;
+    size_t longest = 0;
+    const auto look = [&](const std::map<std::string, double>& table, double unit) {
+        for (const auto& [end, value] : table)
+            if (name.ends_with(end) && end.size() >= longest) spread = value * unit, longest = end.size();
+    };
+    look(station.spread, 1);
+    look(station.spread_per_sqrt_d, 1 / std::sqrt(static_cast<double>(d_model)));
+    check(spread >= 0, "no spread for " + name);
+    return spread;
+}
+
+// The slices' own initial values, but for the smear coefficient, which the generator puts at a quarter.
+inline std::vector<double> bases_of(const ParamConfig& param, int64_t count) {
+    std::vector<double> bases(static_cast<size_t>(count), 0);
+    for (const Slice& slice : param.slices) {
+        const int64_t size =
+            std::accumulate(slice.shape.begin(), slice.shape.end(), int64_t{1}, std::multiplies<>());
+        for (int64_t i = 0; i < size; ++i)
+            bases[static_cast<size_t>(slice.at + i)] =
+                slice.name == "smear" ? 0.25 : slice.init[static_cast<size_t>(i) % slice.init.size()];
+    }
+    return bases;
+}
+
+inline Parameter initial_weight(const Station& station, const ParamConfig& param, const StateDictEntry& entry,
+                                int64_t d_model) {
+    const int64_t count =
+        std::accumulate(entry.shape.begin(), entry.shape.end(), int64_t{1}, std::multiplies<>());
+    Parameter made{
+        entry.name, entry.shape, spread_of(station, entry.name, d_model), param.dtype == Dtype::bf16, {}};
+    const Uniform uniform(station.salt + entry.name);
+    const std::vector<double> bases = bases_of(param, count);
+    for (int64_t i = 0; i < count; ++i) {
+        const double noise = std::sqrt(12.0) * (uniform(static_cast<uint64_t>(i)) - 0.5);
+        const auto value = static_cast<float>(bases[static_cast<size_t>(i)] + made.std * noise);
+        made.values.push_back(made.bf16 ? round_bf16(value) : value);
+    }
+    return made;
+}
+
+inline void write_initial_weights(const Station& station, const ParameterTable& table, int64_t d_model,
+                                  const std::filesystem::path& path) {
+    std::vector<Parameter> made;
+    for (const speedrun::Parameter& parameter : table.all())
+        for (const StateDictEntry& entry : state_dict_entries(parameter.config))
+            made.push_back(initial_weight(station, parameter.config, entry, d_model));
+    const auto named = [&](const char* name) { return std::ranges::find(made, name, &Parameter::name); };
+    if (station.embed_is_head) {
+        const Parameter head = *named("lm_head.weight");
+        const auto embed = named("embed.weight");
+        *embed = head.shape == embed->shape
+                     ? Parameter{embed->name, head.shape, head.std, head.bf16, head.values}
+                     : transpose_of(head, embed->name);
+    }
+    std::vector<SafeTensor> tensors;
+    for (const Parameter& p : made)
+        tensors.push_back({p.name, "F32", p.shape, std::as_bytes(std::span(p.values))});
+    write_safetensors(path, tensors);
+}
+
+inline const std::vector<Station>& stations() {
+    using Spread = std::map<std::string, double>;
+    const Spread bf16{{"embed.weight", 1.0}, {"gate.weight", 0.3}, {"scalars", 0.1}, {"x0_lambdas", 0.1}};
+    const auto with = [](Spread spread, const Spread& more) {
+        for (const auto& [name, value] : more) spread[name] = value;
+        return spread;
+    };
+    const Spread matrices{{"qkvo_w", 0.5}, {"c_fc", 0.5}, {"c_proj", 0.25}};
+    const Spread value_embeds{{".0.weight", 0.5}, {".1.weight", 0.5}, {".2.weight", 0.5}};
+    const Spread banks = with(with(bf16, value_embeds), {{"smear_gate.weight", 0.5},
+                                                         {"gate_bank", 0.3},
+                                                         {"lm_head.weight", 0.05},
+                                                         {"bigram_embed.weight", 0.5}});
+    static const std::vector<Station> all{
+        {46, "", 10000,
+         with(bf16, {{"lm_head.weight", 0.05}, {".0.weight", 1}, {".1.weight", 1}, {".2.weight", 1}}),
+         matrices},
+        {49, "", 10000, with(with(bf16, value_embeds), {{"lm_head.weight", 0.05}}), matrices},
+        {53, "", 10000, with(with(bf16, value_embeds), {{"lm_head.weight", 0.1}}),
+         with(matrices, {{"qkvo_w", 1}})},
+        {58, "record58/dev/", 4000, banks, matrices, /*embed_is_head=*/true},
+        {62,
+         "record62/dev/",
+         8000,
+         banks,
+         {{"attn_bank", 0.5}, {"mlp_bank", 0.5}},
+         /*embed_is_head=*/true,
+         true},
+    };
+    return all;
+}
+
+}  // namespace speedrun::golden
