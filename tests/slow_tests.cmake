@@ -3,6 +3,7 @@ set(slow_record "RecordAlone.*")
 set(slow_comm "Failures.*" "Rendezvous.*" "MakeCommunicator.*" "Nccl.*" "Ranks/Collectives.*")
 set(slow_job "JobUnderMpirun.*" "Job.*" "Watchdog.*")
 set(slow_plan "Ranks/PlannedRun.*")
-set(slow_train "Record/Ladder.*" "Averaging.*" "CheckpointThreads.*" "Throughput.*")
-set(slow_app "AttemptVerb.*" "BenchOpsVerb.*" "BenchStepVerb.*" "FakeGpu.*" "Faults.*" "IdleGpu.*" "NodeTimer.*" "RaceVerb.*"
+set(slow_train "Record/Ladder.*" "Accumulation.*" "Averaging.*" "CapturedSteps.*" "CheckpointThreads.*" "Golden.*" "NonFinite.*"
+               "Throughput.*")
+set(slow_app "AttemptVerb.*" "BenchOpsVerb.*" "BenchStepVerb.*" "FakeGpu.*" "Faults.*" "IdleGpu.*" "NodeTimer.*" "PlanVerb.*" "RaceVerb.*"
              "Ranks.*" "Record/LadderRuns.*" "Resume.*" "Session.*" "StepTimer.*" "TrainVerb.*" "Some/RulesOnRanks.*")

@@ -44,6 +44,8 @@
 namespace speedrun {
 namespace {
 
+constexpr int64_t record_rows = 8;  // of every record
+
 cxxopts::Options train_options() {
     cxxopts::Options options("speedrun train", "Train a model as a config says.");
     auto add = options.add_options();
@@ -290,6 +292,9 @@ int train(const Rank& rank, Job& job) {
     const Shards shards = find_shards_of(config);
     const std::string init = rank.text("init");
     std::vector<std::string> notes;
+    if (config.record > 0 && config.data.rows != record_rows)
+        notes.push_back(fmt::format("data.rows is {}: record {} has {}, and a row is part of what it trains",
+                                    config.data.rows, config.record, record_rows));
     const auto checkpoint =
         agree_on_checkpoint(rank.text("resume"), rank.text("run-dir"), rank.launch, rank.communicator, notes);
     job.require_same(facts_of_inputs(shards, init, checkpoint));

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <set>
 
 #include "ops/cuda/gpu.h"
 #include "optim/diagnostics.h"
@@ -71,6 +72,16 @@ std::vector<double> gather_numbers(const std::vector<at::Tensor>& numbers, std::
     }
     const double* first = host.const_data_ptr<double>();
     return {first, first + host.numel()};
+}
+
+// The first step of each stage, and of those that look up a table that is no longer tied.
+std::vector<int64_t> first_of_each_kind(const ScheduleConfig& schedule) {
+    std::set<int64_t> steps;
+    for (const Stage& stage : schedule.stages) steps.insert(stage.start);
+    if (schedule.untie_after_step >= 0) steps.insert(schedule.untie_after_step + 1);
+    std::set<int64_t> made;  // a run may end before its last stage
+    for (const int64_t step : steps) made.insert(std::min(step, schedule.total_steps() - 1));
+    return {made.begin(), made.end()};
 }
 
 RowShare row_share(const Communicator& communicator) {
@@ -153,7 +164,7 @@ void Trainer::resume(const Checkpoint& checkpoint) {
     last_val_loss_ = saved.val_loss;
 }
 
-// Runs real steps of every stage so that workspaces, kernels and graphs exist before the clock starts, then
+// Runs real steps of every kind so that workspaces, kernels and graphs exist before the clock starts, then
 // puts weights, optimizer state, rotary tables and data back to where they were.
 void Trainer::warm_up() {
     if (config_.runtime.warmup_steps == 0) return;
@@ -161,12 +172,12 @@ void Trainer::warm_up() {
     for (const Parameter& parameter : model_.parameters().all()) initial.push_back(parameter.value.clone());
     TrainLoader loader(train_shards_, data_layout(config_.data), row_share(communicator_));
     const auto& stages = config_.schedule.stages;
+    const std::vector<int64_t> steps = first_of_each_kind(config_.schedule);
     for (int64_t i = 0; i < config_.runtime.warmup_steps; ++i) {
         // Two steps in turn: where a step is one micro-batch, it lies in each of its two places.
-        const auto stage = static_cast<size_t>(i) / 2 % stages.size();
-        if (stage == 0) model_.rotary().reset(stages.front().window_long);
-        StepSettings settings =
-            settings_at(config_, std::min(stages[stage].start, config_.schedule.total_steps() - 1));
+        const auto kind = static_cast<size_t>(i) / 2 % steps.size();
+        if (kind == 0) model_.rotary().reset(stages.front().window_long);
+        StepSettings settings = settings_at(config_, steps[kind]);
         settings.adam_steps = true;
         const std::vector<Batch> batches = loader.next_step_in_a_circle(step_shape(config_.data, settings));
         gradients(batches, settings);

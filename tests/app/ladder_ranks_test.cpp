@@ -82,6 +82,8 @@ TEST_P(LadderRuns, GoesOnFromEveryTransitionWithTheSameBits) {
     const std::vector<double> whole = train(2, "whole", often);
     const std::string weights = contents(folder_ / "whole" / "weights.safetensors");
     const Config config = load_config(config_);
+    const std::string last = fmt::format("step_{:08}", config.schedule.total_steps());
+    EXPECT_EQ(contents(folder_ / "whole" / "checkpoints" / last / "weights.safetensors") == weights, true);
     std::set<int64_t> cuts{config.schedule.untie_after_step + 1};
     for (size_t k = 1; k < config.schedule.stages.size(); ++k) cuts.insert(config.schedule.stages[k].start);
     for (const int64_t cut : cuts) {

@@ -79,7 +79,9 @@ TEST_F(Ranks, OptimizerStateIsSharded) {
 TEST_F(Ranks, CountsThatDoNotDivideTheParameters) {
     for (const int ranks : {3, 5, 6, 7}) {
         SCOPED_TRACE(ranks);
-        std::string stages = "--set schedule.scheduled_steps=3 --set schedule.extension_steps=1 ";
+        std::string stages =
+            "--set schedule.scheduled_steps=3 --set schedule.extension_steps=1 --set data.rows=" +
+            std::to_string(ranks) + " ";
         for (int stage = 0; stage < 4; ++stage)
             stages += "--set schedule.stages[" + std::to_string(stage) +
                       "].batch_tokens=" + std::to_string(256 * ranks) + " ";
@@ -92,7 +94,8 @@ TEST_F(Ranks, CountsThatDoNotDivideTheParameters) {
 // Twice on three ranks, and once more with reductions that start during backward: not a bit differs.
 TEST_F(Ranks, TheSameBitsEveryTime) {
     const std::string four =
-        "--set schedule.stages[0].batch_tokens=1536 --set schedule.stages[1].batch_tokens=1536 "
+        "--set data.rows=6 --set schedule.stages[0].batch_tokens=1536 --set "
+        "schedule.stages[1].batch_tokens=1536 "
         "--set schedule.stages[2].batch_tokens=1536 --set schedule.stages[3].batch_tokens=1536 "
         "--set schedule.scheduled_steps=3 --set schedule.extension_steps=1 ";
     const TrainingRun first = train(3, "first", four), second = train(3, "second", four);

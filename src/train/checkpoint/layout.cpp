@@ -30,6 +30,20 @@ SafetensorsLayout optimizer_layout(const Optimizer& optimizer) {
     return SafetensorsLayout(std::move(tensors));
 }
 
+// Elements [begin, begin + count) of a matrix whose transpose, of `shape`, is in the file at `offset`: a
+// piece of each of that one's rows.
+void add_transposed(const at::Tensor& part, int64_t begin, const std::vector<int64_t>& shape, uint64_t offset,
+                    std::vector<CheckpointExtent>& extents) {
+    const int64_t rows = shape[1], cols = shape[0], end = begin + part.numel();
+    for (int64_t col = 0; col < cols; ++col) {
+        const int64_t first = (begin + cols - 1 - col) / cols, last = (end + cols - 1 - col) / cols;
+        if (first == last) continue;
+        extents.push_back({kWeights,
+                           offset + static_cast<uint64_t>((col * rows + first) * part.element_size()),
+                           part.slice(0, first * cols + col - begin, part.numel(), cols)});
+    }
+}
+
 // A part of a parameter lies in one or more entries of the state_dict, which follow each other in the bank.
 void add_weights(const Parameter& parameter, const NamedTensor& part, const SafetensorsLayout& layout,
                  std::vector<CheckpointExtent>& extents) {
@@ -37,10 +51,14 @@ void add_weights(const Parameter& parameter, const NamedTensor& part, const Safe
     const int64_t size = parameter.value.numel() / static_cast<int64_t>(entries.size());
     const int64_t end = part.begin + part.tensor.numel(), item = part.tensor.element_size();
     for (int64_t at = part.begin; at < end;) {
-        const int64_t entry = at / size, next = std::min(end, (entry + 1) * size);
-        const uint64_t offset = layout.offset(entries[static_cast<size_t>(entry)].name) +
-                                static_cast<uint64_t>((at - entry * size) * item);
-        extents.push_back({kWeights, offset, part.tensor.view(-1).narrow(0, at - part.begin, next - at)});
+        const int64_t index = at / size, next = std::min(end, (index + 1) * size), begin = at - index * size;
+        const StateDictEntry& entry = entries[static_cast<size_t>(index)];
+        const at::Tensor piece = part.tensor.view(-1).narrow(0, at - part.begin, next - at);
+        const uint64_t offset = layout.offset(entry.name);
+        if (entry.transposed)
+            add_transposed(piece, begin, entry.shape, offset, extents);
+        else
+            extents.push_back({kWeights, offset + static_cast<uint64_t>(begin * item), piece});
         at = next;
     }
 }

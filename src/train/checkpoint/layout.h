@@ -16,7 +16,8 @@ struct CheckpointFile {
     SafetensorsLayout layout;
 };
 
-// Bytes of a file that this rank owns. `tensor` is contiguous and shares memory with the run's state.
+// Bytes of a file that this rank owns: the elements of `tensor` in order, which shares memory with the run's
+// state and may be strided.
 struct CheckpointExtent {
     size_t file = 0;  // index among the layout's files
     uint64_t offset = 0;
