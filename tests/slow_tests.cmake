@@ -5,5 +5,7 @@ set(slow_job "JobUnderMpirun.*" "Job.*" "Watchdog.*")
 set(slow_plan "Ranks/PlannedRun.*")
 set(slow_train "Record/Ladder.*" "Accumulation.*" "Averaging.*" "CapturedSteps.*" "CheckpointThreads.*" "Golden.*" "NonFinite.*"
                "Throughput.*")
-set(slow_app "AttemptVerb.*" "BenchOpsVerb.*" "BenchStepVerb.*" "FakeGpu.*" "Faults.*" "IdleGpu.*" "NodeTimer.*" "PlanVerb.*" "RaceVerb.*"
-             "Ranks.*" "Record/LadderRuns.*" "Resume.*" "Session.*" "StepTimer.*" "TrainVerb.*" "Some/RulesOnRanks.*")
+set(slow_app "AttemptVerb.*" "BenchOpsVerb.*" "BenchStepVerb.*" "FakeGpu.*" "IdleGpu.*" "NodeTimer.*" "PlanVerb.*" "RaceVerb.*"
+             "Ranks.*" "Record/LadderRuns.*" "Resume.*" "RowGradients.*" "Session.*" "StepTimer.*" "TrainVerb.*" "Some/RulesOnRanks.*")
+# Suites that run in one process, since what takes long is made once for all their tests.
+set(together_app Faults)

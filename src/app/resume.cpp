@@ -34,6 +34,10 @@ bool among(const std::array<const char*, n>& prefixes, const std::string& path) 
     return std::ranges::any_of(prefixes, [&](const char* prefix) { return path.starts_with(prefix); });
 }
 
+bool is_free(const std::string& path) {
+    return among(kFree, path) || (path.starts_with("optimizer.params.") && path.ends_with(".comm"));
+}
+
 // Each line indented below the text in front of them.
 std::string below(const std::vector<std::string>& lines) {
     return "\n  " + joined(lines, "\n  ");
@@ -86,10 +90,8 @@ std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Conf
     for (std::string line; std::getline(lines, line);) {
         const std::string path = line.substr(0, line.find(':'));
         all.push_back(line);
-        if (among(kFixed, path))
-            fixed.push_back(line);
-        else if (!among(kFree, path))
-            asked.push_back(line);
+        if (is_free(path)) continue;
+        (among(kFixed, path) ? fixed : asked).push_back(line);
     }
     if (!fixed.empty())
         throw UserError(

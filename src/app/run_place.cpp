@@ -69,10 +69,13 @@ bool belongs_to(const Checkpoint& checkpoint, const fs::path& run_dir) {
     return files::same(checkpoint.folder.parent_path(), run_dir / run_files::checkpoints);
 }
 
-bool is_finished(const fs::path& run_dir, const std::string& config_json) {
+bool is_finished(const fs::path& run_dir, const Config& config, const std::optional<Checkpoint>& checkpoint) {
     if (read_state(run_dir / run_files::status) != "finished" || !files::exists(run_dir / run_files::config))
         return false;
-    return load_saved_config(run_dir / run_files::config).resolved_json == config_json;
+    const bool to_make_again = checkpoint && (checkpoint->manifest.step < config.schedule.total_steps() ||
+                                              !files::exists(run_dir / run_files::weights));
+    return !to_make_again &&
+           load_saved_config(run_dir / run_files::config).resolved_json == config.resolved_json;
 }
 
 RunDir::Former former_run(const fs::path& run_dir, const std::optional<Checkpoint>& checkpoint,

@@ -7,6 +7,7 @@
 
 #include "comm/communicator.h"
 #include "comm/placement.h"
+#include "config/config.h"
 #include "record/live/run_dir.h"
 #include "train/checkpoint/find.h"
 
@@ -15,10 +16,10 @@ namespace speedrun {
 // Whether `checkpoint` lies among the checkpoints of the run in `run_dir`, whose log can then go on.
 bool belongs_to(const Checkpoint& checkpoint, const std::filesystem::path& run_dir);
 
-// Whether the run in the directory is finished, with no checkpoint to go on from, and was of this config:
-// then
-// `--resume auto` has nothing to do.
-bool is_finished(const std::filesystem::path& run_dir, const std::string& config_json);
+// Whether the run in the directory is finished and was of this config: then `--resume auto` has nothing to
+// do. Where its last steps or its weights are gone and `checkpoint` is left of it, they are made again.
+bool is_finished(const std::filesystem::path& run_dir, const Config& config,
+                 const std::optional<Checkpoint>& checkpoint);
 
 // What becomes of a run that is in the directory. With `automatic` one that was cut before its first
 // checkpoint begins anew, which is noted. UserError where `overwrite` would remove the checkpoint that is

@@ -16,6 +16,7 @@
 #include "util/control_groups.h"
 #include "util/diagnostics.h"
 #include "util/error.h"
+#include "util/process_setup.h"
 
 namespace speedrun {
 namespace {
@@ -59,11 +60,16 @@ void require_threads(const RuntimeConfig& runtime, int64_t cores) {
                     " for each core that this process may use");
 }
 
+void use_threads(int64_t threads) {
+    require_room_for_threads(2 * threads);  // LibTorch has two pools of them, one of which is OpenMP's
+    at::set_num_threads(static_cast<int>(threads));
+}
+
 int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launch) {
     require_threads(runtime, available_cores());
     const int64_t share = std::max<int64_t>(1, available_cores() / launch.local_size);
     const int64_t threads = runtime.threads > 0 ? runtime.threads : share;
-    at::set_num_threads(static_cast<int>(threads));
+    use_threads(threads);
     return threads;
 }
 

@@ -23,6 +23,9 @@ at::Device choose_device(const RuntimeConfig& runtime, const LaunchEnvironment& 
 // hear no signal meanwhile.
 void require_threads(const RuntimeConfig& runtime, int64_t cores);
 
+// Makes LibTorch compute with so many threads. UserError where the system does not let it have them.
+void use_threads(int64_t threads);
+
 // Sets the number of threads to runtime.threads, or to this rank's share of the cores it may use. Returns it.
 // UserError as above.
 int64_t set_threads(const RuntimeConfig& runtime, const LaunchEnvironment& launch = {});

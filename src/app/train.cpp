@@ -1,4 +1,3 @@
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 
 #include <chrono>
@@ -57,7 +56,7 @@ cxxopts::Options train_options() {
     add("resume",
         "go on from a checkpoint: its folder, a run's directory, or auto: --run-dir's, if it has one",
         cxxopts::value<std::string>());
-    add("accept-changes", "resume though the config differs from that of the checkpoint");
+    add("accept-changes", "resume though config or shards differ from those of the checkpoint");
     add("overwrite", "replace what an earlier run left in the run directory");
     add("diagnostics", "every N steps: RMS, update RMS and condition number of each matrix",
         cxxopts::value<std::string>()->default_value("0"));
@@ -262,9 +261,9 @@ int run_to_its_end(const Rank& rank, const Run& run) {
 
 // Whether there is nothing left to do, on every rank.
 bool nothing_to_do(const Rank& rank, const std::optional<Checkpoint>& checkpoint) {
-    if (rank.text("resume") != "auto" || rank.options.count("overwrite") > 0 || checkpoint) return false;
+    if (rank.text("resume") != "auto" || rank.options.count("overwrite") > 0) return false;
     const std::string run_dir = rank.text("run-dir");
-    const bool finished = rank.leads() && is_finished(run_dir, rank.config.resolved_json);
+    const bool finished = rank.leads() && is_finished(run_dir, rank.config, checkpoint);
     if (finished) std::printf("run directory %s: the run is finished already\n", run_dir.c_str());
     return gather_text(rank.communicator, finished ? "finished" : "", "state of the run").front() ==
            "finished";
@@ -273,6 +272,16 @@ bool nothing_to_do(const Rank& rank, const std::optional<Checkpoint>& checkpoint
 void note_lines(const std::string& text, Reporter& reporter) {
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) reporter.note(line);
+}
+
+// How gradients go that have a way of their own.
+void note_rows(const Config& config, int64_t world_size, std::vector<std::string>& notes) {
+    for (const OptimParamConfig& row : config.optimizer.params)
+        if (row.comm == OptimParamConfig::Comm::sharded_sparse)
+            notes.push_back(row.param + (world_size > 1
+                                             ? ": ranks send each other the gradients of the rows that they "
+                                               "have looked up (sharded_sparse)"
+                                             : ": sharded_sparse, but one rank sends no gradients"));
 }
 
 int64_t all_threads(const std::vector<RankPlacement>& placements) {
@@ -287,7 +296,7 @@ int train(const Rank& rank, Job& job) {
     const auto placements = gather_placements(rank.communicator, rank.device, config.runtime.threads);
     const RankPlacement& own = placements[static_cast<size_t>(rank.launch.rank)];
     require_threads(config.runtime, own.core_count);
-    at::set_num_threads(static_cast<int>(own.threads));
+    use_threads(own.threads);
     check_memory(rank, placements);
     const Shards shards = find_shards_of(config);
     const std::string init = rank.text("init");
@@ -295,6 +304,7 @@ int train(const Rank& rank, Job& job) {
     if (config.record > 0 && config.data.rows != record_rows)
         notes.push_back(fmt::format("data.rows is {}: record {} has {}, and a row is part of what it trains",
                                     config.data.rows, config.record, record_rows));
+    note_rows(config, rank.launch.world_size, notes);
     const auto checkpoint =
         agree_on_checkpoint(rank.text("resume"), rank.text("run-dir"), rank.launch, rank.communicator, notes);
     job.require_same(facts_of_inputs(shards, init, checkpoint));

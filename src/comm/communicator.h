@@ -62,6 +62,13 @@ class Communicator {
     // Any shape, contiguous. fp32, fp64, bf16, int64.
     virtual Handle all_reduce(const at::Tensor& tensor, ReduceOp op, std::string_view label) = 0;
     virtual Handle broadcast(const at::Tensor& tensor, int64_t root, std::string_view label) = 0;
+    // Every rank sends every rank something else: send_counts[r] elements of `sent`, one rank after the
+    // other, go to rank r, and receive_counts[r] elements of `received` are what rank r has for this rank;
+    // what it has for itself is copied. Each two ranks agree on their counts. Both tensors are contiguous,
+    // 1-D, of one dtype, any, and apart in memory.
+    virtual Handle all_to_all(const at::Tensor& sent, std::span<const int64_t> send_counts,
+                              const at::Tensor& received, std::span<const int64_t> receive_counts,
+                              std::string_view label) = 0;
     virtual void barrier(std::string_view label) = 0;
 
     virtual CommStats stats() const = 0;

@@ -96,6 +96,20 @@ class CpuCommunicator final : public Communicator {
             exchange_->broadcast(bytes_of(tensor), static_cast<int>(root), tag_of(sequence));
         });
     }
+    Handle all_to_all(const at::Tensor& sent, std::span<const int64_t> send_counts,
+                      const at::Tensor& received, std::span<const int64_t> receive_counts,
+                      std::string_view label) override {
+        const std::string what = named("all_to_all", label);
+        require_shares(sent, send_counts, what);
+        require_shares(received, receive_counts, what);
+        check(sent.scalar_type() == received.scalar_type(), what + ": one dtype is needed");
+        return start(what,
+                     [this, sent, received, to = std::vector(send_counts.begin(), send_counts.end()),
+                      from = std::vector(receive_counts.begin(), receive_counts.end())](int64_t sequence) {
+                         exchange_->all_to_all(bytes_of(sent), to, bytes_of(received), from,
+                                               static_cast<int64_t>(sent.element_size()), tag_of(sequence));
+                     });
+    }
     void barrier(std::string_view label) override {
         start(named("barrier", label), [this](int64_t sequence) {
             exchange_->barrier(tag_of(sequence));

@@ -37,9 +37,9 @@ std::span<Byte> piece_of(std::span<Byte> whole, int64_t k, int64_t piece) {
 }
 
 // Each rank's share.
-std::vector<std::span<std::byte>> split(std::span<std::byte> data, int64_t item_size,
-                                        std::span<const int64_t> counts) {
-    std::vector<std::span<std::byte>> shares;
+template <typename Byte>
+std::vector<std::span<Byte>> split(std::span<Byte> data, int64_t item_size, std::span<const int64_t> counts) {
+    std::vector<std::span<Byte>> shares;
     size_t from = 0;
     for (const int64_t count : counts) {
         shares.push_back(data.subspan(from, static_cast<size_t>(count * item_size)));
@@ -49,7 +49,8 @@ std::vector<std::span<std::byte>> split(std::span<std::byte> data, int64_t item_
     return shares;
 }
 
-int64_t most_pieces(std::span<const std::span<std::byte>> shares, int64_t piece) {
+template <typename Byte>
+int64_t most_pieces(const std::vector<std::span<Byte>>& shares, int64_t piece) {
     int64_t most = 0;
     for (const auto share : shares) most = std::max(most, pieces(static_cast<int64_t>(share.size()), piece));
     return most;
@@ -192,6 +193,24 @@ void Exchange::broadcast(std::span<std::byte> data, int root, int tag) {
     };
     rounds(count, post, pass_on);
     for (Batch& batch : sending) wait(batch);
+}
+
+// Two ranks may need different numbers of rounds: what one sends the other is as many pieces for both.
+void Exchange::all_to_all(std::span<const std::byte> sent, std::span<const int64_t> send_counts,
+                          std::span<std::byte> received, std::span<const int64_t> receive_counts,
+                          int64_t item_size, int tag) {
+    const auto out = split(sent, item_size, send_counts);
+    const auto in = split(received, item_size, receive_counts);
+    const auto own = static_cast<size_t>(rank_);
+    check(out[own].size() == in[own].size(), "a rank receives of itself what it sends itself");
+    std::ranges::copy(out[own], in[own].begin());
+    const auto post = [&](int64_t k, Batch& batch) {
+        for (int d = 1; d < size_; ++d)
+            receive(piece_of(in[static_cast<size_t>(peer(d))], k, piece_), peer(d), tag, batch);
+        for (int d = 1; d < size_; ++d)
+            send(piece_of(out[static_cast<size_t>(peer(d))], k, piece_), peer(d), tag, batch);
+    };
+    rounds(std::max(most_pieces(out, piece_), most_pieces(in, piece_)), post, [](int64_t) {});
 }
 
 // In round d everybody hears from the rank 2^d before it: after the last, from all of them.

@@ -37,6 +37,9 @@ class Exchange {
     void all_gather(std::span<std::byte> data, int64_t item_size, std::span<const int64_t> counts, int tag);
     void all_reduce(std::span<std::byte> data, Element element, ReduceOp op, int tag);
     void broadcast(std::span<std::byte> data, int root, int tag);
+    void all_to_all(std::span<const std::byte> sent, std::span<const int64_t> send_counts,
+                    std::span<std::byte> received, std::span<const int64_t> receive_counts, int64_t item_size,
+                    int tag);
     void barrier(int tag);
 
     int64_t bytes_sent() const { return bytes_sent_; }  // from any thread

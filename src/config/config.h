@@ -28,9 +28,14 @@ struct DataConfig {
     int64_t val_micro_batch_tokens = 0;  // T of a validation micro-batch
     int64_t vocab_size = 0;  // token ids are < vocab_size (50257; the model's table is padded to 50304)
     int64_t bos_id = 0;
-    // cu_seqlens has multiple * ceil((T / divisor) / multiple) entries, padded with T (record 43: 300, 128).
+    // cu_seqlens has multiple * ceil((T / divisor) / multiple) entries, padded with T (record 43: 300, 128);
+    // micro-batches of some sizes have a number of their own (record 78).
     struct MaxNumDocs {
         int64_t divisor = 300, multiple = 128;
+        struct Size {
+            int64_t tokens = 0, entries = 0;
+        };
+        std::vector<Size> sizes;
         int64_t entries(int64_t tokens) const;
     } max_num_docs;
 };
@@ -155,9 +160,11 @@ struct OptimParamConfig {
     std::string param;
     enum class Rule { adam, matrix } rule = Rule::adam;
     enum class Comm {
-        sharded,    // each rank updates its share of the units, from a reduce_scatter, and all_gathers it
-        replicated  // each rank updates all of them, from an all_reduce (record 52: of fewer than 1024
-                    // elements)
+        sharded,        // each rank updates its share of the units, from a reduce_scatter, and all_gathers it
+        replicated,     // each rank updates all of them, from an all_reduce (record 52: of fewer than 1024
+                        // elements)
+        sharded_sparse  // sharded, but that ranks send each other the gradients of those rows that they have
+                        // looked up (record 71: of the table of model.input.bigram)
     } comm = Comm::sharded;
     double lr_mul = 1, wd_mul = 1;
     std::optional<std::array<double, 2>> betas;  // adam: instead of optimizer.adam.betas
@@ -216,8 +223,10 @@ struct LrStage {
 struct ScheduleConfig {
     int64_t scheduled_steps = 0, extension_steps = 0, block_size = 0;
     struct Lr {
-        // scale = mul until cooldown; then mul * w + floor * (1 - w), w falling from 1 to 0
+        // scale = mul until cooldown; then mul * w + floor * (1 - w), w falling from 1 to 0 in the last
+        // cooldown_frac of scheduled_steps, or (record 65) from step cooldown_start on
         double cooldown_frac = 0, floor = 0, clamp_x = 0.9999;
+        int64_t cooldown_start = -1;  // -1: cooldown_frac says it
         std::vector<LrStage> stages;  // ascending, the first at 0; empty: mul is 1
     } lr;
     std::vector<Stage> stages;

@@ -11,7 +11,7 @@ std::string config_diff(const Config& a, const Config& b) {
     for (const JsonDifference& d : json_diff(parse_json(a.resolved_json, "resolved config"),
                                              parse_json(b.resolved_json, "resolved config")))
         text += d.path + ": " + d.before + " -> " + d.after + "\n";
-    return text;
+    return escape_controls(text);
 }
 
 }  // namespace speedrun

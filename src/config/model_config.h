@@ -26,8 +26,8 @@ struct Slice {
     std::vector<double> init;  // repeated over the slice
 };
 
-// A parameter is declared once. `shape` is the bank's: one contiguous tensor. A per-layer parameter has one
-// entry of dimension 0 for each of `layers`; entries after those belong to no layer.
+// A parameter is declared once. `shape` is the bank's: one contiguous tensor. A per-layer parameter has
+// entries_per_layer entries of dimension 0 for each of `layers`; entries after those belong to no layer.
 struct ParamConfig {
     std::string name;
     std::vector<int64_t> shape;
@@ -35,9 +35,12 @@ struct ParamConfig {
     // What the optimizer updates: the value itself, or for bf16 an fp32 number whose upper half it is, cut
     // off and not rounded; the lower half is the optimizer's state "mantissa" (record 57).
     enum class Master { value, mantissa } master = Master::value;
-    std::vector<int64_t> layers;  // empty: not a per-layer parameter
-    std::vector<Init> init;       // one for the whole, or one for each index of dimension 1 (q, k, v, o)
-    std::vector<Slice> slices;    // of scalar parameters; empty otherwise
+    // Elements count as bf16 in coefficients where activations are (record 73); the parameter itself is fp32.
+    bool round_in_use = false;
+    std::vector<int64_t> layers;    // empty: not a per-layer parameter
+    int64_t entries_per_layer = 1;  // of dimension 0
+    std::vector<Init> init;         // one for the whole, or one for each index of dimension 1 (q, k, v, o)
+    std::vector<Slice> slices;      // of scalar parameters; empty otherwise
     // The reference's name; {i}: layer, {k}: index in dimension 0; "" = `name`. Without either, of the whole
     // bank.
     std::string state_dict;
@@ -49,8 +52,8 @@ struct ParamConfig {
     bool named_by_entry() const { return state_dict.find('{') != std::string::npos; }
 };
 
-// One term of x <- sum_j c_j * s_j. Sources: "x", "x0", "attn_out", "mlp_out", "v", "ve.K", or a cached layer
-// output.
+// One term of x <- sum_j c_j * s_j. Sources: "x", "lane1", "x0", "x0_bigram", "attn_out", "mlp_out", "v",
+// "ve.K", or what a layer has cached.
 struct MixTerm {
     Coefficient coefficient;
     std::string source;
@@ -68,6 +71,7 @@ struct HeadChannels {
 struct AttentionConfig {
     // paired: the heads j and j + n_head / 2 are one of twice as many positions, 2t and 2t + 1 (record 58).
     enum class Kind { causal, paired } kind = Kind::causal;
+    std::string input;     // the source whose norm it reads (record 77); "" = x
     WeightRef q, k, v, o;  // each [d_model, d_model], stored [out, in]
     Window window = Window::short_window;
     std::vector<HeadChannels> key_offset;  // of keys, which come from the token before; ascending
@@ -78,10 +82,17 @@ struct AttentionConfig {
 // How a matrix is stored: rows are inputs, or rows are outputs.
 enum class MatrixLayout { in_out, out_in };
 
-// relu(x fc)^2 proj
+// relu(norm(input) fc)^2 proj
 struct MlpConfig {
+    std::string input;  // a source (record 73: the second lane); "" = x
     WeightRef fc, proj;
     MatrixLayout fc_layout = MatrixLayout::in_out, proj_layout = MatrixLayout::out_in;
+};
+
+// The second stream of records 73 to 76, the source "lane1" from the first layer on that has it. Its mixes
+// read what x was before x's own mix of the same place. Empty: unchanged.
+struct LaneConfig {
+    std::vector<MixTerm> entry, after_attn, after_mlp;
 };
 
 struct LayerConfig {
@@ -90,14 +101,18 @@ struct LayerConfig {
     std::vector<MixTerm> entry, before_attn, after_attn, after_mlp;  // empty: x unchanged
     std::optional<AttentionConfig> attn;
     std::optional<MlpConfig> mlp;
-    std::string cache;  // name under which the layer's output can be a source; "" = none
+    std::optional<LaneConfig> lane1;
+    // Names under which x can be a source, as it is between attention and MLP, and at the end; "" = none.
+    std::string cache_after_attn, cache;
 };
 
 // row_t = (mul_cur tok_t xor mul_prev tok_(t-1)) mod (rows - 1) in int32 arithmetic that wraps, never
-// negative; row_0 = rows - 1, which row_1 takes for the token before (record 62).
+// negative; row_0 = rows - 1 (record 62).
 struct Bigram {
     std::string table;  // [rows, d_model]
     int64_t mul_cur = 0, mul_prev = 0;
+    // What row_1 takes for the token before: row_0, or (records 68 to 70) the token.
+    enum class PreviousOfRow1 { row_0, token } previous_of_row_1 = PreviousOfRow1::row_0;
 };
 
 struct ModelConfig {
@@ -120,6 +135,7 @@ struct ModelConfig {
         std::optional<Bigram> bigram;
         // e_t += smear * e_(t-1); gates may read "e", the embedding
         std::optional<Coefficient> smear;
+        std::vector<MixTerm> init;  // x before the first layer (record 73); empty: x0
     } input;
     std::vector<LayerConfig> layers;  // n_layer of them
     struct Output {

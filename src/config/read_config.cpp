@@ -55,6 +55,8 @@ Config read_sections(const Json& root, const Report& report) {
 }  // namespace
 
 int64_t DataConfig::MaxNumDocs::entries(int64_t tokens) const {
+    const auto own = std::ranges::find(sizes, tokens, &Size::tokens);
+    if (own != sizes.end()) return own->entries;
     return multiple * std::max<int64_t>(1, (tokens / divisor + multiple - 1) / multiple);
 }
 

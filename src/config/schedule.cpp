@@ -19,6 +19,13 @@ size_t stage_at(const std::vector<S>& stages, int64_t step) {
 double lr_scale(const ScheduleConfig& schedule, int64_t step) {
     const auto& lr = schedule.lr;
     const double mul = lr.stages.empty() ? 1 : lr.stages[stage_at(lr.stages, step)].mul;
+    if (lr.cooldown_start >= 0) {
+        if (step < lr.cooldown_start) return mul;
+        const auto begun = static_cast<double>(step - lr.cooldown_start);
+        const double t =
+            std::min(1.0, begun / static_cast<double>(schedule.scheduled_steps - lr.cooldown_start));
+        return mul * (1 - t) + lr.floor * t;
+    }
     const double x =
         std::min(lr.clamp_x, static_cast<double>(step) / static_cast<double>(schedule.scheduled_steps));
     if (lr.cooldown_frac == 0 || x < 1 - lr.cooldown_frac) return mul;

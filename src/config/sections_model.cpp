@@ -18,9 +18,13 @@ void visit_param(Fields& f, ParamConfig& param) {
     f.choice({"master", "bf16+u16: the optimizer keeps 16 more bits of each bf16 number, which is cut off",
               optional_key},
              param.master, std::array{"value", "bf16+u16"});
+    f.boolean({"round_in_use", "coefficients read it as bf16 where activations are bf16", optional_key},
+              param.round_in_use);
     f.integers(
-        {"layers", "layers that own an entry, ascending; absent: not a per-layer parameter", optional_key},
+        {"layers", "layers that own entries, ascending; absent: not a per-layer parameter", optional_key},
         param.layers, {0, 1023});
+    f.integer({"entries_per_layer", "entries of dimension 0 that each of its layers has", optional_key},
+              param.entries_per_layer, {1, 1 << 20});
     f.named_objects({"slices", "named parts of a parameter of one dimension", optional_key}, param.slices,
                     &Slice::name, visit_slice);
     if (f.describes() || param.slices.empty())
@@ -42,6 +46,8 @@ void visit_bigram(Fields& f, Bigram& bigram) {
     f.text({"table", "parameter [rows, d_model]"}, bigram.table);
     f.integer({"mul_cur", "multiplies the token"}, bigram.mul_cur, {1, (int64_t{1} << 31) - 1});
     f.integer({"mul_prev", "multiplies the token before"}, bigram.mul_prev, {1, (int64_t{1} << 31) - 1});
+    f.choice({"previous_of_row_1", "what the second row takes for the token before", optional_key},
+             bigram.previous_of_row_1, std::array{"row_0", "token"});
 }
 
 // "qkvo", "qk" and "vo" name several matrices at once that follow each other; the single ones win.
@@ -69,6 +75,7 @@ void visit_head_channels(Fields& f, HeadChannels& range) {
 
 void visit_attention(Fields& f, AttentionConfig& attn) {
     visit_projections(f, attn);
+    f.text({"input", "the source whose norm it reads; absent: x", optional_key}, attn.input);
     f.choice({"kind",
               "causal, or paired: heads j and j + n_head / 2 attend as one head over twice as many positions",
               optional_key},
@@ -85,6 +92,7 @@ void visit_attention(Fields& f, AttentionConfig& attn) {
 
 void visit_mlp(Fields& f, MlpConfig& mlp) {
     constexpr std::array layouts{"in_out", "out_in"};
+    f.text({"input", "the source whose norm it reads; absent: x", optional_key}, mlp.input);
     f.weight({"fc", "up-projection"}, mlp.fc);
     f.weight({"proj", "down-projection"}, mlp.proj);
     f.choice({"fc_layout", "in_out: [d_model, mlp_hidden]; out_in: [mlp_hidden, d_model]", optional_key},
@@ -128,6 +136,7 @@ void visit_input(Fields& f, ModelConfig::Input& input) {
         input.bigram, visit_bigram);
     f.coefficient({"smear", "e_t += smear * e_(t-1); gates may read the embedding, e", optional_key},
                   input.smear);
+    f.mix({"init", "x before the first layer; absent: x0", optional_key}, input.init);
 }
 
 void visit_output(Fields& f, ModelConfig::Output& output) {
@@ -140,6 +149,12 @@ void visit_output(Fields& f, ModelConfig::Output& output) {
     });
 }
 
+void visit_lane(Fields& f, LaneConfig& lane) {
+    f.mix({"entry", "the lane on entering the layer; absent: unchanged", optional_key}, lane.entry);
+    f.mix({"after_attn", "the lane after attention", optional_key}, lane.after_attn);
+    f.mix({"after_mlp", "the lane after the MLP", optional_key}, lane.after_mlp);
+}
+
 }  // namespace
 
 void visit_layer(Fields& f, LayerConfig& layer) {
@@ -150,10 +165,15 @@ void visit_layer(Fields& f, LayerConfig& layer) {
     if (layer.skip_layer && !f.describes()) return;
     f.mix({"entry", "x on entering the layer; absent: unchanged", optional_key}, layer.entry);
     f.mix({"before_attn", "x before attention", optional_key}, layer.before_attn);
-    f.maybe({"attn", "attention on norm(x); null: none", optional_key}, layer.attn, visit_attention);
+    f.maybe({"attn", "attention; null: none", optional_key}, layer.attn, visit_attention);
     f.mix({"after_attn", "x after attention, from \"attn_out\" and others", optional_key}, layer.after_attn);
-    f.maybe({"mlp", "relu(norm(x) fc)^2 proj; null: none", optional_key}, layer.mlp, visit_mlp);
+    f.maybe({"mlp", "relu(norm(input) fc)^2 proj; null: none", optional_key}, layer.mlp, visit_mlp);
     f.mix({"after_mlp", "x after the MLP, from \"mlp_out\" and others", optional_key}, layer.after_mlp);
+    f.maybe({"lane1", "mixes of a second stream, the source lane1; absent: it is left alone", optional_key},
+            layer.lane1, visit_lane);
+    f.text({"cache_after_attn", "name under which later mixes can use x between attention and MLP",
+            optional_key},
+           layer.cache_after_attn);
     f.text({"cache", "name under which later mixes can use this layer's output", optional_key}, layer.cache);
 }
 

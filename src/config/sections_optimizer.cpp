@@ -126,9 +126,11 @@ void visit_optim_param(Fields& f, OptimParamConfig& row) {
     f.choice({"optim", "update rule: adam, or what optimizer.matrix says"}, row.rule,
              std::array{"adam", "matrix"});
     f.choice(
-        {"comm", "sharded: each rank updates its share; replicated: each updates all, after an all_reduce",
+        {"comm",
+         "sharded: each rank updates its share; replicated: each updates all, after an all_reduce; "
+         "sharded_sparse: sharded, from the rows that were looked up (the table of model.input.bigram only)",
          optional_key},
-        row.comm, std::array{"sharded", "replicated"});
+        row.comm, std::array{"sharded", "replicated", "sharded_sparse"});
     f.number({"lr_mul", "multiplies the rule's lr", optional_key}, row.lr_mul, not_negative);
     f.number({"wd_mul", "multiplies the rule's weight_decay", optional_key}, row.wd_mul, not_negative);
     if (row.rule == OptimParamConfig::Rule::adam || f.describes()) {

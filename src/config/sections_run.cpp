@@ -30,6 +30,11 @@ void visit_lr_stage(Fields& f, LrStage& stage) {
     f.number({"mul", "multiplies every learning rate"}, stage.mul, not_negative);
 }
 
+void visit_size(Fields& f, DataConfig::MaxNumDocs::Size& size) {
+    f.integer({"tokens", "of the micro-batch"}, size.tokens, positive);
+    f.integer({"entries", "of its cu_seqlens"}, size.entries, {2, 1 << 30});
+}
+
 }  // namespace
 
 void visit_data(Fields& f, DataConfig& data) {
@@ -51,6 +56,8 @@ void visit_data(Fields& f, DataConfig& data) {
                            data.max_num_docs.divisor, positive);
                  d.integer({"multiple", "the count is rounded up to this", optional_key},
                            data.max_num_docs.multiple, {1, 1 << 20});
+                 d.objects({"sizes", "micro-batches with entries of their own; absent: none", optional_key},
+                           data.max_num_docs.sizes, visit_size);
              });
 }
 
@@ -96,6 +103,9 @@ void visit_schedule(Fields& f, ScheduleConfig& schedule) {
     f.object({"lr", "flat at the stage's mul, then linear to `floor`"}, [&](Fields& lr) {
         lr.number({"cooldown_frac", "share of scheduled_steps the decay takes"}, schedule.lr.cooldown_frac,
                   {0, 1});
+        lr.integer(
+            {"cooldown_start", "first step of the decay, where cooldown_frac is 0; -1: none", optional_key},
+            schedule.lr.cooldown_start, {-1, max_steps});
         lr.number({"floor", "scale at the end"}, schedule.lr.floor, not_negative);
         lr.number({"clamp_x", "step / scheduled_steps is capped here", optional_key}, schedule.lr.clamp_x,
                   {0, 1, false, true});

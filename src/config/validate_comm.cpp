@@ -143,6 +143,33 @@ void check_resting(const Config& config, const Report& report) {
                     {in_quotes(input.tied_to), "a parameter of the same shape and dtype", ""});
 }
 
+// Gradients by rows are those of a table whose rows the host knows, in one bucket that holds nothing else.
+void check_sparse(const Config& config, const Report& report) {
+    const auto& bigram = config.model.input.bigram;
+    for (const OptimParamConfig& row : config.optimizer.params) {
+        if (row.comm != OptimParamConfig::Comm::sharded_sparse) continue;
+        const std::string path = "optimizer.params." + row.param;
+        if (!bigram || bigram->table != row.param)
+            report.fail(path + ".comm", in_quotes(row.param) + " is not looked up by rows of hashes",
+                        {"\"sharded_sparse\"",
+                         bigram ? "sharded, replicated; sharded_sparse for " + in_quotes(bigram->table) +
+                                      ", the table of model.input.bigram"
+                                : "sharded, replicated, as there is no model.input.bigram",
+                         ""});
+        if (row.rule != OptimParamConfig::Rule::adam)
+            report.fail(path + ".comm", "a rule of matrices reads every row",
+                        {"\"sharded_sparse\"", "sharded, replicated; sharded_sparse with optim adam", ""});
+        for (const CommBucket& bucket : comm_buckets(config))
+            for (const CommRange& range : bucket.ranges)
+                if (range.param == row.param &&
+                    (bucket.ranges.size() > 1 ||
+                     range.end - range.begin != config.model.param(row.param).shape[0]))
+                    report.fail(path + ".comm", "the parameter shares or splits a bucket",
+                                {in_quotes(bucket.name),
+                                 "a bucket of " + in_quotes(row.param) + " alone, whole", ""});
+    }
+}
+
 }  // namespace
 
 void validate_comm(const Config& config, const Report& report) {
@@ -155,6 +182,7 @@ void validate_comm(const Config& config, const Report& report) {
     }
     check_work_order(config, report);
     check_resting(config, report);
+    check_sparse(config, report);
 }
 
 }  // namespace speedrun

@@ -42,10 +42,13 @@ void check_per_layer(const ModelConfig& model, const ParamConfig& param, const s
             report.fail(join_path(path + ".layers", i), "not a layer above the one before",
                         {std::to_string(param.layers[i]),
                          "ascending indices, 0 .. " + std::to_string(model.n_layer - 1), ""});
+    if (param.named_by_entry() && param.entries_per_layer != 1)
+        report.fail(path + ".entries_per_layer", "each entry has a name of its own in weight files",
+                    {std::to_string(param.entries_per_layer), "1, or a state_dict without {i}", ""});
     // A bank that files know as a whole may have more, which no layer uses.
-    const auto entries = static_cast<int64_t>(param.layers.size());
+    const auto entries = static_cast<int64_t>(param.layers.size()) * param.entries_per_layer;
     if (param.named_by_entry() ? param.shape[0] != entries : param.shape[0] < entries)
-        report.fail(path + ".shape", "dimension 0 is not one entry a layer",
+        report.fail(path + ".shape", "dimension 0 is too small or too large for its layers",
                     {shape_text(param.shape), std::to_string(entries) + " entries, as in layers", ""});
 }
 
@@ -139,6 +142,8 @@ void validate_params(const ModelConfig& model, const Report& report) {
                 report.fail(path + ".state_dict", "the name " + in_quotes(name) + " is taken",
                             {"the name of " + at->second, "names that differ", ""});
         check_state_dict_shape(param, path, report);
+        if (param.round_in_use && param.dtype != Dtype::fp32)
+            report.fail(path + ".round_in_use", "the parameter is bf16 already", {"true", "false", ""});
         const size_t dimensions = param.shape.size() - (param.named_by_entry() ? 1 : 0);
         if (param.state_dict_transposed && (dimensions != 2 || !param.state_dict_shape.empty()))
             report.fail(path + ".state_dict_transposed",

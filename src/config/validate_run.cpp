@@ -119,6 +119,29 @@ void check_mtp(const std::string& path, const Mtp& mtp, const Report& report) {
                     {Json(mtp.end).dump(), "at least " + Json(mtp.begin).dump(), ""});
 }
 
+// Beyond the end of a row there are no targets.
+void check_row_holds_targets(const std::string& path, const Stage& stage, int64_t rows,
+                             const Report& report) {
+    const int64_t tokens = stage.batch_tokens / rows, targets = std::ssize(stage.mtp->from);
+    if (targets > tokens)
+        report.fail(path + ".mtp.from", "a token has more targets than a row has tokens",
+                    {std::to_string(targets), "at most " + std::to_string(tokens), ""});
+}
+
+void check_cooldown(const ScheduleConfig& schedule, const Report& report) {
+    const auto& lr = schedule.lr;
+    if (lr.cooldown_start < 0) return;
+    const std::string path = "schedule.lr.cooldown_start";
+    if (lr.cooldown_frac != 0)
+        report.fail(path, "schedule.lr.cooldown_frac says where the decay starts",
+                    {std::to_string(lr.cooldown_start), "-1, or cooldown_frac 0", ""});
+    if (lr.cooldown_start >= schedule.scheduled_steps)
+        report.fail(
+            path, "the schedule is over by then",
+            {std::to_string(lr.cooldown_start),
+             "a step below schedule.scheduled_steps = " + std::to_string(schedule.scheduled_steps), ""});
+}
+
 void check_tie(const Config& config, const Report& report) {
     const bool tied = !config.model.input.tied_to.empty(), unties = config.schedule.untie_after_step >= 0;
     if (tied && !unties)
@@ -174,8 +197,11 @@ void validate_schedule(const Config& config, const Report& report) {
     for (size_t k = 0; k < stages.size(); ++k) {
         const std::string path = join_path("schedule.stages", k);
         check_multiple(path + ".batch_tokens", stages[k].batch_tokens, "data.rows", config.data.rows, report);
-        if (stages[k].mtp) check_mtp(path + ".mtp", *stages[k].mtp, report);
+        if (!stages[k].mtp) continue;
+        check_mtp(path + ".mtp", *stages[k].mtp, report);
+        check_row_holds_targets(path, stages[k], config.data.rows, report);
     }
+    check_cooldown(config.schedule, report);
     check_tie(config, report);
 }
 

@@ -120,8 +120,9 @@ WeightRef parse_weight(const std::string& text, const NotationScope& scope) {
         throw NotationError{"parameter " + param.name + " has no entry for " +
                                 (scope.layer ? "layer " + std::to_string(*scope.layer) : "what is no layer"),
                             "layers " + Json(param.layers).dump() + ", or an index", ""};
-    const std::vector<std::string> entry{std::to_string(owner - param.layers.begin())};
-    return weight_at(param, entry, scope);
+    const int64_t entries = param.entries_per_layer, first = (owner - param.layers.begin()) * entries;
+    const std::string range = entries == 1 ? "" : ":" + std::to_string(first + entries);
+    return weight_at(param, std::vector{std::to_string(first) + range}, scope);
 }
 
 void split_weight(const WeightRef& whole, std::initializer_list<WeightRef*> parts) {

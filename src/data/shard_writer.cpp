@@ -60,19 +60,25 @@ ShardWriter::ShardWriter(const Tokenizer& tokenizer, std::string prefix, int64_t
     if (!folder.empty() && !files::is_folder(folder)) {
         throw UserError(folder.string() + ": no such folder to write shards to");
     }
-    if (overwrite_ == Overwrite::no && files::exists(file(0))) {
-        throw UserError(file(0).string() + ": exists already; --force overwrites the shards of this prefix");
-    }
+    require_free(file(0));
+}
+
+void ShardWriter::require_free(const std::filesystem::path& name) const {
+    if (overwrite_ == Overwrite::no && files::exists(name))
+        throw UserError(name.string() + ": exists already; --force overwrites the shards of this prefix");
 }
 
 // A part of the shards would stand in the way of the next try.
 ShardWriter::~ShardWriter() {
-    if (finished_) return;
-    for (const auto& written : summary_.files) files::try_remove(written);
+    for (size_t i = 0; i < summary_.files.size(); ++i) files::try_remove(unnamed(i));
 }
 
 std::filesystem::path ShardWriter::file(size_t index) const {
     return fmt::format("{}_{:06}.bin", prefix_, index);
+}
+
+std::filesystem::path ShardWriter::unnamed(size_t index) const {
+    return file(index).string() + ".part";
 }
 
 void ShardWriter::add(std::string_view document) {
@@ -87,17 +93,18 @@ void ShardWriter::add(std::string_view document) {
 }
 
 void ShardWriter::flush() {
-    const auto path = file(summary_.files.size());
-    write_shard(path, pending_, overwrite_);
-    summary_.files.push_back(path);
+    const size_t index = summary_.files.size();
+    require_free(file(index));
+    write_shard(unnamed(index), pending_, Overwrite::yes);
+    summary_.files.push_back(file(index));
     pending_.clear();
 }
 
 ShardWriter::Summary ShardWriter::finish() {
     if (!pending_.empty()) flush();
+    for (size_t i = 0; i < summary_.files.size(); ++i) files::rename(unnamed(i), file(i));
     for (size_t i = summary_.files.size(); overwrite_ == Overwrite::yes && files::exists(file(i)); ++i)
         files::remove(file(i));
-    finished_ = true;
     return summary_;
 }
 

@@ -24,8 +24,8 @@ TextDocuments for_each_document(const std::filesystem::path& file,
                                 const std::function<void(std::string_view)>& visit);
 
 // Writes documents, each led by end_of_text(), as PREFIX_000000.bin, PREFIX_000001.bin, ... A shard holds
-// whole documents and at most `shard_tokens` tokens, or one document that is longer. Without finish() nothing
-// of it stays.
+// whole documents and at most `shard_tokens` tokens, or one document that is longer. Until finish() the
+// shards have other names: without it nothing of them stays, and what was there before is as it was.
 class ShardWriter {
   public:
     // UserError if a shard of that prefix exists and is not to be overwritten, or the folder does not exist.
@@ -40,18 +40,20 @@ class ShardWriter {
         int64_t documents = 0, tokens = 0, bytes = 0;
         std::vector<std::filesystem::path> files;
     };
-    // Writes what is left, and removes shards of that prefix that an earlier, longer run left.
+    // Writes what is left, gives the shards their names, and removes those of that prefix that an earlier,
+    // longer run left.
     Summary finish();
 
   private:
     void flush();
+    void require_free(const std::filesystem::path& name) const;
     std::filesystem::path file(size_t index) const;
+    std::filesystem::path unnamed(size_t index) const;  // file(index) until finish()
 
     const Tokenizer& tokenizer_;
     std::string prefix_;
     int64_t shard_tokens_;
     Overwrite overwrite_;
-    bool finished_ = false;
     std::vector<uint16_t> pending_, document_;
     Summary summary_;
 };

@@ -10,9 +10,10 @@ void bigram_rows(const Bigram& bigram, int64_t rows, std::span<const int32_t> to
     out.resize(tokens.size());
     if (tokens.empty()) return;
     out[0] = modulus;
+    const bool overwritten = bigram.previous_of_row_1 == Bigram::PreviousOfRow1::row_0;
     for (size_t t = 1; t < tokens.size(); ++t) {
         // The reference overwrites the tokens in place, so that the second row sees the first row's number.
-        const int32_t before = t == 1 ? modulus : tokens[t - 1];
+        const int32_t before = t == 1 && overwritten ? modulus : tokens[t - 1];
         const auto mixed = static_cast<int32_t>((cur * static_cast<uint32_t>(tokens[t])) ^
                                                 (prev * static_cast<uint32_t>(before)));
         const int32_t rest = mixed % modulus;

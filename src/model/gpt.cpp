@@ -35,7 +35,7 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
       rotary_(config.model, config.schedule.block_size, max_tokens, device),
       training_batches_(device),
       other_batches_(device),
-      scalars_(graph_.scalars(), parameters_, device),
+      scalars_(graph_.scalars(), parameters_, config.numerics.activations, device),
       completed_(gradient_completions(graph_, config.model)),
       workspace_(
           std::make_unique<Workspace>(graph_.values(), scalar_type(config.numerics.activations), device)),

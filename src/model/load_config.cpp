@@ -24,12 +24,28 @@ void check_buckets(const Config& config, const Graph& graph, const Report& repor
     }
 }
 
+// Rows that other nodes give a gradient would be left out.
+void check_sparse(const Config& config, const Graph& graph, const Report& report) {
+    for (const OptimParamConfig& row : config.optimizer.params) {
+        if (row.comm != OptimParamConfig::Comm::sharded_sparse) continue;
+        for (const auto& node : graph.nodes())
+            for (const WeightUse& use : node->weights())
+                if (use.weight.param == row.param && node->name() != "model.input.bigram")
+                    report.fail(
+                        "optimizer.params." + row.param + ".comm",
+                        node->name() + " reads " + in_quotes(row.param) + " too",
+                        {"\"sharded_sparse\"",
+                         "sharded, replicated; sharded_sparse where only model.input.bigram reads it", ""});
+    }
+}
+
 }  // namespace
 
 Config load_config(const std::filesystem::path& file, std::span<const std::string> overrides) {
     ConfigDraft draft = read_config(file, overrides);
     const Graph graph = compile(draft.config, draft.origins);
     check_buckets(draft.config, graph, Report(draft.origins));
+    check_sparse(draft.config, graph, Report(draft.origins));
     return std::move(draft.config);
 }
 

@@ -12,9 +12,10 @@ namespace {
 
 using Operation = ops::ScalarInstruction::Operation;
 
-class Compiler {
+class ScalarCompiler {
   public:
-    explicit Compiler(const ParameterTable& parameters) : parameters_(parameters) {}
+    // `bf16`: what activations are, as which some parameters count (ParamConfig::round_in_use).
+    ScalarCompiler(const ParameterTable& parameters, bool bf16) : parameters_(parameters), bf16_(bf16) {}
 
     void add(const Coefficient& coefficient) {
         begin_ = static_cast<int32_t>(program_.instructions.size());
@@ -35,22 +36,21 @@ class Compiler {
     int32_t last() const { return static_cast<int32_t>(program_.instructions.size()) - 1 - begin_; }
 
     void expression(const Coefficient& c) {
-        using Kind = Coefficient::Kind;
         switch (c.kind) {
-            case Kind::number:
+            case Coefficient::Kind::number:
                 program_.instructions.push_back({.number = static_cast<float>(c.number)});
                 return;
-            case Kind::element:
+            case Coefficient::Kind::element:
                 return element(c.weight);
-            case Kind::sum:
+            case Coefficient::Kind::sum:
                 return fold(c.arguments, Operation::add);
-            case Kind::product:
+            case Coefficient::Kind::product:
                 return fold(c.arguments, Operation::multiply);
-            case Kind::sigmoid:
-            case Kind::tanh:
+            case Coefficient::Kind::sigmoid:
+            case Coefficient::Kind::tanh:
                 expression(c.arguments.front());
                 program_.instructions.push_back(
-                    {.operation = c.kind == Kind::tanh ? Operation::tanh : Operation::sigmoid});
+                    {.operation = c.kind == Coefficient::Kind::tanh ? Operation::tanh : Operation::sigmoid});
                 return;
             default:
                 throw InternalError("a scalar coefficient holds what differs from token to token");
@@ -77,10 +77,14 @@ class Compiler {
         }
         const auto index = static_cast<int32_t>(found->second);
         uses_[static_cast<size_t>(index)].push_back(static_cast<int32_t>(program_.instructions.size()));
-        program_.instructions.push_back({.operation = Operation::element, .element = index});
+        program_.instructions.push_back(
+            {.operation = Operation::element,
+             .element = index,
+             .round_to_bf16 = bf16_ && parameters_[weight.param].config.round_in_use});
     }
 
     const ParameterTable& parameters_;
+    bool bf16_;
     ops::ScalarProgram program_;
     int32_t begin_ = 0;
     std::map<std::pair<std::string, int64_t>, int64_t> elements_;
@@ -90,11 +94,11 @@ class Compiler {
 }  // namespace
 
 ScalarTable::ScalarTable(const std::vector<Coefficient>& scalars, const ParameterTable& parameters,
-                         at::Device device)
+                         Dtype activations, at::Device device)
     : values_(at::zeros({std::ssize(scalars)}, at::device(device).dtype(at::kFloat))),
       grads_(at::zeros_like(values_)) {
     if (device.is_meta()) return;
-    Compiler compiler(parameters);
+    ScalarCompiler compiler(parameters, activations == Dtype::bf16);
     for (const Coefficient& scalar : scalars) compiler.add(scalar);
     evaluator_.emplace(compiler.finish(), device);
 }

@@ -14,7 +14,8 @@ namespace speedrun {
 class ScalarTable {
   public:
     // Keeps addresses of elements of the parameters.
-    ScalarTable(const std::vector<Coefficient>& scalars, const ParameterTable& parameters, at::Device device);
+    ScalarTable(const std::vector<Coefficient>& scalars, const ParameterTable& parameters, Dtype activations,
+                at::Device device);
 
     void evaluate();        // fills values(), zeroes grads()
     void backward() const;  // adds grads() to the gradients of the parameters

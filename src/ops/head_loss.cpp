@@ -234,9 +234,9 @@ void reference_chunk_pass(const at::Tensor& x, const at::Tensor& w, const Target
     dw_sum.addmm_(dz.t(), x);
 }
 
-void reference(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const Softcap& softcap,
-               double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw,
-               const std::optional<Fp8Scales>& fp8 = {}) {
+void plain_head_loss(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const Softcap& softcap,
+                     double grad_scale, const at::Tensor& loss, const at::Tensor& dx, const at::Tensor& dw,
+                     const std::optional<Fp8Scales>& fp8 = {}) {
     const at::ScalarType type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     const at::Tensor weights = fp8 ? quantized(w, fp8->w, at::kFloat8_e4m3fn) : w.to(type);
     const at::Tensor inputs = fp8 ? quantized(x, fp8->x, at::kFloat8_e4m3fn) : x.to(type);
@@ -270,7 +270,7 @@ void head_loss(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
         const cuda::Gpu gpu = cuda::gpu_of(x);
         on_gpu(PlainHead(gpu, w), x, w.size(0), targets, softcap, 0, loss_per_token, {}, {});
     } else {
-        reference(x, w, targets, softcap, 0, loss_per_token, {}, {});
+        plain_head_loss(x, w, targets, softcap, 0, loss_per_token, {}, {});
     }
 }
 
@@ -292,14 +292,14 @@ void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const Targets&
         else
             run(PlainHead(gpu, w));
     } else {
-        reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
+        plain_head_loss(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw);
     }
 }
 
 void head_loss_reference(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
                          const Softcap& softcap, const at::Tensor& loss_per_token) {
     check_inputs(x, w, targets, loss_per_token);
-    reference(x, w, targets, softcap, 0, loss_per_token, {}, {});
+    plain_head_loss(x, w, targets, softcap, 0, loss_per_token, {}, {});
 }
 
 void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, const Targets& targets,
@@ -308,7 +308,7 @@ void head_loss_backward_reference(const at::Tensor& x, const at::Tensor& w, cons
                                   const std::optional<Fp8Scales>& fp8) {
     check_inputs(x, w, targets, loss_per_token);
     check_gradients(x, w, dx, dw);
-    reference(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw, fp8);
+    plain_head_loss(x, w, targets, softcap, grad_scale, loss_per_token, dx, dw, fp8);
 }
 
 }  // namespace speedrun::ops

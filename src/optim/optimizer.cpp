@@ -100,9 +100,13 @@ Optimizer::BucketState Optimizer::make_bucket(const Config& config, const Bucket
                       .used = whole(table_, bucket, &Parameter::used),
                       .counts = bucket.replicated ? std::vector<int64_t>{} : bucket.counts(),
                       .shards = {},
+                      .rows = {},
                       .reduction = {},
                       .gathering = {},
                       .capture = {}};
+    if (bucket.by_rows)
+        state.rows = std::make_unique<RowExchange>(state.grad.view({-1, bucket.unit_elements}), bucket.units,
+                                                   communicator_, bucket.name);
     for (const Piece& piece : bucket.owned_by(communicator_.rank())) {
         const Parameter& parameter = table_[piece.param];
         const Parameter part = part_of(parameter, piece, bucket.rule);
@@ -112,12 +116,35 @@ Optimizer::BucketState Optimizer::make_bucket(const Config& config, const Bucket
     return state;
 }
 
+RowExchange* Optimizer::rows_of(const std::string& param) const {
+    for (const BucketState& bucket : buckets_)
+        if (bucket.rows && bucket.bucket.pieces.front().param == param) return bucket.rows.get();
+    return nullptr;
+}
+
+bool Optimizer::sends_rows(const std::string& param) const {
+    return rows_of(param) != nullptr;
+}
+
+void Optimizer::look_up(const std::string& param, std::span<const int32_t> rows) {
+    RowExchange* const exchange = rows_of(param);
+    check(exchange, param + ": its gradients do not go by rows");
+    exchange->mark(rows);
+}
+
+void Optimizer::find_pending_rows() {
+    for (BucketState& bucket : buckets_)
+        if (bucket.rows) bucket.rows->mark_what_is_there();
+}
+
 void Optimizer::begin(const StepSettings& settings) {
     launching_ = true;
     started_sum_.reset();
     for (BucketState& bucket : buckets_) {
         bucket.elements_missing = bucket.grad.numel();
-        bucket.launches = steps(bucket.bucket, settings);
+        const bool stepping = steps(bucket.bucket, settings);
+        bucket.launches = stepping && !bucket.rows;
+        if (stepping && bucket.rows) bucket.rows->begin();
     }
 }
 
@@ -183,14 +210,22 @@ void Optimizer::skip() {
     for (BucketState& bucket : buckets_) {
         if (bucket.reduction) bucket.reduction->wait();
         bucket.reduction.reset();
+        if (bucket.rows) bucket.rows->clear();
         bucket.grad.zero_();
     }
 }
 
 void Optimizer::reduce(BucketState& bucket) {
+    if (bucket.rows) return bucket.rows->start();
     bucket.reduction = bucket.bucket.replicated
                            ? communicator_.all_reduce(bucket.grad, ReduceOp::sum, bucket.bucket.name)
                            : communicator_.reduce_scatter(bucket.grad, bucket.counts, bucket.bucket.name);
+}
+
+void Optimizer::finish_reduction(BucketState& bucket) {
+    if (bucket.rows) return bucket.rows->finish();
+    bucket.reduction->wait();
+    bucket.reduction.reset();
 }
 
 // Reductions run beside the updates of buckets before theirs, gathers beside those of buckets after.
@@ -204,8 +239,7 @@ void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
     for (const size_t index : work_order_) {
         BucketState& bucket = buckets_[index];
         if (!steps(bucket.bucket, settings)) continue;
-        bucket.reduction->wait();
-        bucket.reduction.reset();
+        finish_reduction(bucket);
         enter(probe, StepPart::optimizer);
         update(bucket, settings);
         enter(probe, StepPart::communication);
@@ -219,7 +253,10 @@ void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
         bucket.gathering->wait();
         bucket.gathering.reset();
     }
-    for (const std::string& param : settings.resting) table_[param].grad.zero_();
+    for (const std::string& param : settings.resting) {
+        table_[param].grad.zero_();
+        if (RowExchange* const rows = rows_of(param)) rows->clear();
+    }
     if (settings.tied && settings.adam_steps) follow_tied_table();
     if (settings.unties) untie();
 }

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "ops/capture.h"
 #include "ops/step_numbers.h"
 #include "optim/ownership.h"
+#include "optim/row_exchange.h"
 #include "optim/rule.h"
 
 namespace speedrun {
@@ -49,10 +51,17 @@ class Optimizer {
     // looks for the end of each.
     void capture_with(std::shared_ptr<cuda::Graphs> graphs);
 
+    // Whether gradients of this parameter go by rows (comm sharded_sparse), so that look_up() must be told.
+    bool sends_rows(const std::string& param) const;
+    // Before begin(): rows of such a parameter that this rank's micro-batches of the step look up.
+    void look_up(const std::string& param, std::span<const int32_t> rows);
+    // Gradients have been loaded, whose rows look_up() was not told.
+    void find_pending_rows();
+
     // Whether grad_ready() starts anything: the config says on_grad_ready, and there is another rank.
     bool reduces_early() const { return on_grad_ready_; }
-    // Before the backward that completes a step's gradients. From then until step(), grad_ready() may start
-    // reductions.
+    // Before the forward that leads to a step's last gradients: ranks tell each other how many rows they
+    // will send. From then until step(), grad_ready() may start reductions.
     void begin(const StepSettings& settings);
     // The gradient of these elements is complete. Where the config says on_grad_ready, buckets that are
     // complete by it are on their way afterwards.
@@ -102,8 +111,9 @@ class Optimizer {
         at::Tensor value, grad, used;  // 1-D, all of the bucket
         std::vector<int64_t> counts;
         std::vector<Shard> shards;
-        int64_t elements_missing = 0;  // whose gradients are not complete yet
-        bool launches = false;         // this step: whether it may be reduced before step()
+        int64_t elements_missing = 0;       // whose gradients are not complete yet
+        bool launches = false;              // this step: whether it may be reduced before step()
+        std::unique_ptr<RowExchange> rows;  // instead of `reduction`; null: gradients go as a whole
         Handle reduction, gathering;
         bool capturable = false;
         ops::Capture capture;  // of its shards' updates
@@ -111,7 +121,9 @@ class Optimizer {
 
     BucketState make_bucket(const Config& config, const Bucket& bucket);
     void count_step(const StepSettings& settings);
+    RowExchange* rows_of(const std::string& param) const;
     void reduce(BucketState& bucket);
+    void finish_reduction(BucketState& bucket);
     RuleStep rule_step(const Shard& shard, const StepSettings& settings) const;
     void bring_numbers(const StepSettings& settings);
     void update(BucketState& bucket, const StepSettings& settings);

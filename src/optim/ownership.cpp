@@ -75,6 +75,7 @@ Ownership plan_ownership(const Config& config, int64_t world_size) {
         const ParamConfig& first = config.model.param(source.ranges.front().param);
         const OptimParamConfig& row = row_of(config, first.name);
         Bucket bucket{source.name, row.rule, 0, {}, {}, row.comm == OptimParamConfig::Comm::replicated};
+        bucket.by_rows = row.comm == OptimParamConfig::Comm::sharded_sparse && world_size > 1;
         bucket.unit_elements = unit_elements(first, bucket.rule);
         int64_t units = 0;
         for (const CommRange& range : source.ranges) {

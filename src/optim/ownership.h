@@ -26,6 +26,7 @@ struct Bucket {
     std::vector<Piece> pieces;
     std::vector<int64_t> units;  // of each rank
     bool replicated = false;     // each rank has all of them, and gradients go by an all_reduce
+    bool by_rows = false;        // gradients go by a RowExchange: sharded_sparse, and there are other ranks
 
     int64_t total_units() const;
     std::vector<int64_t> counts() const;              // elements of each rank, unless replicated

@@ -14,6 +14,7 @@
 #include "model/gpt.h"
 #include "optim/rule.h"
 #include "plan/graph_work.h"
+#include "plan/traffic.h"
 #include "util/error.h"
 #include "util/shape.h"
 
@@ -58,6 +59,21 @@ int64_t optimizer_work(const Config& config, const Ownership& ownership, int64_t
                                       ->cost(operators == Operators::cpu)
                                       .work_bytes);
     return most;
+}
+
+// Of a RowExchange: rows and indices that go and come, the sum, and a rank's rows as they are added. Hashes
+// spread rows evenly, so that as many come as go, and from every rank as many.
+int64_t exchanged_bytes(const Config& config, const Ownership& ownership, int64_t rank) {
+    int64_t bytes = 0;
+    for (const Bucket& bucket : ownership.buckets) {
+        if (!bucket.by_rows) continue;
+        const int64_t rows = most_rows(config, bucket, ownership.world_size), cols = bucket.unit_elements;
+        const int64_t item = value_size(config, config.model.param(bucket.pieces.front().param));
+        const int64_t widened = item == kWide ? 0 : rows / ownership.world_size * cols * kWide;
+        bytes += bucket.total_units() + rows * (2 * cols * item + 4 * 4) +
+                 bucket.units[static_cast<size_t>(rank)] * cols * kWide + widened;
+    }
+    return bytes;
 }
 
 // Settings of a step whose rows are the longest.
@@ -209,6 +225,7 @@ std::vector<RankMemory> rank_memory(const Config& config, const Graph& graph, co
         memory.optimizer_state = optimizer_state_bytes(unit_bytes, ownership, rank);
         if (operators == Operators::cpu) memory.checkpoint = checkpoint_copy(config, ownership, rank);
         memory.optimizer_work = optimizer_work(config, ownership, rank, operators);
+        memory.communication += exchanged_bytes(config, ownership, rank);
     }
     return ranks;
 }

@@ -53,7 +53,7 @@ struct RankMemory {
     int64_t optimizer_work = 0;  // temporaries of an update
     int64_t warm_up = 0;         // the weights to go back to after untimed steps
     int64_t batches = 0;         // steps of tokens that lie ready
-    int64_t communication = 0;   // staging of collectives
+    int64_t communication = 0;   // staging of collectives, and rows of gradients that ranks send each other
     int64_t program = 0;         // heap that the allocator keeps, threads, generated code
     int64_t checkpoint = 0;      // copy of what the rank saves; on GPUs it is in the host's memory
     int64_t peak() const {

@@ -5,8 +5,28 @@
 
 #include "comm/exchange.h"
 #include "plan/rank_memory.h"
+#include "plan/step_floor.h"
 
 namespace speedrun {
+namespace {
+
+// What a RowExchange sends: a count to every other rank, then rows and their indices.
+void add_rows(const Config& config, const Bucket& bucket, int64_t gradient, BucketTraffic& traffic) {
+    const int64_t ranks = std::ssize(bucket.units), rows = most_rows(config, bucket, ranks);
+    const int64_t row_bytes = bucket.unit_elements * gradient + static_cast<int64_t>(sizeof(int32_t));
+    traffic.at_most = true;
+    traffic.gradient_bytes = rows * row_bytes;
+    for (const int64_t own : bucket.units)
+        traffic.reduce_sent.push_back((ranks - 1) * static_cast<int64_t>(sizeof(int64_t)) +
+                                      std::min(rows, bucket.total_units() - own) * row_bytes);
+}
+
+}  // namespace
+
+int64_t most_rows(const Config& config, const Bucket& bucket, int64_t world_size) {
+    const int64_t tokens = largest_step(config, true).batch_tokens / world_size;
+    return std::min(bucket.total_units(), tokens * config.optimizer.adam.every_n_steps);
+}
 
 std::vector<BucketTraffic> bucket_traffic(const Config& config, const Graph& graph,
                                           const Ownership& ownership) {
@@ -24,11 +44,12 @@ std::vector<BucketTraffic> bucket_traffic(const Config& config, const Graph& gra
             traffic.gather_sent.assign(static_cast<size_t>(ranks), 0);
             continue;
         }
+        if (bucket.by_rows) add_rows(config, bucket, gradient, traffic);
         const std::vector<int64_t> counts = bucket.counts();
         traffic.value_bytes = elements * used;
         for (const int64_t own : counts) {
             const bool alone = ownership.world_size == 1;
-            traffic.reduce_sent.push_back(alone ? 0 : (elements - own) * gradient);
+            if (!bucket.by_rows) traffic.reduce_sent.push_back(alone ? 0 : (elements - own) * gradient);
             traffic.gather_sent.push_back((ownership.world_size - 1) * own * used);
         }
     }

@@ -14,6 +14,8 @@ struct BucketTraffic {
     int64_t gradient_bytes = 0,
             value_bytes = 0;  // of the whole bucket: what reduce-scatter, all-gather carry
     std::vector<int64_t> reduce_sent, gather_sent;  // by rank
+    bool at_most = false;  // gradients go by rows: gradient_bytes are those of a rank's rows, and with
+                           // reduce_sent what they are where every token of the longest steps has its own
 };
 
 // In scatter order. Data goes straight from rank to rank: to reduce, a rank sends all it does not own to the
@@ -43,7 +45,12 @@ StepTraffic step_traffic(const Config& config, const Ownership& ownership,
 // (ranks - 1) / ranks of each bucket's gradients and values.
 double least_sent(const Ownership& ownership, const std::vector<BucketTraffic>& buckets, bool adam_steps);
 
-// All steps and validations of a run of `rank`, without what checkpoints send.
+// Rows of the bucket that a rank's tokens look up between two updates of Adam's in the longest steps, at
+// most.
+int64_t most_rows(const Config& config, const Bucket& bucket, int64_t world_size);
+
+// All steps and validations of a run of `rank`, without what checkpoints send; at most, where gradients go by
+// rows.
 int64_t run_sent(const Config& config, const Graph& graph, const Ownership& ownership, int64_t rank);
 
 }  // namespace speedrun

@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 
+#include "model/bigram_rows.h"
 #include "ops/cuda/gpu.h"
 #include "optim/diagnostics.h"
 #include "plan/memory_check.h"
@@ -152,6 +153,7 @@ void Trainer::resume(const Checkpoint& checkpoint) {
                         std::to_string(saved.step) + ", but this config's run ends after step " +
                         std::to_string(config_.schedule.total_steps()));
     load_checkpoint(checkpoint, config_, model_.parameters(), optimizer_, communicator_);
+    if (saved.pending_gradients) optimizer_.find_pending_rows();
     // YaRN's steps are cumulative: the tables depend on every window on the way.
     model_.rotary().reset(config_.schedule.stages.front().window_long);
     for (const Stage& stage : config_.schedule.stages)
@@ -334,7 +336,19 @@ Trainer::Agreed Trainer::agree(const std::vector<at::Tensor>& losses, const Step
     return agreed;
 }
 
+void Trainer::look_up(const std::vector<Batch>& batches) {
+    const auto& bigram = config_.model.input.bigram;
+    if (!bigram || !optimizer_.sends_rows(bigram->table)) return;
+    const int64_t table_rows = config_.model.param(bigram->table).shape[0];
+    std::vector<int32_t> rows;
+    for (const Batch& batch : batches) {
+        bigram_rows(*bigram, table_rows, batch.inputs, rows);
+        optimizer_.look_up(bigram->table, rows);
+    }
+}
+
 std::vector<at::Tensor> Trainer::gradients(const std::vector<Batch>& batches, const StepSettings& settings) {
+    look_up(batches);
     optimizer_.begin(settings);
     GradReady grad_ready;
     if (optimizer_.reduces_early())

@@ -77,6 +77,8 @@ class Trainer {
     void warm_up();
     // Whether a rank was told to stop.
     bool train_step(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt);
+    // Tells the optimizer which rows of a table these micro-batches give a gradient, where it sends rows.
+    void look_up(const std::vector<Batch>& batches);
     // Of this rank's micro-batches; returns their sums of losses. Reductions may be on their way afterwards.
     std::vector<at::Tensor> gradients(const std::vector<Batch>& batches, const StepSettings& settings);
     // What the ranks tell each other in every step: their losses, in the order of its rows, whether any of

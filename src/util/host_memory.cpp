@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // The only number of a file; none where there is no such file, or it says "max".
-std::optional<int64_t> number_in(const fs::path& file) {
+std::optional<int64_t> memory_number_in(const fs::path& file) {
     std::ifstream in(file);
     int64_t value = 0;
     if (!(in >> value)) return {};
@@ -43,7 +43,7 @@ const GroupFiles kVersion1{
 const GroupFiles kVersion2{"memory.max", "memory.current", {"inactive_file", "active_file"}};
 
 std::optional<int64_t> left_in_group(const fs::path& group, const GroupFiles& files) {
-    const auto limit = number_in(group / files.limit), usage = number_in(group / files.usage);
+    const auto limit = memory_number_in(group / files.limit), usage = memory_number_in(group / files.usage);
     if (!limit || !usage) return {};
     int64_t in_use = *usage;
     for (const char* key : files.reclaimable) in_use -= number_of(group / "memory.stat", key).value_or(0);

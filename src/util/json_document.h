@@ -25,8 +25,12 @@ Json read_json_file(const std::filesystem::path& file);
 // The document of `text`, or none where parse_json would throw.
 std::optional<Json> parse_json_if_valid(std::string_view text);
 
-// `value` for humans: members and elements that fit a line share it, otherwise one a line. Ends without a
-// newline.
+// JSON text with the control characters from U+007F to U+009F, which nlohmann's dump() leaves and terminals
+// may obey, as \u escapes, like those below U+0020.
+std::string escape_controls(std::string_view json);
+
+// `value` for humans: members and elements that fit a line share it, otherwise one a line; control characters
+// are escaped. Ends without a newline.
 std::string pretty_json(const Json& value);
 
 // `value` on one line, cut to about 80 bytes, for error messages.

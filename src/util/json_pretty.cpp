@@ -1,6 +1,10 @@
+#include <fmt/core.h>
+
+#include <algorithm>
 #include <string>
 
 #include "util/json_document.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
@@ -38,10 +42,22 @@ void write(const Json& value, size_t indent, size_t used, std::string& out) {
 
 }  // namespace
 
+std::string escape_controls(std::string_view json) {
+    std::string out;
+    while (!json.empty()) {
+        const auto [bytes, code_point] = first_character(json);
+        const std::string_view character = json.substr(0, std::max<size_t>(bytes, 1));
+        const bool control = code_point >= 0x7f && code_point < 0xA0;
+        out += control ? fmt::format("\\u{:04x}", code_point) : std::string(character);
+        json.remove_prefix(character.size());
+    }
+    return out;
+}
+
 std::string pretty_json(const Json& value) {
     std::string out;
     write(value, 0, 0, out);
-    return out;
+    return escape_controls(out);
 }
 
 }  // namespace speedrun

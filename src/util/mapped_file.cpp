@@ -28,7 +28,7 @@ struct Range {
 };
 constexpr size_t kRanges = 4096;
 std::array<Range, kRanges> ranges;
-struct sigaction before {};
+struct sigaction handler_before {};
 static_assert(std::atomic<uintptr_t>::is_always_lock_free);
 
 // Puts zeros where the file's pages are gone, up to the end of its range. What is no page of ours is left to
@@ -48,7 +48,7 @@ void on_bus_error(int, siginfo_t* info, void*) {
         range.lost = true;
         if (zeros != MAP_FAILED) return;
     }
-    ::sigaction(SIGBUS, &before, nullptr);
+    ::sigaction(SIGBUS, &handler_before, nullptr);
     if (info->si_code <= 0) ::raise(SIGBUS);  // what memory raised, it raises again
 }
 
@@ -59,7 +59,7 @@ void install_handler() {
         action.sa_sigaction = on_bus_error;
         action.sa_flags = SA_SIGINFO;
         sigemptyset(&action.sa_mask);
-        check(::sigaction(SIGBUS, &action, &before) == 0, "SIGBUS has no handler");
+        check(::sigaction(SIGBUS, &action, &handler_before) == 0, "SIGBUS has no handler");
     });
 }
 

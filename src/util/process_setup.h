@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 
 namespace speedrun {
 
@@ -13,5 +14,10 @@ void report_full_files();
 // For work that lasts and whose results are in files: where nobody reads stdout or stderr any more, it goes
 // on, and is not ended by SIGPIPE.
 void outlive_readers();
+
+// Starts `count` threads beside those that there are, all at the same time, and ends them again. UserError
+// where the system refuses one. Libraries that start threads find out too late: they wait for the refused one
+// for ever, or end the process.
+void require_room_for_threads(int64_t count);
 
 }  // namespace speedrun

@@ -15,17 +15,13 @@
 #include "record/log_builder.h"
 #include "support/file_text.h"
 #include "support/golden_inputs.h"
+#include "support/outcome.h"
 #include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Outcome {
-    int exit_code = 0;
-    std::string out, err;
-};
 
 class AttemptVerb : public ::testing::Test {
   protected:

@@ -13,15 +13,13 @@
 #include "model/load_config.h"
 #include "plan/graph_work.h"
 #include "support/function_graphs.h"
+#include "support/golden_runs.h"
 #include "support/mpirun.h"
 
 namespace speedrun {
 namespace {
 
 using Json = nlohmann::json;
-
-const std::string golden_config = SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json";
-const std::string record_config = SPEEDRUN_SOURCE_DIR "/configs/record_43.json";
 
 Op op(const std::string& name, double per_step, double flop, double bytes, const std::string& within = "") {
     return {
@@ -143,11 +141,11 @@ TEST(StepOps, HaveTheUpdateOfEveryParameterWithItsCadence) {
     EXPECT_EQ(whole, expected);
 }
 
-const std::string verb =
+const std::string bench_ops =
     std::string(SPEEDRUN_EXECUTABLE) + " bench ops --device cpu --ms 5 --set runtime.threads=1 ";
 
 TEST(BenchOpsVerb, TimesEveryOpOfTheGoldenModel) {
-    const JobResult result = run_command(verb + "--json --config " + golden_config, 120);
+    const JobResult result = run_command(bench_ops + "--json --config " + golden_config, 120);
     ASSERT_EQ(result.exit_code, 0) << result.output;
     const Json json = Json::parse(result.output);
     EXPECT_EQ(json["tokens"], 256);
@@ -166,11 +164,11 @@ TEST(BenchOpsVerb, TimesEveryOpOfTheGoldenModel) {
 }
 
 TEST(BenchOpsVerb, TakesOnlyThoseThatBeginSo) {
-    const JobResult result = run_command(verb + "--only rotary --config " + golden_config);
+    const JobResult result = run_command(bench_ops + "--only rotary --config " + golden_config);
     ASSERT_EQ(result.exit_code, 0) << result.output;
     EXPECT_NE(result.output.find("\nrotary.backward "), std::string::npos) << result.output;
     EXPECT_EQ(result.output.find("linear."), std::string::npos) << result.output;
-    const JobResult none = run_command(verb + "--only nonsense --config " + golden_config);
+    const JobResult none = run_command(bench_ops + "--only nonsense --config " + golden_config);
     EXPECT_EQ(none.exit_code, 2);
     EXPECT_NE(none.output.find("no op's name begins with \"nonsense\"; there are: adam.embed, "),
               std::string::npos)

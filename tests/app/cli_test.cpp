@@ -9,23 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "support/outcome.h"
 #include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {
 
-struct Outcome {
-    int exit_code;
-    std::string out, err;
-};
-
-Outcome run(std::vector<std::string> args) {
-    std::vector<char*> pointers;
-    for (auto& arg : args) pointers.push_back(arg.data());
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
-    const int exit_code = run_program(pointers);
-    return {exit_code, testing::internal::GetCapturedStdout(), testing::internal::GetCapturedStderr()};
+Outcome run(const std::vector<std::string>& args) {
+    return captured(args, run_program);
 }
 
 bool has(const std::string& text, const std::string& part) {

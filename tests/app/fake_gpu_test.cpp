@@ -15,7 +15,8 @@ namespace {
 
 // Four steps of two micro-batches, a stage each.
 const std::string four_stages =
-    "--set schedule.scheduled_steps=3 --set schedule.extension_steps=1 --set data.val_tokens=512 "
+    "--set schedule.scheduled_steps=3 --set schedule.extension_steps=1 --set data.val_tokens=512 --set "
+    "data.rows=2 "
     "--set schedule.stages[0].batch_tokens=512 --set schedule.stages[1].batch_tokens=512 "
     "--set schedule.stages[2].batch_tokens=512 --set schedule.stages[3].batch_tokens=512 "
     "--set schedule.stages[1].start=1 --set schedule.stages[2].start=2 --set schedule.stages[3].start=3 "

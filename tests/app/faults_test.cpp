@@ -99,6 +99,7 @@ struct Undisturbed {
 
 class Faults : public GoldenRuns {
   protected:
+    Faults() { settings_ = rows_a_step(2); }
     std::unique_ptr<RunningJob> run(const std::string& name, const std::string& more,
                                     const std::string& before = "") const {
         return std::make_unique<RunningJob>(before + command(name, more), folder_ / "out");

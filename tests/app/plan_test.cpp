@@ -7,6 +7,7 @@
 
 #include "data/shard.h"
 #include "support/golden_inputs.h"
+#include "support/golden_runs.h"
 #include "support/mpirun.h"
 #include "support/temporary_folder.h"
 
@@ -15,12 +16,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-const std::string program = SPEEDRUN_EXECUTABLE;
-const std::string golden_config = SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json";
-const std::string record_config = SPEEDRUN_SOURCE_DIR "/configs/record_43.json";
-
 JobResult plan(const std::string& arguments) {
-    return run_command(program + " plan " + arguments);
+    return run_command(SPEEDRUN_EXECUTABLE " plan " + arguments);
 }
 
 // The figures of the log of a real run, "rank 1: optimizer state 5543944 bytes, ..., sent 9045204 bytes a
@@ -34,7 +31,7 @@ TEST(PlanVerb, AgreesWithTheLogOfARun) {
         const std::string dir = (folder / ("on" + std::to_string(ranks))).string();
         const JobResult job =
             mpirun(ranks,
-                   program + " train --config " + golden_config + " --run-dir " + dir +
+                   SPEEDRUN_EXECUTABLE " train --config " + golden_config + " --run-dir " + dir +
                        " --set data.train=" + (folder / "train.bin").string() +
                        " --set data.val=" + (folder / "val.bin").string() + " --set runtime.threads=1",
                    240);

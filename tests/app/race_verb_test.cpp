@@ -20,7 +20,7 @@ class RaceVerb : public GoldenRuns {
                (folder_ / "race").string() + " --set data.train=" + (folder_ / "train_1.bin").string() +
                " --set data.val=" + (folder_ / "val_0.bin").string() +
                " --set data.val_tokens=1024 --set runtime.threads=1 --set schedule.extension_steps=1" +
-               " --set schedule.scheduled_steps=2 --set runtime.seed=1 " + more;
+               " --set schedule.scheduled_steps=2 --set runtime.seed=1 " + rows_a_step(2) + more;
     }
     Race read() const { return read_race(folder_ / "race" / "race.json"); }
 };

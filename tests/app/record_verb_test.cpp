@@ -7,34 +7,16 @@
 #include "app/cli.h"
 #include "record/log_builder.h"
 #include "support/expect_error.h"
+#include "support/outcome.h"
 #include "support/temporary_folder.h"
 
 namespace speedrun {
 namespace {
 
-struct Outcome {
-    int exit_code = 0;
-    std::string out, err;
-};
-
 // Runs `record ARGS...`.
-Outcome run(std::vector<std::string> args) {
+Outcome record(std::vector<std::string> args) {
     args.insert(args.begin(), "record");
-    std::vector<char*> argv;
-    for (std::string& a : args) argv.push_back(a.data());
-    ::testing::internal::CaptureStdout();
-    ::testing::internal::CaptureStderr();
-    Outcome outcome;
-    try {
-        outcome.exit_code = run_command(argv);
-    } catch (...) {
-        ::testing::internal::GetCapturedStdout();
-        ::testing::internal::GetCapturedStderr();
-        throw;
-    }
-    outcome.out = ::testing::internal::GetCapturedStdout();
-    outcome.err = ::testing::internal::GetCapturedStderr();
-    return outcome;
+    return captured(args, [](std::span<char*> argv) { return run_command(argv); });
 }
 
 // A folder of four runs around `loss`.
@@ -48,31 +30,31 @@ std::string write_runs(const TemporaryFolder& dir, const std::string& name, doub
 TEST(RecordCheck, ExitCodeIsTheVerdict) {
     const TemporaryFolder dir;
     const std::string good = write_runs(dir, "good", 3.27), bad = write_runs(dir, "bad", 3.279);
-    EXPECT_EQ(run({"check", good}).exit_code, 0);
-    EXPECT_EQ(run({"check", bad}).exit_code, 1);
-    EXPECT_EQ(run({"check", good, bad}).exit_code, 1);
-    EXPECT_EQ(run({"check", "--target", "3.5", bad}).exit_code, 0);
-    EXPECT_EQ(run({"check", "--track", "medium", good}).exit_code, 1);
+    EXPECT_EQ(record({"check", good}).exit_code, 0);
+    EXPECT_EQ(record({"check", bad}).exit_code, 1);
+    EXPECT_EQ(record({"check", good, bad}).exit_code, 1);
+    EXPECT_EQ(record({"check", "--target", "3.5", bad}).exit_code, 0);
+    EXPECT_EQ(record({"check", "--track", "medium", good}).exit_code, 1);
     write_file(dir / "nothing" / "a.txt", "hello\n");
-    const Outcome nothing = run({"check", dir / "nothing"});
+    const Outcome nothing = record({"check", dir / "nothing"});
     EXPECT_EQ(nothing.exit_code, 2);
     EXPECT_NE(nothing.out.find("no step lines"), std::string::npos) << nothing.out;
-    const Outcome some = run({"check", good, "/nowhere"});
+    const Outcome some = record({"check", good, "/nowhere"});
     EXPECT_EQ(some.exit_code, 2) << "a verdict of a part is none";
     EXPECT_NE(some.out.find(": record: mean loss"), std::string::npos) << some.out;
     EXPECT_NE(some.err.find("/nowhere: No such file"), std::string::npos) << some.err;
-    EXPECT_EQ(run({"check", "/nowhere"}).exit_code, 2);
+    EXPECT_EQ(record({"check", "/nowhere"}).exit_code, 2);
 }
 
 TEST(RecordCheck, Formats) {
     const TemporaryFolder dir;
     const std::string good = write_runs(dir, "good", 3.27);
-    const auto json = nlohmann::json::parse(run({"check", "--json", good}).out);
+    const auto json = nlohmann::json::parse(record({"check", "--json", good}).out);
     EXPECT_EQ(json.at(0).at("path"), good);
     EXPECT_EQ(json.at(0).at("verdict"), "record");
     EXPECT_EQ(json.at(0).at("n"), 4);
-    EXPECT_EQ(run({"check", "--markdown", good}).out.rfind("| folder |", 0), 0U);
-    EXPECT_EQ(nlohmann::json::parse(run({"check", "--json", "/nowhere"}).out), nlohmann::json::array());
+    EXPECT_EQ(record({"check", "--markdown", good}).out.rfind("| folder |", 0), 0U);
+    EXPECT_EQ(nlohmann::json::parse(record({"check", "--json", "/nowhere"}).out), nlohmann::json::array());
 }
 
 TEST(RecordParse, JsonAndText) {
@@ -80,7 +62,7 @@ TEST(RecordParse, JsonAndText) {
     const std::string file = dir / "log", cut = dir / "cut";
     write_file(file, log_text(20, 3.27));
     write_file(cut, "step:1/20 train_time:5ms step_avg:5.00ms\nstep:2/2");
-    const auto json = nlohmann::json::parse(run({"parse", "--json", file, cut}).out);
+    const auto json = nlohmann::json::parse(record({"parse", "--json", file, cut}).out);
     ASSERT_EQ(json.size(), 2U);
     EXPECT_EQ(json[0].at("final_step"), 20);
     EXPECT_EQ(json[0].at("scheduled_steps"), 20);
@@ -95,19 +77,19 @@ TEST(RecordParse, JsonAndText) {
     EXPECT_EQ(json[0].at("hardware"), "8 x NVIDIA H100 80GB HBM3");
     EXPECT_EQ(json[1].at("complete"), false);
     EXPECT_TRUE(json[1].at("val_loss").is_null());
-    const Outcome text = run({"parse", cut, "/nowhere"});
+    const Outcome text = record({"parse", cut, "/nowhere"});
     EXPECT_EQ(text.exit_code, 2);
-    EXPECT_EQ(run({"parse", cut}).exit_code, 0);
+    EXPECT_EQ(record({"parse", cut}).exit_code, 0);
     EXPECT_NE(text.out.find("stopped after step 1 of 20"), std::string::npos) << text.out;
     EXPECT_NE(text.err.find("unfinished"), std::string::npos) << text.err;
     EXPECT_NE(text.err.find("/nowhere: cannot read"), std::string::npos) << text.err;
-    EXPECT_EQ(run({"parse", "/nowhere"}).exit_code, 2);
+    EXPECT_EQ(record({"parse", "/nowhere"}).exit_code, 2);
 }
 
 TEST(RecordCompare, TwoFoldersOrOne) {
     const TemporaryFolder dir;
     const std::string a = write_runs(dir, "a", 3.27), b = write_runs(dir, "b", 3.27, 40, 18);
-    const auto json = nlohmann::json::parse(run({"compare", "--json", a, b}).out);
+    const auto json = nlohmann::json::parse(record({"compare", "--json", a, b}).out);
     EXPECT_EQ(json.at("steps").at("difference"), -2);
     EXPECT_LT(json.at("time_ms").at("high"), 0);
     for (int i = 0; i < 4; ++i) {
@@ -116,23 +98,27 @@ TEST(RecordCompare, TwoFoldersOrOne) {
         std::filesystem::copy_file(dir / "a" / (name + ".txt"), dir / "both" / (name + "a.txt"));
         std::filesystem::copy_file(dir / "b" / (name + ".txt"), dir / "both" / (name + "b.txt"));
     }
-    EXPECT_NE(run({"compare", dir / "both"}).out.find("time: "), std::string::npos);
-    expect_user_error([&] { run({"compare", a, dir / "both"}); }, {"both", "differ", "18 steps", "20 steps"});
-    expect_user_error([&] { run({"compare", a}); }, {"1 kinds"});
-    expect_user_error([&] { run({"compare", a, dir / "empty"}); }, {"empty", "no complete run"});
+    EXPECT_NE(record({"compare", dir / "both"}).out.find("time: "), std::string::npos);
+    expect_user_error(
+        [&] {
+            record({"compare", a, dir / "both"});
+        },
+        {"both", "differ", "18 steps", "20 steps"});
+    expect_user_error([&] { record({"compare", a}); }, {"1 kinds"});
+    expect_user_error([&] { record({"compare", a, dir / "empty"}); }, {"empty", "no complete run"});
 }
 
 TEST(RecordVerb, Mistakes) {
-    expect_user_error([] { run({}); }, {"which part", "check"});
-    expect_user_error([] { run({"chekc"}); }, {"\"chekc\"", "check"});
-    expect_user_error([] { run({"check"}); }, {"which folders"});
-    expect_user_error([] { run({"check", "--track", "long", "x"}); }, {"--track", "long"});
-    expect_user_error([] { run({"check", "--target", "nan", "x"}); }, {"--target"});
-    expect_user_error([] { run({"parse"}); }, {"which logs"});
-    expect_user_error([] { run({"compare"}); }, {"baseline"});
+    expect_user_error([] { record({}); }, {"which part", "check"});
+    expect_user_error([] { record({"chekc"}); }, {"\"chekc\"", "check"});
+    expect_user_error([] { record({"check"}); }, {"which folders"});
+    expect_user_error([] { record({"check", "--track", "long", "x"}); }, {"--track", "long"});
+    expect_user_error([] { record({"check", "--target", "nan", "x"}); }, {"--target"});
+    expect_user_error([] { record({"parse"}); }, {"which logs"});
+    expect_user_error([] { record({"compare"}); }, {"baseline"});
     for (const char* part : {"check", "parse", "compare"})
-        EXPECT_NE(run({part, "--help"}).out.find("Exit code"), std::string::npos);
-    EXPECT_NE(run({"--help"}).out.find("compare"), std::string::npos);
+        EXPECT_NE(record({part, "--help"}).out.find("Exit code"), std::string::npos);
+    EXPECT_NE(record({"--help"}).out.find("compare"), std::string::npos);
 }
 
 }  // namespace

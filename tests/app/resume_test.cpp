@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 class Resume : public GoldenRuns {
   protected:
+    Resume() { settings_ = rows_a_step(4); }
     // Starts the run in a process of its own and sends it `signal` once `step` steps are in its metrics.
     int interrupt(const std::string& name, const std::string& more, int64_t step, int signal) const {
         const StepHold hold(folder_ / name, step);
@@ -27,12 +28,6 @@ class Resume : public GoldenRuns {
         return job.finish().exit_code;
     }
 };
-
-void expect_same_bits(const TrainingRun& a, const TrainingRun& b) {
-    EXPECT_EQ(a.train_losses, b.train_losses);
-    EXPECT_EQ(a.val_losses, b.val_losses);
-    EXPECT_EQ(contents(a.weights), contents(b.weights));
-}
 
 const std::string save_often =
     "--set runtime.checkpoint.every_steps=1 --set runtime.checkpoint.keep_last=100 ";

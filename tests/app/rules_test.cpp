@@ -9,6 +9,7 @@ namespace {
 
 class RulesOnRanks : public GoldenRuns, public ::testing::WithParamInterface<const char*> {
   protected:
+    RulesOnRanks() { settings_ = rows_a_step(2); }
     static std::string short_run() {
         const std::string name = GetParam();
         std::string more = "--set optimizer.matrix.rule=" + name + " --set schedule.scheduled_steps=3 " +

@@ -65,11 +65,23 @@ TEST_F(RunPlace, OnlyWhatWasCutBeforeItsFirstCheckpointBeginsAnew) {
 
 TEST_F(RunPlace, AFinishedRunOfTheConfigHasNothingToDo) {
     const Config config = load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json");
+    const auto finished = [&](const std::optional<Checkpoint>& left) {
+        return is_finished(folder_ / "run", config, left);
+    };
     put("run/config.json", config.resolved_json);
-    EXPECT_FALSE(is_finished(folder_ / "run", config.resolved_json));
+    EXPECT_FALSE(finished({}));
     put("run/status.json", "{\"state\": \"finished\"}");
-    EXPECT_TRUE(is_finished(folder_ / "run", config.resolved_json));
-    EXPECT_FALSE(is_finished(folder_ / "run", "{}"));
+    EXPECT_TRUE(finished({}));
+    Config other = config;
+    other.resolved_json = "{}";
+    EXPECT_FALSE(is_finished(folder_ / "run", other, {}));
+    Checkpoint last;
+    last.manifest.step = config.schedule.total_steps();
+    EXPECT_FALSE(finished(last)) << "its weights are gone";
+    put("run/weights.safetensors");
+    EXPECT_TRUE(finished(last));
+    --last.manifest.step;
+    EXPECT_FALSE(finished(last)) << "its last checkpoint is gone";
 }
 
 TEST(DataChanges, AreListedAndAskedAbout) {

@@ -16,17 +16,13 @@
 #include "record/log/run_log.h"
 #include "support/file_text.h"
 #include "support/golden_inputs.h"
+#include "support/outcome.h"
 #include "support/temporary_folder.h"
 #include "util/safetensors.h"
 #include "util/sha256.h"
 
 namespace speedrun {
 namespace {
-
-struct Outcome {
-    int exit_code;
-    std::string out, err;
-};
 
 class TrainVerb : public ::testing::Test {
   protected:
@@ -35,16 +31,9 @@ class TrainVerb : public ::testing::Test {
         write_shard(folder_ / "val_0.bin", golden::val_tokens());
     }
 
-    Outcome speedrun(std::vector<std::string> args) const {
-        std::vector<char*> pointers;
-        for (auto& arg : args) pointers.push_back(arg.data());
-        testing::internal::CaptureStdout();
-        testing::internal::CaptureStderr();
-        const int exit_code = run_program(pointers);
-        return {exit_code, testing::internal::GetCapturedStdout(), testing::internal::GetCapturedStderr()};
-    }
+    Outcome speedrun(const std::vector<std::string>& args) const { return captured(args, run_program); }
 
-    // Three steps, one of them Adam's, unless `more` says otherwise.
+    // Three steps of 512 tokens, one of them Adam's, unless `more` says otherwise.
     Outcome train(const std::string& run, const std::vector<std::string>& more = {}) const {
         std::vector<std::string> args{"train",
                                       "--config",
@@ -58,7 +47,13 @@ class TrainVerb : public ::testing::Test {
                                       "--set",
                                       "schedule.scheduled_steps=2",
                                       "--set",
-                                      "schedule.extension_steps=1"};
+                                      "schedule.extension_steps=1",
+                                      "--set",
+                                      "data.rows=2"};
+        for (int stage = 0; stage < 4; ++stage) {
+            args.emplace_back("--set");
+            args.push_back("schedule.stages[" + std::to_string(stage) + "].batch_tokens=512");
+        }
         args.insert(args.end(), more.begin(), more.end());
         return speedrun(args);
     }

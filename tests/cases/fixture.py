@@ -3,6 +3,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -101,11 +102,16 @@ class Case:
     def train(self, run: str | Path, *more, **options) -> Ended:
         return self.run(*self.train_words(run, *more), **options)
 
+    def start_two(self, run: str, *more, **options) -> subprocess.Popen:
+        """Two ranks of a run on this machine."""
+        words = self.train_words(run, *sets("data.rows=4", "data.val_micro_batch_tokens=128"), *more)
+        return self.start([*MPIRUN, "-n", "2", EXECUTABLE, *words], **options)
+
     def train_on_two(self, folders: list[Path], *more, run_dir: str = "rel") -> Ended:
-        """Two ranks, each with another working folder."""
+        """Two ranks, each with another working folder, and its number for RANK among the words."""
         script = self / "rank"
         script.write_text(f'#!/bin/bash\ndirs=({" ".join(map(str, folders))})\n'
-                          f'cd "${{dirs[$OMPI_COMM_WORLD_RANK]}}" && exec {EXECUTABLE} "$@"\n')
+                          f'cd "${{dirs[$OMPI_COMM_WORLD_RANK]}}" && exec {EXECUTABLE} "${{@//RANK/$OMPI_COMM_WORLD_RANK}}"\n')
         script.chmod(0o755)
         words = ["train", "--config", self / "c.json", *sets("data.rows=4", "data.val_micro_batch_tokens=128"),
                  "--run-dir", run_dir, *more]
@@ -140,8 +146,16 @@ def own_log(loss: float, seed: int, step_ms: float, steps: int = 8) -> str:
             f"processor: Some CPU\ncores this process may use: 2\n" + rule + lines + steps_text([(steps, loss)], steps, step_ms))
 
 
+def let_programs_hear_signals() -> None:
+    """What nohup, or a shell in the background, has made this process ignore, its children would ignore too."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # ignored here still; a child begins with the default
+
+
 def main(cases: dict) -> int:
     """Runs the cases that are named on the command line, or all."""
+    let_programs_hear_signals()
     wanted = sys.argv[1:] or list(cases)
     failed = []
     for name in wanted:

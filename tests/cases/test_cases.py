@@ -11,6 +11,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -151,6 +152,8 @@ def case_07(case: Case) -> None:
     shutil.copy(case / "first/checkpoints/step_00000002/weights.safetensors", folders[1] / "w")
     ended = case.train_on_two(folders, "--init", "w", run_dir=here)
     require(ended.code == 2 and "differing initial weights" in ended.err, ended)
+    ended = case.train_on_two(folders, "--diagnostics", "RANK", run_dir=here)
+    require(ended.code == 2 and "differing options: --diagnostics 0 on rank 0" in ended.err, ended)
 
 
 def case_08(case: Case) -> None:
@@ -397,6 +400,9 @@ def case_26(case: Case) -> None:
     require(ended.code == 2 and not list(case.folder.glob("o_*")), ended)
     ended = case.run(*tokenize, case / "1", case / "2", case / "3")
     require(ended.code == 0 and "holds no document, and is passed over" in ended.err and ended.out.startswith("2 documents"), ended)
+    before = tree(case.folder)
+    ended = case.run(*tokenize, "--force", case / "2", case / "1", case / "4")
+    require(ended.code == 2 and tree(case.folder) == before, "what --force replaces goes last", ended)
 
 
 def case_27(case: Case) -> None:
@@ -454,7 +460,7 @@ def case_power_loss(case: Case) -> None:
     synced = case / "synced"
     preload = REPOSITORY / "build/tests/libsynced_sizes.so"
     environment = {**ENVIRONMENT, "LD_PRELOAD": str(preload), "SPEEDRUN_SYNCED_SIZES": str(synced)}
-    words = sets("schedule.scheduled_steps=40", "schedule.eval.every=0", "runtime.checkpoint.keep_last=50")
+    words = sets("schedule.scheduled_steps=16", "schedule.eval.every=0", "runtime.checkpoint.keep_last=50")
     process = case.start([EXECUTABLE, *case.train_words("run", *words, *EVERY_SECOND)], env=environment)
     require(wait_until(lambda: len([name for name in checkpoints(run) if name.startswith("step_")]) >= 3), process.poll())
     process.kill(), process.wait()
@@ -517,11 +523,48 @@ def case_overwrite_of_what_is_resumed(case: Case) -> None:
 
 
 def case_finished(case: Case) -> None:
-    """--resume auto on a finished run has nothing to do, exit code 0."""
-    require(case.train("run").code == 0)
-    before = tree(case / "run")
-    ended = case.train("run", "--resume", "auto")
-    require(ended.code == 0 and "the run is finished already" in ended.out and tree(case / "run") == before, ended)
+    """--resume auto on a finished run has nothing to do, exit code 0, with checkpoints and without."""
+    for name, often in (("run", []), ("saved", EVERY_SECOND)):
+        require(case.train(name, *often).code == 0)
+        before = tree(case / name)
+        ended = case.train(name, *often, "--resume", "auto")
+        require(ended.code == 0 and "the run is finished already" in ended.out and tree(case / name) == before, ended)
+
+
+def case_damaged_checkpoint(case: Case) -> None:
+    """A checkpoint of which any byte has changed is refused by name; the run goes on from the one before it."""
+    run = case / "run"
+    require(case.train("run", *EVERY_SECOND).code == 0)
+    newest = run / "checkpoints/step_00000004"
+    for path in sorted(newest.iterdir()):
+        before = path.read_bytes()
+        for at in (0, len(before) // 2, len(before) - 2):
+            changed = bytearray(before)
+            changed[at] ^= 1
+            path.write_bytes(changed)
+            ended = case.train("other", "--resume", newest)
+            require(ended.code == 2 and f"{newest}/{path.name}" in ended.err and not (case / "other").exists(), path, at, ended)
+        path.write_bytes(before)
+    path = newest / "optimizer.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    ended = case.train("run", *EVERY_SECOND, "--resume", "auto")
+    require(ended.code == 0 and f"passed over a damaged checkpoint: {path}" in ended.out, ended)
+    require("step_00000002 after step 2" in ended.out, ended)
+
+
+def case_other_threads(case: Case) -> None:
+    """With as many threads a run that goes on gives the bits of an uncut one; with others that is said."""
+    words = [*EVERY_SECOND, *sets("runtime.threads=2")]
+    require(case.train("whole", *words).code == 0)
+    for name, threads, said in (("same", 2, False), ("fewer", 1, True)):
+        shutil.copytree(case / "whole", case / name)
+        shutil.rmtree(case / name / "checkpoints/step_00000004"), (case / name / "weights.safetensors").unlink()
+        ended = case.train(name, *words, *sets(f"runtime.threads={threads}"), "--resume", "auto")
+        note = "1 rank and 2 threads wrote the checkpoint, 1 rank and 1 thread go on"
+        require(ended.code == 0 and (note in ended.out) == said, name, ended)
+        manifest = json.loads((case / name / "checkpoints/step_00000004/checkpoint.json").read_text())
+        require(manifest["threads"] == threads, manifest)
+    require(weights(case / "same/weights.safetensors") == weights(case / "whole/weights.safetensors"), "other bits")
 
 
 def case_moved_run_directory(case: Case) -> None:
@@ -623,6 +666,44 @@ def case_hostile_log(case: Case) -> None:
     require("<img" not in markdown.replace("\\<img", ""), markdown)
 
 
+def case_hostile_names(case: Case) -> None:
+    """No config, weights or shard sends escape sequences to a terminal by what its names or texts hold."""
+    evil = "e\x1b[31m\u009b2J\x7f"
+    (case / evil).mkdir()
+    shutil.copy(case / "val.bin", case / evil / "x.bin")
+    (case / "evil.json").write_text(json.dumps({**config(case.folder), "data": {**config(case.folder)["data"], "train": f"{evil}.bin"}}))
+    header = json.dumps({evil: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (case / "evil.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    shown = [case.run("config", "show", case / "evil.json"), case.run("config", "diff", case / "c.json", case / "evil.json"),
+             case.run("data", "inspect", "--vocab-size", "500", "--bos-id", "499", f"{case}/*/x.bin"),
+             case.run("data", "inspect", "--json", "--vocab-size", "500", "--bos-id", "499", f"{case}/*/x.bin")]
+    require(all(ended.code == 0 for ended in shown), *shown)
+    require(json.loads(shown[0].out)["data"]["train"] == f"{evil}.bin", shown[0])
+    refused = [case.train("a", "--init", case / "evil.safetensors"), case.run("train", "--config", case / "evil.json", "--run-dir", case / "a"),
+               case.run("data", "inspect", f"{case}/*/x.bin")]
+    require(all(ended.code == 2 for ended in refused), *refused)
+    for ended in shown + refused:
+        require(not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", ended.out + ended.err), repr(ended.out + ended.err))
+
+
+def case_dumb_terminal(case: Case) -> None:
+    """A terminal that knows no escape sequences gets none."""
+    for kind, escapes in (("dumb", False), ("xterm", True)):
+        here, there = os.openpty()
+        process = case.start([EXECUTABLE, *case.train_words(kind)], stdout=there, stderr=there, env={**ENVIRONMENT, "TERM": kind})
+        os.close(there)
+        shown = b"".join(iter(lambda: read_terminal(here), b""))
+        os.close(here)
+        require(process.wait(60) == 0 and b"val_loss" in shown and (b"\x1b" in shown) == escapes, kind, shown)
+
+
+def read_terminal(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # the other end is closed
+        return b""
+
+
 def case_status_link(case: Case) -> None:
     """Nothing is written through a link, and what a killed run left unfinished goes with the next start."""
     run = case / "run"
@@ -638,21 +719,22 @@ def case_status_link(case: Case) -> None:
 def case_lost_rank(case: Case) -> None:
     """status.json says that a run has failed where another rank died."""
     run = case / "run"
-    words = [*sets("data.rows=4", "data.val_micro_batch_tokens=128", "schedule.scheduled_steps=300")]
-    process = case.start(["mpirun", "--oversubscribe", "--allow-run-as-root", "--bind-to", "none", "--quiet", "-n", "2", EXECUTABLE,
-                          *case.train_words("run", *words)])
+    process = case.start_two("run", *sets("schedule.scheduled_steps=300"))
     require(wait_until(lambda: (run / "metrics.jsonl").exists()))
-    leader = json.loads((run / "status.json").read_text())["process"]
-    wanted = f"--run-dir\0{run}\0".encode()
-    ranks = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and is_rank(entry, wanted)]
-    require(len(ranks) == 2, ranks)
-    for rank in ranks:
-        if rank != leader:
-            os.kill(rank, signal.SIGKILL)
+    os.kill(other_rank(run), signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     require(process.returncode in (4, 137) and "died" in err, process.returncode, err)
     found = json.loads((run / "status.json").read_text())
     require(found["state"] == "failed" and "died" in found["message"], found)
+
+
+def other_rank(run: Path) -> int:
+    """The process of rank 1 of two; the leader is rank 0."""
+    leader = json.loads((run / "status.json").read_text())["process"]
+    wanted = f"--run-dir\0{run}\0".encode()
+    ranks = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and is_rank(entry, wanted)]
+    require(len(ranks) == 2 and leader in ranks, leader, ranks)
+    return next(rank for rank in ranks if rank != leader)
 
 
 def is_rank(process: Path, words: bytes) -> bool:
@@ -661,6 +743,74 @@ def is_rank(process: Path, words: bytes) -> bool:
     except OSError:
         return False
     return line.split(b"\0")[0].endswith(b"/speedrun") and words in line
+
+
+def case_network(case: Case) -> None:
+    """Strangers at a rank's port take neither its memory nor its descriptors, and the run goes on."""
+    run = case / "run"
+    words = [*sets("schedule.scheduled_steps=80", "schedule.eval.every=0", "runtime.checkpoint.every_steps=20")]
+    process = case.start_two("run", *words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512)))
+    require(wait_until(lambda: (run / "metrics.jsonl").exists()))
+    rank = other_rank(run)
+    ports = loopback_ports(rank)
+    require(ports, "rank 1 listens nowhere at the loopback")
+    before = resident_kib(rank)
+    for port in ports:
+        callers = [call(port, b"x" * (4 << 20)) for _ in range(10)] + [call(port) for _ in range(600)]
+        time.sleep(1)
+        descriptors = len(os.listdir(f"/proc/{rank}/fd"))
+        require(descriptors < 300, descriptors)
+        require(resident_kib(rank) < before + 64 * 1024, before, resident_kib(rank))
+        for caller in callers:
+            caller.close()
+    out, err = process.communicate(timeout=120)
+    require(process.returncode == 0 and "step_00000080" in "".join(checkpoints(run)) and "cannot" not in out, out, err)
+
+
+def call(port: int, text: bytes = b"") -> socket.socket:
+    """A connection that says what the other end takes at once, and no more."""
+    caller = socket.create_connection(("127.0.0.1", port), timeout=10)
+    caller.setblocking(False)
+    try:
+        while text:
+            text = text[caller.send(text) :]
+    except OSError:  # full, or closed by the rank
+        pass
+    return caller
+
+
+def loopback_ports(process: int) -> list[int]:
+    """Where a process listens at 127.0.0.1: the program does, MPI listens everywhere."""
+    links = [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir() if entry.is_symlink()]
+    rows = [line.split() for line in Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[1].split(":")[1], 16) for row in rows
+            if row[3] == "0A" and row[1].startswith("0100007F:") and f"socket:[{row[9]}]" in links]
+
+
+def resident_kib(process: int) -> int:
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1])
+
+
+def case_cut_link(case: Case) -> None:
+    """scripts/launch/mpirun ends an mpirun that waits for another machine after the ranks of this one have ended."""
+    mpirun = case / "mpirun"
+    mpirun.write_text("#!/usr/bin/env python3\nimport subprocess, time\nsubprocess.run(['sleep', '2'])\ntime.sleep(60)\n")
+    mpirun.chmod(0o755)
+    environment = {**ENVIRONMENT, "PATH": f"{case}:{os.environ['PATH']}", "LAUNCH_PATIENCE": "2"}
+    ended = case.run_program([REPOSITORY / "scripts/launch/mpirun", "program"], seconds=30, env=environment)
+    require(ended.code == 4 and "the ranks of this machine have ended" in ended.err, ended)
+
+
+def case_room_for_threads(case: Case) -> None:
+    """A run that gets fewer threads than it wants says so: LibTorch would wait for them for ever, or end the process."""
+    if os.geteuid() != 0:
+        return  # the limit counts all processes of a user: it takes one that has no other
+    case.folder.chmod(0o777)
+    for most in (1, 2, 3):
+        words = [*NOBODY, "prlimit", f"--nproc={most}", EXECUTABLE, *case.train_words("run", *sets("runtime.threads=2"))]
+        ended = case.run_program(words, seconds=30)
+        require(ended.code == 2 and ended.err.splitlines()[-1].startswith("error: too little room for threads"), most, ended)
+        require(not (case / "run").exists(), most)
 
 
 def case_threads_and_terms(case: Case) -> None:

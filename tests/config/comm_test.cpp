@@ -65,6 +65,41 @@ TEST(Comm, MistakesNameTheBucket) {
     expect_mistake(order(R"("embed+attn_qkvo", "mlp_fc", "mlp_proj", "value_embeds")"), {"differ too much"});
 }
 
+// Gradients by rows are those of the table of hashes, alone in its bucket and looked up by nobody else.
+TEST(Comm, OnlyATableOfHashesSendsRows) {
+    const std::filesystem::path record_62 = source_folder / "configs/record_62.json";
+    const auto sparse = [](const std::string& param) {
+        return "optimizer.params." + param + ".comm=sharded_sparse";
+    };
+    const Config config = load(record_62, {sparse("bigram_embed")});
+    const auto row = std::ranges::find(config.optimizer.params, "bigram_embed", &OptimParamConfig::param);
+    EXPECT_EQ(row->comm, OptimParamConfig::Comm::sharded_sparse);
+    const auto expect = [&](const Overrides& overrides, std::initializer_list<std::string> parts) {
+        expect_user_error([&] { load(record_62, overrides); }, parts);
+    };
+    for (const char* param : {"lm_head", "embed", "value_embeds", "mlp_bank", "scalars"})
+        expect({sparse(param)},
+               {"optimizer.params." + std::string(param) + ".comm", "is not looked up by rows of hashes",
+                "sharded_sparse for \"bigram_embed\""});
+    expect_mistake(R"("optimizer": {"params": {"embed": {"comm": "sharded_sparse"}}})",
+                   {"optimizer.params.embed.comm", "no model.input.bigram"});
+    expect({"optimizer.params.bigram_embed.comm=sparse"}, {"sharded_sparse"});
+    const std::string others =
+        R"("value_embeds","lm_head","embed","scalars","x0_lambdas","smear_gate","skip_gate","attn_gate","ve_gate",)"
+        R"("attn_qkvo","mlp_bank"])";
+    expect({sparse("bigram_embed"), "optimizer.comm.work_order=null",
+            R"(optimizer.comm.scatter_order=["bigram_embed[0:1000]","bigram_embed[1000:251520]",)" + others},
+           {"optimizer.params.bigram_embed.comm", "shares or splits a bucket"});
+    // a table that the tokens look up too, whose rows nobody marks
+    expect(
+        {sparse("bigram_embed"), "model.params.bigram_embed.shape=[50304,768]", "model.input.tied_to=null",
+         "schedule.untie_after_step=null", "model.input.token=bigram_embed", "model.params.embed=null",
+         "optimizer.params.embed=null", "optimizer.comm.work_order=null",
+         R"(optimizer.comm.scatter_order=["bigram_embed","value_embeds","lm_head","scalars","x0_lambdas","smear_gate",)"
+         R"("skip_gate","attn_gate","ve_gate","attn_qkvo","mlp_bank"])"},
+        {"optimizer.params.bigram_embed.comm"});
+}
+
 TEST(Comm, TheWorkOrderNamesEachBucketOnce) {
     const std::string comm = R"("optimizer": {"comm": {"scatter_order": [)" + rest +
                              R"(, "attn_qkvo", "mlp_fc", "mlp_proj"], "work_order": [)";

@@ -1,4 +1,4 @@
-// Records 44 to 62 against the schedules that their train_gpt.py compute, step by step.
+// Records 44 to 80 against the schedules that their train_gpt.py compute, step by step.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -27,7 +27,8 @@ constexpr Record records[] = {
     {56, 1785, 0.50, third, two_thirds, 1.52, 1.73}, {57, 1800, 0.50, third, two_thirds, 1.52, 1.73},
     {58, 1735, 0.50, third, two_thirds, 1.52, 1.73}, {59, 1735, 0.50, third, two_thirds, 1.52, 1.73},
     {60, 1735, 0.50, third, two_thirds, 1.52, 1.73}, {61, 1725, 0.50, third, two_thirds, 1.52, 1.73},
-    {62, 1560, 0.55, third, two_thirds, 1.52, 1.73}};
+    {62, 1560, 0.55, third, two_thirds, 1.52, 1.73}, {63, 1535, 0.55, third, two_thirds, 1.52, 1.73},
+    {64, 1515, 0.55, third, two_thirds, 1.52, 1.73}};
 
 std::filesystem::path file_of(int64_t record) {
     return source_folder / ("configs/record_" + std::to_string(record) + ".json");
@@ -97,6 +98,58 @@ TEST(Ladder, TablesPartWhereTheReferenceParts) {
     }
 }
 
+// From record 65 on (TrainingSchedule), stages are rounded thirds and set everything at once.
+struct StagedRecord {
+    int64_t number, scheduled_steps;
+    double cooldown_frac, floor;
+    int64_t first_max_seq_len;
+};
+
+constexpr StagedRecord staged_records[] = {
+    {65, 1515, 0.55, 0.1, 2048}, {66, 1515, 0.55, 0.1, 2048}, {67, 1515, 0.55, 0.1, 2048},
+    {68, 1515, 0.55, 0.1, 2048}, {69, 1515, 0.55, 0.1, 2048}, {70, 1507, 0.55, 0.1, 2048},
+    {71, 1507, 0.55, 0.1, 2048}, {72, 1490, 0.55, 0.15, 896}, {73, 1450, 0.6, 0.15, 896},
+    {74, 1450, 0.6, 0.15, 896},  {75, 1450, 0.6, 0.15, 896},  {76, 1450, 0.6, 0.15, 896},
+    {77, 1450, 0.6, 0.15, 896},  {78, 1450, 0.6, 0.15, 896},  {79, 1450, 0.6, 0.15, 896},
+    {80, 1440, 0.6, 0.15, 896}};
+
+void expect_staged_step(const StagedRecord& record, const StepSettings& settings) {
+    const int64_t step = settings.step, n = record.scheduled_steps;
+    const int64_t starts[] = {0, std::lround(static_cast<double>(n) / 3),
+                              std::lround(2.0 * static_cast<double>(n) / 3), n, n + 40};
+    const auto stage =
+        static_cast<size_t>(std::ranges::count_if(starts, [&](int64_t s) { return s <= step; }) - 1);
+    constexpr int64_t batches[] = {131072, 262144, 393216, 393216}, windows[] = {3, 7, 11, 13};
+    constexpr double muls[] = {1, 1.52, 1.73, 1};
+    ASSERT_EQ(settings.batch_tokens, batches[stage]) << step;
+    ASSERT_EQ(settings.window_long, 128 * windows[stage]) << step;
+    ASSERT_EQ(settings.window_short, 128 * (windows[stage] / 2)) << step;
+    ASSERT_EQ(settings.max_seq_len, stage == 0 ? record.first_max_seq_len : 2048) << step;
+    const auto cooldown = static_cast<int64_t>(static_cast<double>(n) * (1 - record.cooldown_frac));
+    const double t =
+        std::clamp(static_cast<double>(step - cooldown) / static_cast<double>(n - cooldown), 0.0, 1.0);
+    ASSERT_NEAR(settings.lr_scale, muls[stage] * (1 - t) + record.floor * t, 1e-12) << step;
+    const double share =
+        static_cast<double>(step - starts[stage]) / static_cast<double>(starts[stage + 1] - starts[stage]);
+    const std::vector<double> weights[] = {{1, 0.5, 0.25 * (1 - share)}, {1, 0.5 * (1 - share)}, {1}, {1}};
+    ASSERT_EQ(settings.mtp_weights.size(), weights[stage].size()) << step;
+    for (size_t k = 0; k < weights[stage].size(); ++k)
+        ASSERT_NEAR(settings.mtp_weights[k], weights[stage][k], 1e-12) << step;
+    ASSERT_EQ(settings.tied, step <= (starts[2] | 1)) << step;
+}
+
+TEST(Ladder, StagesAreThoseOfTheReference) {
+    for (const StagedRecord& record : staged_records) {
+        SCOPED_TRACE(record.number);
+        const Config config = load(file_of(record.number));
+        ASSERT_EQ(config.record, record.number);
+        ASSERT_EQ(config.schedule.scheduled_steps, record.scheduled_steps);
+        ASSERT_EQ(config.schedule.extension_steps, 40);
+        for (int64_t step = 0; step < config.schedule.total_steps(); ++step)
+            expect_staged_step(record, settings_at(config, step));
+    }
+}
+
 TEST(Ladder, ScalarsRestAfterTransitions) {
     const Config config = load(file_of(53));
     std::set<int64_t> frozen;
@@ -110,7 +163,7 @@ TEST(Ladder, ScalarsRestAfterTransitions) {
 }
 
 TEST(Ladder, ARecordIsWhatItChanged) {
-    for (int64_t number = 44; number <= 62; ++number) {
+    for (int64_t number = 44; number <= 80; ++number) {
         std::ifstream in(file_of(number));
         std::string line;
         int64_t lines = 0;
@@ -126,6 +179,8 @@ TEST(Ladder, ARecordIsWhatItChanged) {
           "schedule.freeze.steps: 40 -> 0", "schedule.untie_after_step: 1253 -> 1227"})
         EXPECT_NE(diff.find(changed), std::string::npos) << diff;
     EXPECT_EQ(diff.find("optimizer"), std::string::npos) << diff;
+    EXPECT_EQ(config_diff(load(file_of(78)), load(file_of(79))),
+              "objective.mtp_tail: \"drop\" -> \"keep_normaliser\"\nrecord: 78 -> 79\n");
 }
 
 TEST(Ladder, MistakesInItsKeysAreNamed) {

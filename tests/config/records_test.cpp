@@ -308,7 +308,7 @@ TEST(Records, GoldenRunIsInFp32Throughout) {
 }
 
 TEST(MaxNumDocs, RoundsUpAndHoldsOneMultipleAtLeast) {
-    const DataConfig::MaxNumDocs rule{300, 128};
+    const DataConfig::MaxNumDocs rule{.divisor = 300, .multiple = 128, .sizes = {}};
     EXPECT_EQ(rule.entries(1), 128);
     EXPECT_EQ(rule.entries(300 * 128 + 299), 128);
     EXPECT_EQ(rule.entries(300 * 129), 256);

@@ -10,7 +10,7 @@
 namespace speedrun {
 namespace {
 
-Config load(const std::string& file) {
+Config load_source(const std::string& file) {
     return load_config(std::string(SPEEDRUN_SOURCE_DIR) + "/" + file);
 }
 
@@ -52,7 +52,7 @@ const std::vector<Row> record_43_rows{{0, 1, 3, 1.0, 0.85},
                                       {2244, 6, 13, 0.10017999999999999, 0.852}};
 
 TEST(Schedule, Record43) {
-    const Config config = load("configs/record_43.json");
+    const Config config = load_source("configs/record_43.json");
     for (const Row& row : record_43_rows) {
         SCOPED_TRACE(row.step);
         const StepSettings s = settings_at(config, row.step);
@@ -70,7 +70,7 @@ TEST(Schedule, Record43) {
 }
 
 TEST(Schedule, FinalValidationWidensTheLongWindowWithoutAYarnStep) {
-    const StepSettings s = settings_at(load("configs/record_43.json"), 2245);
+    const StepSettings s = settings_at(load_source("configs/record_43.json"), 2245);
     EXPECT_EQ(s.window_short, 6 * 128);
     EXPECT_EQ(s.window_long, 20 * 128);
     EXPECT_EQ(s.yarn_window, 13);
@@ -82,7 +82,7 @@ TEST(Schedule, FinalValidationWidensTheLongWindowWithoutAYarnStep) {
 }
 
 TEST(Schedule, ValidationStepsOfRecord43) {
-    const Config config = load("configs/record_43.json");
+    const Config config = load_source("configs/record_43.json");
     std::vector<int64_t> steps;
     for (int64_t step = 0; step <= 2245; ++step)
         if (settings_at(config, step).validate) steps.push_back(step);
@@ -91,7 +91,7 @@ TEST(Schedule, ValidationStepsOfRecord43) {
 
 // The tiny golden run: the reference's code with 9 + 3 steps and blocks of 8 tokens.
 TEST(Schedule, GoldenRun) {
-    const Config config = load("tests/golden/golden_tiny.json");
+    const Config config = load_source("tests/golden/golden_tiny.json");
     const std::vector<Row> rows{{0, 8, 24, 1.0, 0.85},
                                 {1, 8, 24, 1.0, 0.875},
                                 {2, 8, 24, 1.0, 0.8999999999999999},
@@ -122,7 +122,7 @@ TEST(Schedule, GoldenRun) {
 }
 
 TEST(Schedule, StagesScaleTheLearningRateAndChooseTheBatch) {
-    Config config = load("tests/golden/golden_tiny.json");
+    Config config = load_source("tests/golden/golden_tiny.json");
     config.schedule.lr.stages = {{0, 1}, {3, 0.5}};
     config.schedule.stages[1].batch_tokens = 4096;
     config.schedule.stages[1].max_seq_len = 64;
@@ -134,7 +134,7 @@ TEST(Schedule, StagesScaleTheLearningRateAndChooseTheBatch) {
 }
 
 TEST(Schedule, CadencesAndEmptyPhases) {
-    Config config = load("tests/golden/golden_tiny.json");
+    Config config = load_source("tests/golden/golden_tiny.json");
     config.optimizer.adam.every_n_steps = 3;
     config.schedule.eval.every = 0;
     config.schedule.lr.cooldown_frac = 0;
@@ -150,7 +150,7 @@ TEST(Schedule, CadencesAndEmptyPhases) {
 }
 
 TEST(Schedule, StepsOutsideTheRunAreABug) {
-    const Config config = load("tests/golden/golden_tiny.json");
+    const Config config = load_source("tests/golden/golden_tiny.json");
     EXPECT_THROW(settings_at(config, -1), InternalError);
     EXPECT_THROW(settings_at(config, 13), InternalError);
 }

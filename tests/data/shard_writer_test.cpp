@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
+#include <memory>
 
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
@@ -47,9 +49,25 @@ TEST(ShardWriter, LeavesNothingWhereItDoesNotComeToAnEnd) {
     {
         ShardWriter writer(tokenizer, dir / "x", 2, Overwrite::no);
         for (const char* document : {"a", "b", "c"}) writer.add(document);
-        EXPECT_TRUE(std::filesystem::exists(dir / "x_000001.bin"));
+        EXPECT_FALSE(std::filesystem::is_empty(dir.path()));
     }
     EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+}
+
+TEST(ShardWriter, OverwritesNothingBeforeAllIsWritten) {
+    const TemporaryFolder dir;
+    const Tokenizer tokenizer(SPEEDRUN_SOURCE_DIR "/data/tokenizer");
+    const auto begin = [&] {
+        auto writer = std::make_unique<ShardWriter>(tokenizer, dir / "x", 2, Overwrite::yes);
+        for (const char* document : {"a", "b", "c"}) writer->add(document);
+        return writer;
+    };
+    std::ofstream(dir / "x_000000.bin") << "of an earlier run";
+    begin();
+    EXPECT_EQ(std::filesystem::file_size(dir / "x_000000.bin"), 17u);
+    EXPECT_EQ(begin()->finish().files.size(), 3u);
+    EXPECT_EQ(Shard(dir / "x_000000.bin").tokens().size(), 2u);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 3);
 }
 
 TEST(ShardWriter, WholeDocumentsShardByShard) {

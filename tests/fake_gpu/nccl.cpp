@@ -81,17 +81,33 @@ void reduce(const Comm& comm, const NcclCall& call) {
     std::copy_n(result.begin() + begin, call.counts[comm.rank], data + begin);
 }
 
-void gather(const Comm& comm, const NcclCall& call) {
+// Bytes to each rank, and where they begin.
+struct Parts {
     std::vector<int> bytes, begins{0};
-    for (const int64_t count : std::span(call.counts, static_cast<size_t>(comm.size))) {
-        bytes.push_back(static_cast<int>(count) * size_of(call.type));
-        begins.push_back(begins.back() + bytes.back());
+    Parts(const int64_t* counts, int ranks, int item) {
+        for (const int64_t count : std::span(counts, static_cast<size_t>(ranks))) {
+            bytes.push_back(static_cast<int>(count) * item);
+            begins.push_back(begins.back() + bytes.back());
+        }
     }
+};
+
+void gather(const Comm& comm, const NcclCall& call) {
+    const Parts parts(call.counts, comm.size, size_of(call.type));
     auto* const data = static_cast<char*>(call.data);
     const auto rank = static_cast<size_t>(comm.rank);
-    const std::vector<char> own(data + begins[rank], data + begins[rank + 1]);
-    std::memset(data, 0xff, static_cast<size_t>(begins.back()));
-    MPI_Allgatherv(own.data(), bytes[rank], MPI_BYTE, data, bytes.data(), begins.data(), MPI_BYTE, comm.mpi);
+    const std::vector<char> own(data + parts.begins[rank], data + parts.begins[rank + 1]);
+    std::memset(data, 0xff, static_cast<size_t>(parts.begins.back()));
+    MPI_Allgatherv(own.data(), parts.bytes[rank], MPI_BYTE, data, parts.bytes.data(), parts.begins.data(),
+                   MPI_BYTE, comm.mpi);
+}
+
+void all_to_all(const Comm& comm, const NcclCall& call) {
+    const Parts in(call.counts, comm.size, size_of(call.type)),
+        out(call.send_counts, comm.size, size_of(call.type));
+    std::memset(call.data, 0xff, static_cast<size_t>(in.begins.back()));
+    MPI_Alltoallv(call.sent, out.bytes.data(), out.begins.data(), MPI_BYTE, call.data, in.bytes.data(),
+                  in.begins.data(), MPI_BYTE, comm.mpi);
 }
 
 const char* start(void* opaque, const NcclCall* call, void*, void** ticket) {
@@ -102,6 +118,8 @@ const char* start(void* opaque, const NcclCall* call, void*, void** ticket) {
                   comm.mpi);
     } else if (call->kind == NcclKind::all_gather) {
         gather(comm, *call);
+    } else if (call->kind == NcclKind::all_to_all) {
+        all_to_all(comm, *call);
     } else if (call->type == NcclType::f32) {
         reduce<float>(comm, *call);
     } else if (call->type == NcclType::f64) {

@@ -15,6 +15,7 @@
 #include <string>
 #include <thread>
 
+#include "support/killed.h"
 #include "support/mpirun.h"
 #include "support/temporary_folder.h"
 #include "util/exit_codes.h"
@@ -23,7 +24,6 @@ namespace speedrun {
 namespace {
 
 constexpr int kRanks = 3;
-constexpr int kKilled = 128 + SIGKILL;
 
 class JobUnderMpirun : public ::testing::Test {
   protected:

@@ -14,6 +14,7 @@
 #include "job/callers.h"
 #include "job/job_processes.h"
 #include "support/expect_error.h"
+#include "support/killed.h"
 #include "util/exit_codes.h"
 
 namespace speedrun {
@@ -25,7 +26,7 @@ using Strings = std::vector<std::string>;
 constexpr double kAtOnce = 2;
 // Ten seconds after the deadline are allowed; the tests' deadline is 1 s.
 constexpr double kAfterDeadline = 5;
-constexpr int kKilled = 128 + SIGKILL, kAborted = 128 + SIGABRT;
+constexpr int kAborted = 128 + SIGABRT;
 const std::string kShard = "error: fineweb_train_000007.bin: not a shard:\nits magic number is 0";
 
 std::string named(int rank) {

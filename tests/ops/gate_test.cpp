@@ -10,9 +10,9 @@ namespace {
 
 using namespace testing;
 
-constexpr int64_t outputs = 3, n = 7, n_second = 5;
+constexpr int64_t outputs = 3, n_first = 7, n_second = 5;
 constexpr std::array activations{Activation::identity, Activation::sigmoid, Activation::tanh};
-const std::vector<std::pair<int64_t, int64_t>> shapes = {{1, 12}, {7, 36}, {33, 131}, {2100, 12}};
+const std::vector<std::pair<int64_t, int64_t>> gate_shapes = {{1, 12}, {7, 36}, {33, 131}, {2100, 12}};
 
 at::ScalarType weight_type(const Setting& s, bool narrow) {
     return narrow ? at::kBFloat16 : s.saved();
@@ -24,9 +24,9 @@ at::Tensor activated(const at::Tensor& x, Activation activation) {
 }
 
 // The first channels of one tensor, or of two.
-struct Inputs {
-    Inputs(const Setting& s, bool both) {
-        for (const int64_t width : both ? std::vector{n, n_second} : std::vector{n}) {
+struct GateInputs {
+    GateInputs(const Setting& s, bool both) {
+        for (const int64_t width : both ? std::vector{n_first, n_second} : std::vector{n_first}) {
             buffers.push_back(s.buffer());
             parts.push_back(buffers.back().view.narrow(1, 0, width));
         }
@@ -39,7 +39,7 @@ struct Inputs {
 
 // A sum's error is as many roundings as it has terms, and one more; the activations' slope is at most 1,
 // their own arithmetic (exp, sum, quotient) good to 4 units.
-at::Tensor gate_error(const Setting& s, const Inputs& in, const at::Tensor& w) {
+at::Tensor gate_error(const Setting& s, const GateInputs& in, const at::Tensor& w) {
     const at::Tensor magnitudes = at::mm(wide(at::cat(in.parts, 1)).abs(), wide(w).abs().t());
     return s.arithmetic() * (static_cast<double>(in.width() + 1) * magnitudes + 4);
 }
@@ -49,8 +49,8 @@ void for_each_case(const Body& body) {
     for (const Activation activation : activations)
         for (const bool both : {false, true})
             for (const bool narrow : {false, true})
-                for_each_setting(shapes, [&](const Setting& s) {
-                    const Inputs in(s, both);
+                for_each_setting(gate_shapes, [&](const Setting& s) {
+                    const GateInputs in(s, both);
                     body(s, in, at::randn({outputs, in.width()}, weight_type(s, narrow)), activation);
                 });
 }
@@ -58,12 +58,13 @@ void for_each_case(const Body& body) {
 TEST(Gate, IsTheFormula) {
     for (const auto& op : implementations<&gate, &reference::gate, &cuda::gate>()) {
         SCOPED_TRACE(op.name);
-        for_each_case([&](const Setting& s, const Inputs& in, const at::Tensor& w, Activation activation) {
-            const at::Tensor values = s.saved_rows({s.tokens, outputs});
-            op(in.parts, w, activation, values);
-            const at::Tensor sums = at::mm(wide(at::cat(in.parts, 1)), wide(w).t());
-            expect_within(values, activated(sums, activation), gate_error(s, in, w), "values");
-        });
+        for_each_case(
+            [&](const Setting& s, const GateInputs& in, const at::Tensor& w, Activation activation) {
+                const at::Tensor values = s.saved_rows({s.tokens, outputs});
+                op(in.parts, w, activation, values);
+                const at::Tensor sums = at::mm(wide(at::cat(in.parts, 1)), wide(w).t());
+                expect_within(values, activated(sums, activation), gate_error(s, in, w), "values");
+            });
     }
 }
 
@@ -71,20 +72,22 @@ TEST(Gate, BackwardIsTheGradient) {
     for (const auto& op :
          implementations<&gate_backward, &reference::gate_backward, &cuda::gate_backward>()) {
         SCOPED_TRACE(op.name);
-        for_each_case([&](const Setting& s, const Inputs& in, const at::Tensor& w, Activation activation) {
+        for_each_case([&](const Setting& s, const GateInputs& in, const at::Tensor& w,
+                          Activation activation) {
             const at::Tensor values = s.saved_rows({s.tokens, outputs});
             gate(in.parts, w, activation, values);
             const at::Tensor dvalues = at::randn({s.tokens, outputs}, s.saved());
             const at::Tensor dw = at::randn(w.sizes(), w.options()), dw_before = wide(dw);
-            const Inputs dinputs(s, in.parts.size() == 2);
+            const GateInputs dinputs(s, in.parts.size() == 2);
             const at::Tensor before = wide(at::cat(dinputs.parts, 1));
             const at::Tensor u64 = leaf(at::cat(in.parts, 1)), w64 = leaf(w);
             activated(at::mm(u64, w64.t()), activation).backward(wide(dvalues));
 
             op(dvalues, values, in.parts, w, activation, dinputs.parts, dw);
             for (const Buffer& buffer : dinputs.buffers)
-                EXPECT_TRUE(at::equal(buffer.view.narrow(1, n, s.d - n),
-                                      buffer.before.narrow(1, buffer.view.storage_offset() + n, s.d - n)))
+                EXPECT_TRUE(
+                    at::equal(buffer.view.narrow(1, n_first, s.d - n_first),
+                              buffer.before.narrow(1, buffer.view.storage_offset() + n_first, s.d - n_first)))
                     << "channels that no gate reads";
             // The derivative of an activation from its value is off by twice the value's error.
             const at::Tensor error = wide(dvalues).abs() * (2 * gate_error(s, in, w) + 4 * s.arithmetic());

@@ -31,16 +31,16 @@ double tolerance(int64_t k, at::ScalarType out) {
 }
 
 using Shape = std::tuple<int64_t, int64_t, int64_t>;
-const std::vector<Shape> shapes = {{1, 1, 1},      {1, 7, 3},       {5, 1, 2},     {3, 5, 1},
-                                   {17, 33, 65},   {64, 64, 64},    {129, 127, 7}, {130, 300, 513},
-                                   {255, 129, 99}, {31, 515, 1030}, {1, 768, 256}, {256, 1, 300},
-                                   {7, 9, 20000}};
+const std::vector<Shape> gemm_shapes = {{1, 1, 1},      {1, 7, 3},       {5, 1, 2},     {3, 5, 1},
+                                        {17, 33, 65},   {64, 64, 64},    {129, 127, 7}, {130, 300, 513},
+                                        {255, 129, 99}, {31, 515, 1030}, {1, 768, 256}, {256, 1, 300},
+                                        {7, 9, 20000}};
 const std::vector<std::pair<at::ScalarType, at::ScalarType>> dtypes = {
     {at::kFloat, at::kFloat}, {at::kBFloat16, at::kFloat}, {at::kBFloat16, at::kBFloat16}};
 
 TEST(Gemm, EqualsDoubleForEveryTranspositionDtypeAndOddShape) {
     at::manual_seed(1);
-    for (const auto& [m, n, k] : shapes) {
+    for (const auto& [m, n, k] : gemm_shapes) {
         for (const auto& [in, out] : dtypes) {
             for (int variant = 0; variant < 8; ++variant) {
                 const bool accumulate = (variant & 4) != 0;

@@ -18,7 +18,7 @@ at::Tensor heads_of(const at::Tensor& x) {
 
 // None, one that ends with the head, record 49's two.
 template <class Body>
-void for_each_case(const Body& body) {
+void for_each_channels(const Body& body) {
     for_each_setting(sizes, [&](const Setting& s) {
         const int64_t d = s.d / kHeads;
         body(s, std::vector<HeadChannels>{});
@@ -37,7 +37,7 @@ at::Tensor formula(const at::Tensor& x, const std::vector<HeadChannels>& channel
 TEST(KeyOffset, TakesChannelsFromTheTokenBefore) {
     for (const auto& op : implementations<&key_offset, &reference::key_offset, &cuda::key_offset>()) {
         SCOPED_TRACE(op.name);
-        for_each_case([&](const Setting& s, const std::vector<HeadChannels>& channels) {
+        for_each_channels([&](const Setting& s, const std::vector<HeadChannels>& channels) {
             const Buffer x = s.buffer(), y = s.buffer();
             op(heads_of(x.view), channels, heads_of(y.view));
             EXPECT_TRUE(at::equal(heads_of(y.view), formula(heads_of(x.view), channels)));
@@ -50,7 +50,7 @@ TEST(KeyOffset, BackwardIsTheGradient) {
     for (const auto& op : implementations<&key_offset_backward, &reference::key_offset_backward,
                                           &cuda::key_offset_backward>()) {
         SCOPED_TRACE(op.name);
-        for_each_case([&](const Setting& s, const std::vector<HeadChannels>& channels) {
+        for_each_channels([&](const Setting& s, const std::vector<HeadChannels>& channels) {
             const Buffer dy = s.buffer(), dx = s.buffer();
             const at::Tensor in = at::zeros(heads_of(dy.view).sizes(), at::kDouble).requires_grad_(true);
             formula(in, channels).backward(wide(heads_of(dy.view)));

@@ -11,12 +11,10 @@ namespace {
 
 using namespace testing;
 
-constexpr double eps = 1.1920928955078125e-07;
-
 // n sources, their coefficients, and the same in fp64. Where `factors`, all but the first source have a
 // factor a token and column beside their coefficient.
-struct Inputs {
-    Inputs(const Setting& s, int64_t n, bool factors) : coefficients(at::randn({n}, s.saved())) {
+struct MixInputs {
+    MixInputs(const Setting& s, int64_t n, bool factors) : coefficients(at::randn({n}, s.saved())) {
         const int64_t columns = s.d % 4 == 0 ? 4 : 1;
         for (int64_t j = 0; j < n; ++j) {
             buffers.push_back(s.buffer());
@@ -61,7 +59,7 @@ struct Inputs {
 };
 
 // n products of up to three factors and n - 1 additions in fp32, then one rounding.
-at::Tensor mix_bound(const Setting& s, const Inputs& in) {
+at::Tensor mix_bound(const Setting& s, const MixInputs& in) {
     const auto n = static_cast<double>(in.sources.size());
     return in.sum().abs() * s.store() + 2 * (n + 2) * s.arithmetic() * in.sum_of_magnitudes();
 }
@@ -73,7 +71,7 @@ TEST(Mix, IsTheWeightedSum) {
         SCOPED_TRACE(op.name);
         for (int64_t n = 1; n <= static_cast<int64_t>(max_mix_sources); ++n) {
             for_each_setting({{7, 20}, {33, 131}}, [&](const Setting& s) {
-                const Inputs in(s, n, n % 2 == 0);
+                const MixInputs in(s, n, n % 2 == 0);
                 const Buffer y = s.buffer();
                 op(in.sources, in.coefficients, y.view);
                 expect_within(y.view, in.sum(), mix_bound(s, in), "y");
@@ -98,7 +96,7 @@ TEST(Mix, NormIsThatOfTheStoredSum) {
         SCOPED_TRACE(op.name);
         for (const bool factors : {false, true})
             for_each_setting(mix_shapes, [&](const Setting& s) {
-                const Inputs in(s, 3, factors);
+                const MixInputs in(s, 3, factors);
                 const Buffer y = s.buffer(), normed = s.buffer();
                 const at::Tensor rstd = s.saved_rows({s.tokens});
                 op(in.sources, in.coefficients, eps, y.view, normed.view, rstd);
@@ -118,7 +116,7 @@ TEST(Mix, NormIsThatOfTheStoredSum) {
 
 // Sums over channels and tokens of dy x (offset + factor), at most 32 rows a chunk in fp32: below d + 40
 // roundings each.
-void expect_coefficient(const Setting& s, const Inputs& in, const at::Tensor& dy, int64_t j,
+void expect_coefficient(const Setting& s, const MixInputs& in, const at::Tensor& dy, int64_t j,
                         const at::Tensor& found, const at::Tensor& before) {
     const auto at = static_cast<size_t>(j);
     const at::Tensor products = dy * wide(in.sources[at].x) * in.weight(at) / wide(in.coefficients[j]);
@@ -127,7 +125,7 @@ void expect_coefficient(const Setting& s, const Inputs& in, const at::Tensor& dy
     expect_within(found, wide(before) + products.sum(), bound, "dc");
 }
 
-void expect_factor(const Setting& s, const Inputs& in, const at::Tensor& dy, int64_t j,
+void expect_factor(const Setting& s, const MixInputs& in, const at::Tensor& dy, int64_t j,
                    const at::Tensor& found, const at::Tensor& before) {
     const MixSource& source = in.sources[static_cast<size_t>(j)];
     const at::Tensor products = wide(in.coefficients[j]) * dy * wide(source.x);
@@ -145,7 +143,7 @@ TEST(Mix, BackwardIsTheGradient) {
         SCOPED_TRACE(op.name);
         for (const bool factors : {false, true})
             for_each_setting({{1, 12}, {7, 20}, {33, 131}, {2100, 8}, {3, 2500}}, [&](const Setting& s) {
-                const Inputs in(s, 3, factors);
+                const MixInputs in(s, 3, factors);
                 const Buffer dy = s.buffer(), dx0 = s.buffer(), dx1 = s.buffer();
                 const at::Tensor dc = at::randn({3}, s.saved()), dc_before = dc.clone();
                 std::array<MixSourceGrad, 3> grads{{{in.sources[0], dx0.view, false, {}, true},
@@ -186,7 +184,7 @@ TEST(Mix, BackwardMayOverwriteTheGradientAndTheSources) {
     for (const auto& op : implementations<&mix_backward, &reference::mix_backward, &cuda::mix_backward>()) {
         SCOPED_TRACE(op.name);
         for_each_setting({{7, 20}, {33, 131}, {3, 2500}}, [&](const Setting& s) {
-            const Inputs in(s, 2, false);
+            const MixInputs in(s, 2, false);
             const Buffer dy = s.buffer(), dx0 = s.buffer(), dx1 = s.buffer();
             const at::Tensor dc = at::zeros({2}, s.saved()), dc_in_place = dc.clone();
             const auto run = [&](const at::Tensor& first, const at::Tensor& second,
@@ -221,7 +219,7 @@ TEST(Mix, BackwardNeedsNoSourceWithoutItsCoefficient) {
 
 TEST(Mix, IsRepeatable) {
     const Setting s{700, 96, at::kBFloat16, true};
-    const Inputs in(s, 4, true);
+    const MixInputs in(s, 4, true);
     const Buffer dy = s.buffer();
     expect_repeatable([&] {
         const at::Tensor y = at::empty({700, 96}, at::kBFloat16), normed = at::empty_like(y),

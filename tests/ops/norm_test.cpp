@@ -8,8 +8,6 @@ namespace {
 
 using namespace testing;
 
-constexpr double eps = 1.1920928955078125e-07;
-
 at::Tensor formula(const at::Tensor& x) {
     return x * (x.square().mean(-1, true) + eps).rsqrt();
 }

@@ -11,7 +11,6 @@ namespace {
 
 using namespace testing;
 
-constexpr double eps = 1.1920928955078125e-07;
 constexpr int64_t heads = 3;
 
 // d in the settings is that of a token: heads * D.
@@ -66,7 +65,7 @@ at::Tensor pair_sums(const at::Tensor& x, Layout layout) {
 }
 
 template <class Body>
-void for_each_case(const Body& body) {
+void for_each_form(const Body& body) {
     for (const Form form : forms) for_each_setting(head_shapes, [&](const Setting& s) { body(s, form); });
 }
 
@@ -79,7 +78,7 @@ TEST(QkNormRotary, IsTheFormula) {
          implementations<&qk_norm_rotary, &reference::qk_norm_rotary, &cuda::qk_norm_rotary>()) {
         SCOPED_TRACE(op.name);
         for (const auto table_type : {at::kFloat, at::kBFloat16}) {
-            for_each_case([&](const Setting& s, Form form) {
+            for_each_form([&](const Setting& s, Form form) {
                 const RotaryTables tables = make_tables(s.tokens, s.d / heads / 2, table_type, form);
                 const Buffer x = s.buffer(), y = s.buffer();
                 const at::Tensor rstd = s.saved_rows({s.tokens, heads});
@@ -103,7 +102,7 @@ TEST(QkNormRotary, BackwardIsTheGradient) {
     for (const auto& op : implementations<&qk_norm_rotary_backward, &reference::qk_norm_rotary_backward,
                                           &cuda::qk_norm_rotary_backward>()) {
         SCOPED_TRACE(op.name);
-        for_each_case([&](const Setting& s, Form form) {
+        for_each_form([&](const Setting& s, Form form) {
             const RotaryTables tables = make_tables(s.tokens, s.d / heads / 2, at::kBFloat16, form);
             const Buffer x = s.buffer(), dy = s.buffer(), dx = s.buffer();
             const at::Tensor out = at::empty({s.tokens, heads, s.d / heads}, s.dtype);

@@ -13,6 +13,9 @@
 // bounds.
 namespace speedrun::ops::testing {
 
+// The eps of every RMS norm: that of fp32.
+constexpr double eps = 1.1920928955078125e-07;
+
 // Unit roundoff of a store of this type.
 inline double store_unit(at::ScalarType dtype) {
     return dtype == at::kBFloat16 ? std::ldexp(1.0, -8) : std::ldexp(1.0, dtype == at::kDouble ? -53 : -24);

@@ -35,7 +35,7 @@ at::Tensor up(const at::Tensor& x) {
 
 // With a factor a token, and with none.
 template <class Body>
-void for_each_case(const Body& body) {
+void for_each_factor(const Body& body) {
     for_each_setting(smear_shapes, [&](const Setting& s) {
         body(s, at::rand({s.tokens}, s.saved()));
         body(s, at::Tensor());
@@ -45,7 +45,7 @@ void for_each_case(const Body& body) {
 TEST(Smear, IsTheFormula) {
     for (const auto& op : implementations<&smear, &reference::smear, &cuda::smear>()) {
         SCOPED_TRACE(op.name);
-        for_each_case([&](const Setting& s, const at::Tensor& factor) {
+        for_each_factor([&](const Setting& s, const at::Tensor& factor) {
             const Buffer e = s.buffer(), out = s.buffer();
             const at::Tensor lambda = at::tensor(0.7, s.saved());
             op(e.view, lambda, factor, out.view);
@@ -63,7 +63,7 @@ TEST(Smear, BackwardIsTheGradient) {
     for (const auto& op :
          implementations<&smear_backward, &reference::smear_backward, &cuda::smear_backward>()) {
         SCOPED_TRACE(op.name);
-        for_each_case([&](const Setting& s, const at::Tensor& factor) {
+        for_each_factor([&](const Setting& s, const at::Tensor& factor) {
             const Buffer dout = s.buffer(), e = s.buffer(), de = s.buffer();
             const at::Tensor lambda = at::tensor({0.7}, s.saved());
             const at::Tensor dfactor = factor.defined() ? at::randn_like(factor) : factor;

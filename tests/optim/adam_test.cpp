@@ -8,19 +8,20 @@
 #include <limits>
 #include <string>
 
+#include "compare.h"
 #include "ops/optim/adam_update.h"
 #include "oracle.h"
 
 namespace speedrun {
 namespace {
 
-Parameter parameter(at::IntArrayRef shape, at::ScalarType dtype) {
+Parameter adam_parameter(at::IntArrayRef shape, at::ScalarType dtype) {
     at::manual_seed(3);
     const at::Tensor value = at::randn(shape).to(dtype);
     return {{}, value, at::zeros_like(value), value};
 }
 
-AdamConfig record43(Dtype state = Dtype::fp32) {
+AdamConfig adam_of_record43(Dtype state = Dtype::fp32) {
     return {.lr = 0.008, .beta1 = 0.65, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0, .state_dtype = state};
 }
 
@@ -31,13 +32,9 @@ OptimParamConfig row(double lr_mul, double wd_mul) {
     return made;
 }
 
-double max_difference(const at::Tensor& a, const at::Tensor& b) {
-    return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
-}
-
 TEST(Adam, MatchesTheTranscription) {
-    Parameter p = parameter({40, 25}, at::kFloat);
-    AdamConfig config = record43();
+    Parameter p = adam_parameter({40, 25}, at::kFloat);
+    AdamConfig config = adam_of_record43();
     config.weight_decay = 0.3;
     Adam rule(config, row(2, 0.5), p);
     std::vector<oracle::Adam> want(1000);
@@ -99,20 +96,20 @@ TEST(Adam, CautiousDecayTakesOnlyWhatTheUpdateMovesToZero) {
 }
 
 TEST(Adam, DecayWithTheSquareOfTheRateCountsLrMulTwice) {
-    AdamConfig config = record43();
+    AdamConfig config = adam_of_record43();
     config.weight_decay = 0.005;
     config.decay = AdamConfig::Decay::cautious;
     config.decay_coefficient = AdamConfig::DecayCoefficient::lr_squared;
-    const Adam rule(config, row(75, 5), parameter({2, 2}, at::kFloat));
+    const Adam rule(config, row(75, 5), adam_parameter({2, 2}, at::kFloat));
     EXPECT_DOUBLE_EQ(rule.step_numbers({.lr_scale = 0.5, .t = 1})[1],
                      (0.008 * 75 * 0.5) * (0.008 * 75 * 0.5) * 0.005 * 5);
 }
 
 TEST(Adam, ARowsBetasReplaceThoseOfAll) {
-    Parameter p = parameter({2, 2}, at::kFloat);
+    Parameter p = adam_parameter({2, 2}, at::kFloat);
     OptimParamConfig own = row(1, 1);
     own.betas = {0.9, 0.99};
-    Adam rule(record43(), own, p);
+    Adam rule(adam_of_record43(), own, p);
     p.grad.fill_(1);
     rule.step(p, {});
     EXPECT_TRUE(at::allclose(rule.state()[0].tensor, at::full({2, 2}, 0.1), 1e-6));
@@ -143,14 +140,14 @@ TEST(Adam, IdleElementsAreExactlyUntouched) {
 }
 
 TEST(Adam, StateOfVectorsIsFp32) {
-    const Parameter scalars = parameter({64}, at::kFloat), table = parameter({8, 4}, at::kBFloat16);
-    EXPECT_EQ(Adam(record43(Dtype::bf16), {}, scalars).state()[0].tensor.scalar_type(), at::kFloat);
-    EXPECT_EQ(Adam(record43(Dtype::bf16), {}, table).state()[0].tensor.scalar_type(), at::kBFloat16);
+    const Parameter scalars = adam_parameter({64}, at::kFloat), table = adam_parameter({8, 4}, at::kBFloat16);
+    EXPECT_EQ(Adam(adam_of_record43(Dtype::bf16), {}, scalars).state()[0].tensor.scalar_type(), at::kFloat);
+    EXPECT_EQ(Adam(adam_of_record43(Dtype::bf16), {}, table).state()[0].tensor.scalar_type(), at::kBFloat16);
 }
 
 TEST(Adam, NanGradientsAreVisible) {
-    Parameter p = parameter({4, 300}, at::kBFloat16);
-    Adam rule(record43(Dtype::bf16), {}, p);
+    Parameter p = adam_parameter({4, 300}, at::kBFloat16);
+    Adam rule(adam_of_record43(Dtype::bf16), {}, p);
     p.grad[2][5] = std::numeric_limits<float>::quiet_NaN();
     rule.step(p, {});
     EXPECT_TRUE(p.value[2][5].isnan().item<bool>());

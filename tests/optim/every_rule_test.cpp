@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "compare.h"
 #include "small_run.h"
 
 namespace speedrun {
@@ -29,6 +30,10 @@ class LoneRank final : public Communicator {
     }
     Handle all_reduce(const at::Tensor&, ReduceOp, std::string_view) override { return done(); }
     Handle broadcast(const at::Tensor&, int64_t, std::string_view) override { return done(); }
+    Handle all_to_all(const at::Tensor&, std::span<const int64_t>, const at::Tensor&,
+                      std::span<const int64_t>, std::string_view) override {
+        return {};
+    }
     void barrier(std::string_view) override {}
     CommStats stats() const override { return {}; }
     void observe(CollectiveObserver*) override {}
@@ -48,10 +53,6 @@ class EveryRule : public ::testing::TestWithParam<const char*> {
         return run;
     }
 };
-
-double max_difference(const at::Tensor& a, const at::Tensor& b) {
-    return a.numel() == 0 ? 0 : (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
-}
 
 // With 64 ranks most own nothing of most buckets.
 TEST_P(EveryRule, ShardedIsUnsharded) {

@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "compare.h"
 #include "config/matrix_rules.h"
 #include "oracle.h"
 
@@ -17,11 +18,7 @@ using Scale = MatrixConfig::Scale;
 using EpsForm = MatrixConfig::EpsForm;
 using Form = MatrixConfig::Momentum::Form;
 
-double max_difference(const at::Tensor& a, const at::Tensor& b) {
-    return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
-}
-
-MatrixConfig record43(Dtype dtype) {
+MatrixConfig normuon_of_record43(Dtype dtype) {
     MatrixConfig config = matrix_defaults("normuon");
     config.weight_decay = 1.2;
     config.orthogonalize.dtype = dtype;
@@ -53,20 +50,13 @@ at::Tensor state(const MatrixPipeline& rule, const std::string& name) {
     return std::ranges::find(parts, name, &StateTensor::name)->tensor;
 }
 
-oracle::Matrix to_oracle(const at::Tensor& x) {
-    const at::Tensor wide = x.to(at::kDouble).contiguous();
-    oracle::Matrix out(static_cast<size_t>(x.size(0)), static_cast<size_t>(x.size(1)));
-    std::copy_n(wide.const_data_ptr<double>(), wide.numel(), out.at.begin());
-    return out;
-}
-
 // Six steps of several matrices against the transcription, with a learning rate and a momentum that change.
 class Steps : public ::testing::TestWithParam<std::array<int64_t, 3>> {};
 
 TEST_P(Steps, MatchTheTranscription) {
     const auto [n, rows, cols] = GetParam();
     Parameter p = parameter({n, rows, cols});
-    const MatrixConfig config = record43(Dtype::fp32);
+    const MatrixConfig config = normuon_of_record43(Dtype::fp32);
     const OptimParamConfig optim = row(p, 2);
     MatrixPipeline rule({config, optim, p});
     std::vector<oracle::NorMuon> want;
@@ -187,7 +177,7 @@ TEST(NorMuon, LearningRateOfBf16ParametersIsRounded) {
     // An update of exactly 1 and a value of 0 show the rate: 0.03 is 0.030029296875 in bf16.
     at::Tensor value = at::zeros({1, 1, 4}, at::kBFloat16);
     Parameter p{{}, value, at::zeros_like(value), value};
-    MatrixConfig config = record43(Dtype::fp32);
+    MatrixConfig config = normuon_of_record43(Dtype::fp32);
     config.decay = Decay::none;
     const OptimParamConfig optim = row(p);
     MatrixPipeline rule({config, optim, p});
@@ -207,7 +197,7 @@ TEST(NorMuon, LearningRateOfBf16ParametersIsRounded) {
 TEST(NorMuon, ZeroGradientStillDecays) {
     Parameter p = parameter({2, 8, 16});
     const at::Tensor before = p.value.clone();
-    const MatrixConfig config = record43(Dtype::fp32);
+    const MatrixConfig config = normuon_of_record43(Dtype::fp32);
     const OptimParamConfig optim = row(p);
     MatrixPipeline rule({config, optim, p});
     rule.step(p, {1, 0.9, 1});
@@ -218,7 +208,7 @@ TEST(NorMuon, ZeroGradientStillDecays) {
 
 TEST(NorMuon, NanGradientsAreVisible) {
     Parameter p = parameter({3, 8, 16});
-    const MatrixConfig config = record43(Dtype::bf16);
+    const MatrixConfig config = normuon_of_record43(Dtype::bf16);
     const OptimParamConfig optim = row(p);
     MatrixPipeline rule({config, optim, p});
     p.grad.copy_(at::randn({3, 8, 16}));

@@ -9,8 +9,6 @@
 namespace speedrun {
 namespace {
 
-using Method = MatrixConfig::Orthogonalize::Method;
-
 MatrixConfig config_of(const std::string& rule, int64_t iters, Dtype dtype = Dtype::fp32) {
     MatrixConfig config = matrix_defaults(rule);
     config.orthogonalize.iters = iters;
@@ -86,11 +84,12 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Bands,
                                            std::array<int64_t, 2>{256, 256}));
 
 TEST(Orthogonality, FlopOfTheProducts) {
-    MatrixConfig::Orthogonalize config{.method = Method::newton_schulz, .iters = 5};
+    MatrixConfig::Orthogonalize config{.method = MatrixConfig::Orthogonalize::Method::newton_schulz,
+                                       .iters = 5};
     // X X^T and (...) X: 2 * 2 * 3^2 * 7; A A: 2 * 3^3.
     EXPECT_EQ(orthogonalize_flop(3, 7, config), 5 * (4 * 9 * 7 + 2 * 27));
     EXPECT_EQ(orthogonalize_flop(7, 3, config), orthogonalize_flop(3, 7, config));
-    config.method = Method::none;
+    config.method = MatrixConfig::Orthogonalize::Method::none;
     EXPECT_EQ(orthogonalize_flop(3, 7, config), 0);
 }
 

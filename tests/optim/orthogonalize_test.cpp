@@ -9,22 +9,16 @@
 #include <limits>
 #include <vector>
 
+#include "compare.h"
 #include "oracle.h"
 
 namespace speedrun {
 namespace {
 
-using Config = MatrixConfig::Orthogonalize;
+using Settings = MatrixConfig::Orthogonalize;
 
-Config fp32() {
+Settings fp32() {
     return {.dtype = Dtype::fp32};
-}
-
-oracle::Matrix to_oracle(const at::Tensor& x) {
-    const at::Tensor wide = x.to(at::kDouble).contiguous();
-    oracle::Matrix out(static_cast<size_t>(x.size(0)), static_cast<size_t>(x.size(1)));
-    std::copy_n(wide.const_data_ptr<double>(), wide.numel(), out.at.begin());
-    return out;
 }
 
 // Largest difference from the fp64 transcription over all matrices of a batch.
@@ -72,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(Orthogonalize, Shapes,
                                            std::array<int64_t, 3>{0, 4, 4}));
 
 double polynomial(double s) {
-    for (const auto& [a, b, c] : ops::orthogonalize_steps(Config::Method::polar_express, 5)) {
+    for (const auto& [a, b, c] : ops::orthogonalize_steps(Settings::Method::polar_express, 5)) {
         s *= a + b * s * s + c * s * s * s * s;
     }
     return s;
@@ -103,8 +97,8 @@ TEST(Orthogonalize, SingularValuesAreThePolynomialsOfTheInputs) {
 }
 
 TEST(Orthogonalize, NewtonSchulzSpreadsSingularValuesAroundOne) {
-    Config config = fp32();
-    config.method = Config::Method::newton_schulz;
+    Settings config = fp32();
+    config.method = Settings::Method::newton_schulz;
     const at::Tensor g = random({2, 64, 128});
     const at::Tensor values = at::linalg_svdvals(ops::orthogonalize(g, config).to(at::kDouble));
     // The published quintic oscillates in [0.68, 1.13] for five iterations on such matrices.
@@ -125,7 +119,7 @@ TEST(Orthogonalize, KeepsTheSingularVectors) {
 }
 
 TEST(Orthogonalize, ZeroStaysZero) {
-    for (const Config& config : {Config{}, fp32()}) {
+    for (const Settings& config : {Settings{}, fp32()}) {
         EXPECT_TRUE(ops::orthogonalize(at::zeros({2, 8, 16}), config).eq(0).all().item<bool>());
     }
 }
@@ -148,7 +142,7 @@ TEST(Orthogonalize, MatricesOfABatchDoNotMix) {
 }
 
 TEST(Orthogonalize, IterationsAreLimited) {
-    using Method = Config::Method;
+    using Method = Settings::Method;
     EXPECT_EQ(ops::orthogonalize_steps(Method::polar_express, 2).size(), 2u);
     EXPECT_ANY_THROW(ops::orthogonalize_steps(Method::polar_express, 6));
     EXPECT_ANY_THROW(ops::orthogonalize_steps(Method::newton_schulz, 0));

@@ -11,11 +11,11 @@
 namespace speedrun {
 namespace {
 
-const std::string quickstart_config = SPEEDRUN_SOURCE_DIR "/configs/quickstart.json";
+const std::string quickstart = SPEEDRUN_SOURCE_DIR "/configs/quickstart.json";
 
 Config with_rows(int64_t rows) {
     const std::vector<std::string> overrides{"data.rows=" + std::to_string(rows)};
-    return load_config(quickstart_config, overrides);
+    return load_config(quickstart, overrides);
 }
 
 int64_t needed(const Config& config, int64_t ranks = 1) {
@@ -88,7 +88,7 @@ TEST(MemoryCheck, TheRowsDivideTheBatchOfEveryStage) {
     const std::vector<std::string> overrides{
         "data.rows=20", "schedule.stages[0].batch_tokens=960", "schedule.stages[1].batch_tokens=1280",
         "schedule.stages[2].batch_tokens=1920", "schedule.stages[3].batch_tokens=3200"};
-    const Config config = load_config(quickstart_config, overrides);
+    const Config config = load_config(quickstart, overrides);
     ASSERT_EQ(common_batch_tokens(config), 320);
     const auto all = [](std::span<const RankMemory>) { return true; };
     const Graph graph = compile(config);

@@ -36,6 +36,10 @@ class SilentRank final : public Communicator {
     Handle all_gather(const at::Tensor&, std::span<const int64_t>, std::string_view) override { return {}; }
     Handle all_reduce(const at::Tensor&, ReduceOp, std::string_view) override { return {}; }
     Handle broadcast(const at::Tensor&, int64_t, std::string_view) override { return {}; }
+    Handle all_to_all(const at::Tensor&, std::span<const int64_t>, const at::Tensor&,
+                      std::span<const int64_t>, std::string_view) override {
+        return {};
+    }
     void barrier(std::string_view) override {}
     CommStats stats() const override { return {}; }
     void observe(CollectiveObserver*) override {}

@@ -1,6 +1,8 @@
 #pragma once
 // The deterministic inputs of the golden run of record 43, as its Python generator makes them: parameters and
 // shards. A tiny model: dim 128, 2 heads of 64, 12 layers, vocabulary 500 padded to 512.
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -101,13 +103,16 @@ inline std::vector<Parameter> init_params(int64_t world_size = 1) {
 
 // BOS-led documents of cycling lengths; inside one, with probability 0.6 next = (7 prev + 3) % bos, else
 // floor(bos u^2).
-inline std::vector<uint16_t> make_tokens_of(std::string_view name, int64_t count, int64_t bos) {
-    static constexpr int64_t lengths[] = {21, 3, 1,  170, 60, 2,  44,  230, 7,  100,
-                                          1,  1, 85, 300, 12, 36, 145, 5,   70, 28};
+// `long_first`: the fourth document comes before the first three.
+inline std::vector<uint16_t> make_tokens_of(std::string_view name, int64_t count, int64_t bos,
+                                            bool long_first = false) {
+    std::array<int64_t, 20> lengths{21, 3, 1,  170, 60, 2,  44,  230, 7,  100,
+                                    1,  1, 85, 300, 12, 36, 145, 5,   70, 28};
+    if (long_first) std::rotate(lengths.begin(), lengths.begin() + 3, lengths.begin() + 4);
     const Uniform uniform(name);
     std::vector<uint16_t> out;
     for (int64_t document = 0; static_cast<int64_t>(out.size()) < count; ++document) {
-        int64_t length = lengths[document % 20];
+        int64_t length = lengths[static_cast<size_t>(document) % lengths.size()];
         if (length > 3) length += (document / 20) % 7;
         int64_t prev = 0;
         for (int64_t j = 0; j < length && static_cast<int64_t>(out.size()) < count; ++j) {
@@ -129,8 +134,9 @@ inline std::vector<uint16_t> make_tokens(std::string_view name, int64_t count, i
     return make_tokens_of("tokens." + std::string(name), count, bos);
 }
 // The same of generators whose names begin with a salt.
-inline std::vector<uint16_t> make_tokens(const std::string& salt, const std::string& name, int64_t count) {
-    return make_tokens_of(salt + "tokens." + name, count, kBos);
+inline std::vector<uint16_t> make_tokens(const std::string& salt, const std::string& name, int64_t count,
+                                         bool long_first = false) {
+    return make_tokens_of(salt + "tokens." + name, count, kBos, long_first);
 }
 
 // The golden run's shards: training (the second is only reached by a loader that outlives the run) and

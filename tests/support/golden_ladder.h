@@ -26,7 +26,18 @@ struct Station {
     std::map<std::string, double> spread_per_sqrt_d;
     bool embed_is_head = false;       // the embedding begins as the head's matrix, or as its transpose
     bool embed_follows_head = false;  // and remains that while they are tied
+    bool banks_are_padded = false;    // with zeros, and projections back begin at half the spread
+    bool long_document_first = false;
 };
+
+// What a bank's element i of `count` has of its parameter's spread, where banks_are_padded.
+inline double share_of_spread(const std::string& name, int64_t i, int64_t count) {
+    if (name == "qk_bank") return i < count / 64 * 60 ? 1 : 0;
+    if (name == "vo_bank") return i < count / 24 * 20 ? 1 : 0;
+    if (name != "mlp_bank") return 1;
+    const int64_t matrix = i / (count / 24);
+    return matrix % 2 == 0 ? 1 : matrix == 23 ? 0 : 0.5;
+}
 
 // The values of a matrix turned.
 inline Parameter transpose_of(const Parameter& from, const std::string& name) {
@@ -52,7 +63,8 @@ inline double spread_of(const Station& station, const std::string& name, int64_t
 
 // The slices' own initial values, but for the smear coefficient, which the generator puts at a quarter.
 inline std::vector<double> bases_of(const ParamConfig& param, int64_t count) {
-    std::vector<double> bases(static_cast<size_t>(count), 0);
+    const bool constant = param.init.front().kind == Init::Kind::constant;
+    std::vector<double> bases(static_cast<size_t>(count), constant ? param.init.front().value : 0);
     for (const Slice& slice : param.slices) {
         const int64_t size =
             std::accumulate(slice.shape.begin(), slice.shape.end(), int64_t{1}, std::multiplies<>());
@@ -73,7 +85,9 @@ inline Parameter initial_weight(const Station& station, const ParamConfig& param
     const std::vector<double> bases = bases_of(param, count);
     for (int64_t i = 0; i < count; ++i) {
         const double noise = std::sqrt(12.0) * (uniform(static_cast<uint64_t>(i)) - 0.5);
-        const auto value = static_cast<float>(bases[static_cast<size_t>(i)] + made.std * noise);
+        const double std =
+            station.banks_are_padded ? made.std * share_of_spread(entry.name, i, count) : made.std;
+        const auto value = static_cast<float>(bases[static_cast<size_t>(i)] + std * noise);
         made.values.push_back(made.bf16 ? round_bf16(value) : value);
     }
     return made;
@@ -112,6 +126,8 @@ inline const std::vector<Station>& stations() {
                                                          {"gate_bank", 0.3},
                                                          {"lm_head.weight", 0.05},
                                                          {"bigram_embed.weight", 0.5}});
+    const Spread lanes = with(banks, {{"value_embeds", 0.5}}), lambdas{{"_lambdas", 0.1}};
+    const Spread attn_and_mlp{{"attn_bank", 0.5}, {"mlp_bank", 0.5}};
     static const std::vector<Station> all{
         {46, "", 10000,
          with(bf16, {{"lm_head.weight", 0.05}, {".0.weight", 1}, {".1.weight", 1}, {".2.weight", 1}}),
@@ -127,6 +143,18 @@ inline const std::vector<Station>& stations() {
          {{"attn_bank", 0.5}, {"mlp_bank", 0.5}},
          /*embed_is_head=*/true,
          true},
+        {73, "record73/dev/", 4000, with(lanes, {{"w_post", 0.1}, {"_lambda", 0.1}}), attn_and_mlp, true,
+         true},
+        {77, "record77/dev/", 4000, with(lanes, lambdas), attn_and_mlp, true, true},
+        {80,
+         "",
+         10000,
+         with(with(lanes, lambdas), {{"smear_gate.weight", 2.0}, {"value_embeds", 0.2}}),
+         {{"qk_bank", 0.5}, {"vo_bank", 0.5}, {"mlp_bank", 0.5}},
+         true,
+         true,
+         /*banks_are_padded=*/true,
+         /*long_document_first=*/true},
     };
     return all;
 }

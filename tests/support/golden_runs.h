@@ -16,6 +16,17 @@
 namespace speedrun {
 
 inline const std::string golden_config = SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json";
+inline const std::string record_config = SPEEDRUN_SOURCE_DIR "/configs/record_43.json";
+
+// Steps of as many rows of 256 tokens instead of the golden run's 8, for runs that are compared with each
+// other.
+inline std::string rows_a_step(int64_t rows) {
+    std::string words = "--set data.rows=" + std::to_string(rows) + " ";
+    for (int stage = 0; stage < 4; ++stage)
+        words += "--set schedule.stages[" + std::to_string(stage) +
+                 "].batch_tokens=" + std::to_string(256 * rows) + " ";
+    return words;
+}
 
 struct TrainingRun {
     std::vector<double> train_losses, val_losses;
@@ -23,6 +34,12 @@ struct TrainingRun {
     std::filesystem::path weights;
     std::string log;
 };
+
+inline void expect_same_bits(const TrainingRun& a, const TrainingRun& b) {
+    EXPECT_EQ(a.train_losses, b.train_losses);
+    EXPECT_EQ(a.val_losses, b.val_losses);
+    EXPECT_TRUE(contents(a.weights) == contents(b.weights));
+}
 
 // The numbers behind `word` in lines that begin with "rank".
 inline std::vector<int64_t> rank_numbers(const std::string& log, const std::string& word) {
@@ -50,7 +67,8 @@ class GoldenRuns : public ::testing::Test {
         return std::string(SPEEDRUN_EXECUTABLE) + " train --config " + golden_config + " --init " +
                (folder_ / "init.safetensors").string() + " --run-dir " + (folder_ / name).string() +
                " --set data.train=" + (folder_ / "train_1.bin").string() +
-               " --set data.val=" + (folder_ / "val_0.bin").string() + " --set runtime.threads=1 " + more;
+               " --set data.val=" + (folder_ / "val_0.bin").string() + " --set runtime.threads=1 " +
+               settings_ + more;
     }
     JobResult start(int ranks, const std::string& name, const std::string& more) const {
         return mpirun(ranks, command(name, more), 120);
@@ -85,6 +103,7 @@ class GoldenRuns : public ::testing::Test {
         return steps;
     }
 
+    std::string settings_;  // of every run
     TemporaryFolder folder_;
 };
 

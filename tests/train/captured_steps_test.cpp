@@ -41,6 +41,7 @@ class CapturedSteps : public ::testing::Test {
         std::string rule = "normuon";
         at::Device device = at::kCPU;
         int64_t until = -1;  // from this step on nothing is captured
+        int64_t rows = 8;    // of 256 tokens, in each step
         std::function<void(int64_t)> before_step = {}, after_step = {};
     };
 
@@ -48,9 +49,13 @@ class CapturedSteps : public ::testing::Test {
     Outcome run(const std::shared_ptr<cuda::Graphs>& graphs, const How& how) {
         // scripts/gpu_check runs it on a machine where the sources lie elsewhere.
         const char* const elsewhere = std::getenv("SPEEDRUN_ROOT");
-        const std::vector<std::string> overrides{
+        std::vector<std::string> overrides{
             "optimizer.matrix.rule=" + how.rule,
-            std::string("numerics.activations=") + (how.device.is_cpu() ? "fp32" : "bf16")};
+            std::string("numerics.activations=") + (how.device.is_cpu() ? "fp32" : "bf16"),
+            "data.rows=" + std::to_string(how.rows)};
+        for (int stage = 0; stage < 4; ++stage)
+            overrides.push_back("schedule.stages[" + std::to_string(stage) +
+                                "].batch_tokens=" + std::to_string(256 * how.rows));
         const Config config = load_config(
             std::string(elsewhere ? elsewhere : SPEEDRUN_SOURCE_DIR) + "/tests/golden/golden_tiny.json",
             overrides);
@@ -127,7 +132,7 @@ TEST_F(CapturedSteps, MayEnd) {
 TEST_F(CapturedSteps, OfEveryRule) {
     for (const std::string rule : {"muon", "normuon_paper", "adamuon", "mommuon", "adamw", "sgd"}) {
         SCOPED_TRACE(rule);
-        const How how{.rule = rule};
+        const How how{.rule = rule, .rows = 2};
         expect_same(run(std::make_shared<FunctionGraphs>(), how), run(nullptr, how));
     }
 }

@@ -25,9 +25,10 @@ class Ladder : public ::testing::TestWithParam<golden::Station> {
         : number_(std::to_string(GetParam().record)),
           golden_(read_json(SPEEDRUN_SOURCE_DIR "/tests/golden/record" + number_ + ".json")),
           config_(load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/record_" + number_ + "_tiny.json")) {
-        write_shard(folder_ / "train_1.bin", golden::make_tokens(GetParam().salt, "train1", 90000));
-        write_shard(folder_ / "val_0.bin",
-                    golden::make_tokens(GetParam().salt, "val", GetParam().val_tokens));
+        write_shard(folder_ / "train_1.bin",
+                    golden::make_tokens(GetParam().salt, "train1", 90000, GetParam().long_document_first));
+        write_shard(folder_ / "val_0.bin", golden::make_tokens(GetParam().salt, "val", GetParam().val_tokens,
+                                                               GetParam().long_document_first));
         config_.data.train = folder_ / "train_*.bin";
         config_.data.val = folder_ / "val_*.bin";
         const int64_t longest = std::max(config_.data.val_micro_batch_tokens, row_lengths(config_).back());
@@ -51,6 +52,11 @@ class Ladder : public ::testing::TestWithParam<golden::Station> {
         };
         if (listed.contains(entry.name)) return {{entry.name, x}};
         if (listed.contains(entry.name + ".q")) projections(entry.name, x);
+        if (listed.contains(entry.name + "[0]")) {
+            const auto tables = x.view({bank.size(0), -1}).unbind();
+            for (size_t k = 0; k < tables.size(); ++k)
+                pieces.emplace_back(fmt::format("{}[{}]", entry.name, k), tables[k]);
+        }
         if (listed.contains(entry.name + "[0].q"))
             for (int64_t k = 0; k < x.size(0); ++k) projections(fmt::format("{}[{}]", entry.name, k), x[k]);
         if (listed.contains(entry.name + "[0,0]"))

@@ -101,6 +101,16 @@ TEST(JsonDocument, PrettyTextParsesToTheSameDocument) {
     EXPECT_EQ(pretty_json(parse_json("{\"a\":[1,{\"b\":[]}]}", "x")), "{\"a\": [1, {\"b\": []}]}");
 }
 
+TEST(JsonDocument, TextForTerminalsHasNoControls) {
+    const Json json{{"a\x7f",
+                     "\x1b[2J \xc2\x9b"
+                     "31m \xc3\xa9 \xe2\x82\xac"}};
+    const std::string text = pretty_json(json);
+    EXPECT_EQ(text, R"({"a\u007f": "\u001b[2J \u009b31m )"
+                    "\xc3\xa9 \xe2\x82\xac\"}");
+    EXPECT_EQ(parse_json(text, "text"), json);
+}
+
 TEST(JsonDocument, BriefTextsAreShortAndPrintable) {
     EXPECT_EQ(brief_json(Json(std::string(1000, 'x'))).size(), 82u);
     EXPECT_EQ(brief_json(Json::array({1, "a"})), "[1,\"a\"]");

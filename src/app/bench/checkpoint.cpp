@@ -111,15 +111,15 @@ void time_round(const Subject& subject, CheckpointWriter& writer, int64_t step, 
 }
 
 // A folder that is gone at the end of the scope.
-class Scratch {
+class ScratchFolder {
   public:
-    explicit Scratch(const fs::path& where)
+    explicit ScratchFolder(const fs::path& where)
         : path_(where / (".bench_checkpoint_" + std::to_string(::getpid()))) {
         files::make_folders(path_);
     }
-    ~Scratch() { files::try_remove_all(path_); }
-    Scratch(const Scratch&) = delete;
-    Scratch& operator=(const Scratch&) = delete;
+    ~ScratchFolder() { files::try_remove_all(path_); }
+    ScratchFolder(const ScratchFolder&) = delete;
+    ScratchFolder& operator=(const ScratchFolder&) = delete;
     const fs::path& path() const { return path_; }
 
   private:
@@ -136,7 +136,7 @@ int time_checkpoints(const cxxopts::ParseResult& options) {
         make_model(config, std::nullopt, row_lengths(config).back(), choose_device(config.runtime));
     const auto communicator = make_self_communicator();
     Optimizer optimizer(config, model->parameters(), *communicator);
-    const Scratch scratch(options["folder"].as<std::string>());
+    const ScratchFolder scratch(options["folder"].as<std::string>());
     const Subject subject{
         config,        *model,         optimizer,
         *communicator, scratch.path(), checkpoint_layout(config, model->parameters(), optimizer, 0, false)};

@@ -27,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-cxxopts::Options make_options() {
+cxxopts::Options optimizers_options() {
     cxxopts::Options options(
         "speedrun bench optimizers",
         "A race of the rules of matrices: same model, tokens and initial weights; every rule as published, "
@@ -142,7 +142,7 @@ int race_to_the_end(const cxxopts::ParseResult& args) {
 }  // namespace
 
 int bench_optimizers(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = optimizers_options();
     const auto args = parse_verb(options, argc, argv, {});
     return args ? race_to_the_end(*args) : 0;
 }

@@ -10,6 +10,8 @@
 #include "app/verbs.h"
 #include "data/indexed_shard.h"
 #include "data/tokenizer.h"
+#include "util/json_document.h"
+#include "util/utf8.h"
 
 namespace speedrun {
 namespace {
@@ -17,23 +19,23 @@ namespace {
 constexpr size_t kSampleTokens = 80;
 
 // What there is to say of one well-formed shard.
-struct Report {
+struct ShardReport {
     std::string file;
     int64_t tokens = 0, before_first_document = 0, largest_token = 0;
     std::vector<int64_t> lengths;  // of the documents, sorted
     std::string sample;            // start of the first document; "" without a tokenizer
 };
 
-Report inspect(const std::filesystem::path& file, const DataLayout& layout,
-               const std::optional<Tokenizer>& tokenizer) {
+ShardReport inspect(const std::filesystem::path& file, const DataLayout& layout,
+                    const std::optional<Tokenizer>& tokenizer) {
     const auto indexed = load_indexed_shard(file, layout);
     const auto tokens = indexed->shard.tokens();
-    Report report{file.string(),
-                  std::ssize(tokens),
-                  indexed->starts.front(),
-                  *std::ranges::max_element(tokens),
-                  {},
-                  {}};
+    ShardReport report{file.string(),
+                       std::ssize(tokens),
+                       indexed->starts.front(),
+                       *std::ranges::max_element(tokens),
+                       {},
+                       {}};
     for (size_t i = 0; i < indexed->starts.size(); ++i) {
         const size_t end = i + 1 < indexed->starts.size() ? indexed->starts[i + 1] : tokens.size();
         report.lengths.push_back(static_cast<int64_t>(end - indexed->starts[i]));
@@ -65,7 +67,11 @@ std::vector<Bin> histogram(const std::vector<int64_t>& sorted) {
     return bins;
 }
 
-nlohmann::ordered_json to_json(const Report& r) {
+std::string text_of(const nlohmann::ordered_json& json, int indent) {
+    return escape_controls(json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+nlohmann::ordered_json to_json(const ShardReport& r) {
     nlohmann::ordered_json bins = nlohmann::ordered_json::array();
     for (const Bin& bin : histogram(r.lengths))
         bins.push_back({{"from", bin.from}, {"documents", bin.documents}});
@@ -84,9 +90,9 @@ nlohmann::ordered_json to_json(const Report& r) {
     return out;
 }
 
-void print(const Report& r) {
-    std::cout << r.file << ": " << r.tokens << " tokens, " << r.lengths.size() << " documents, largest token "
-              << r.largest_token << "\n";
+void print(const ShardReport& r) {
+    std::cout << terminal_text(r.file) << ": " << r.tokens << " tokens, " << r.lengths.size()
+              << " documents, largest token " << r.largest_token << "\n";
     if (r.before_first_document > 0) {
         std::cout << "  " << r.before_first_document
                   << " tokens before the first document: training skips them\n";
@@ -100,13 +106,10 @@ void print(const Report& r) {
         std::cout << "  " << std::string(10 - std::min<size_t>(10, from.size()), ' ') << from << "+ "
                   << std::string(static_cast<size_t>(40 * bin.documents / most), '#') << " " << count << "\n";
     }
-    if (!r.sample.empty())
-        std::cout << "  begins: "
-                  << nlohmann::json(r.sample).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
-                  << "\n";
+    if (!r.sample.empty()) std::cout << "  begins: " << text_of(r.sample, -1) << "\n";
 }
 
-cxxopts::Options make_options() {
+cxxopts::Options inspect_options() {
     cxxopts::Options options("speedrun data inspect",
                              "Checks shards (format, size, vocabulary, document starts) and describes them.");
     options.positional_help("FILES|GLOBS...");
@@ -125,7 +128,7 @@ cxxopts::Options make_options() {
 }  // namespace
 
 int run_data_inspect(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = inspect_options();
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
@@ -138,7 +141,7 @@ int run_data_inspect(int argc, char** argv) {
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
     for (const auto& pattern : args["files"].as<std::vector<std::string>>()) {
         for (const auto& file : find_shards(pattern)) {
-            const Report report = inspect(file, layout, tokenizer);
+            const ShardReport report = inspect(file, layout, tokenizer);
             if (args.count("json") > 0) {
                 all.push_back(to_json(report));
             } else {
@@ -146,8 +149,7 @@ int run_data_inspect(int argc, char** argv) {
             }
         }
     }
-    if (args.count("json") > 0)
-        std::cout << all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+    if (args.count("json") > 0) std::cout << text_of(all, 2) << "\n";
     return 0;
 }
 

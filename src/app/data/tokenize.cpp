@@ -14,7 +14,7 @@
 namespace speedrun {
 namespace {
 
-cxxopts::Options make_options() {
+cxxopts::Options tokenize_options() {
     cxxopts::Options options(
         "speedrun data tokenize",
         "Writes text files as shards of GPT-2 tokens, end-of-text before every document.");
@@ -54,7 +54,7 @@ void write_texts(const std::vector<std::string>& texts, const std::optional<std:
 }  // namespace
 
 int run_data_tokenize(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = tokenize_options();
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

@@ -39,6 +39,7 @@ Json buckets_json(const RunPlan& plan) {
                            {"unit_elements", bucket.unit_elements},
                            {"owners", owners},
                            {"gradient_bytes", traffic.gradient_bytes},
+                           {"gradients_at_most", traffic.at_most},
                            {"value_bytes", traffic.value_bytes},
                            {"reduce_sent", traffic.reduce_sent},
                            {"gather_sent", traffic.gather_sent}});

@@ -125,12 +125,18 @@ std::string traffic_text(const RunPlan& plan) {
         const auto [least, most] = std::ranges::minmax(sent);
         return least == most ? grouped(most) : grouped(least) + " - " + grouped(most);
     };
+    bool bounded = false;
     for (size_t i = 0; i < plan.traffic.size(); ++i) {
         const BucketTraffic& t = plan.traffic[i];
-        rows.push_back({"  " + own.buckets[i].name, grouped(t.gradient_bytes), range(t.reduce_sent),
-                        grouped(t.value_bytes), range(t.gather_sent)});
+        bounded = bounded || t.at_most;
+        rows.push_back({"  " + own.buckets[i].name + (t.at_most ? "*" : ""), grouped(t.gradient_bytes),
+                        range(t.reduce_sent), grouped(t.value_bytes), range(t.gather_sent)});
     }
-    std::string text = "\nbytes of collectives\n" + plain_table(rows) + "bytes that a rank sends in a step\n";
+    std::string text = "\nbytes of collectives\n" + plain_table(rows);
+    if (bounded)
+        text +=
+            "* gradients at most: of the rows that a rank looks up, were no two of its tokens to share one\n";
+    text += "bytes that a rank sends in a step\n";
     TextTable steps{{"", "mean", "most", "least possible", "mean / least"}};
     for (const bool adam : {false, true}) {
         const StepSettings settings = largest_step(plan.config, adam);

@@ -26,9 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kRecord = 0, kNotARecord = 1;
-
-cxxopts::Options make_options() {
+cxxopts::Options attempt_options() {
     cxxopts::Options options(
         "speedrun record attempt",
         "Makes N runs of a config, each with another seed (the first seed + 0, 1, ...), in turns with a "
@@ -195,13 +193,13 @@ int attempt_to(const cxxopts::ParseResult& args) {
         write_readme(attempt, configs, folders);
     }
     print_result(attempt, folders, json);
-    return attempt.result->record ? kRecord : kNotARecord;
+    return judged(attempt.result->record);
 }
 
 }  // namespace
 
 int run_record_attempt(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = attempt_options();
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

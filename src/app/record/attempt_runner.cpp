@@ -20,8 +20,6 @@ namespace speedrun {
 namespace {
 
 namespace fs = std::filesystem;
-using State = AttemptRun::State;
-
 std::vector<std::string> words_of(const std::string& text) {
     std::istringstream in(text);
     std::vector<std::string> words;
@@ -78,7 +76,7 @@ void end_run(AttemptRun& run, const ChildEnd& end, const AttemptFolders& folders
         throw UserError("the run with seed " + std::to_string(run.seed) + " ended with exit code " +
                         std::to_string(end.exit_code) + (stepped ? "" : " before its first step") +
                         "; the same command continues the attempt with this run");
-    run.state = complete ? State::done : State::failed;
+    run.state = complete ? AttemptRun::State::done : AttemptRun::State::failed;
     collect_log(dir / run_files::log, folders.record / run.log);
 }
 
@@ -102,7 +100,7 @@ void announce(const Attempt& attempt, const AttemptRun& run, bool quiet) {
 bool make_run(Attempt& attempt, AttemptRun& run, const AttemptFolders& folders,
               const AttemptOptions& options) {
     require_no_directory(run, folders);
-    run.state = State::started;
+    run.state = AttemptRun::State::started;
     ++run.starts;
     write_attempt(attempt, folders.summary());
     announce(attempt, run, options.quiet);
@@ -126,7 +124,7 @@ AttemptEnd run_attempt(Attempt& attempt, const AttemptFolders& folders, const At
             reason_to_stop(plan.stop_rule, losses_so_far(attempt, false), plan.target, plan.runs);
         stopped = reason.value_or("");
         if (reason) break;
-        if (run.state == State::done || run.state == State::failed) continue;
+        if (run.state == AttemptRun::State::done || run.state == AttemptRun::State::failed) continue;
         if (make_run(attempt, run, folders, options)) return AttemptEnd::interrupted;
     }
     attempt.result = judge_attempt(attempt, read_attempt_logs(attempt, folders.record), stopped);

@@ -15,9 +15,7 @@
 namespace speedrun {
 namespace {
 
-constexpr int kRecord = 0, kNotARecord = 1;
-
-cxxopts::Options make_options() {
+cxxopts::Options check_options() {
     cxxopts::Options options(
         "speedrun record check",
         "Judges the runs whose logs lie in folders (*.txt, *.log, at any depth) by the track's rule: a "
@@ -44,8 +42,7 @@ cxxopts::Options make_options() {
 int exit_code(const Collection& runs, const std::vector<JudgedGroup>& groups) {
     const bool any_log = std::ranges::any_of(runs.groups, &RunGroup::has_log);
     if (!any_log || !runs.problems.empty()) return kUserError;  // a verdict of a part is none
-    return std::ranges::all_of(groups, [](const JudgedGroup& g) { return g.verdict.record; }) ? kRecord
-                                                                                              : kNotARecord;
+    return judged(std::ranges::all_of(groups, [](const JudgedGroup& g) { return g.verdict.record; }));
 }
 
 void print(const std::vector<JudgedGroup>& groups, const cxxopts::ParseResult& args) {
@@ -59,7 +56,7 @@ void print(const std::vector<JudgedGroup>& groups, const cxxopts::ParseResult& a
 }  // namespace
 
 int run_record_check(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = check_options();
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-cxxopts::Options make_options() {
+cxxopts::Options compare_options() {
     cxxopts::Options options(
         "speedrun record compare",
         "Says what NEW brought over BASELINE: difference of the mean times with Welch's "
@@ -91,7 +91,7 @@ std::array<RunGroup, 2> sides_in(const fs::path& folder) {
 }  // namespace
 
 int run_record_compare(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = compare_options();
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

@@ -13,7 +13,7 @@
 namespace speedrun {
 namespace {
 
-cxxopts::Options make_options() {
+cxxopts::Options parse_options() {
     cxxopts::Options options("speedrun record parse",
                              "Says what logs hold: their runs, validations, stalls, hardware.\n"
                              "Exit code: 0, or 2 where a file cannot be read or none holds a run.\n");
@@ -29,7 +29,7 @@ cxxopts::Options make_options() {
 }  // namespace
 
 int run_record_parse(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = parse_options();
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

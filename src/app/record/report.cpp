@@ -23,7 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-cxxopts::Options make_options() {
+cxxopts::Options report_options() {
     cxxopts::Options options(
         "speedrun record report",
         "Shows the runs of a record, or of a comparison with a baseline, as one HTML page "
@@ -59,7 +59,7 @@ Collection collect(const std::vector<fs::path>& paths) {
 }  // namespace
 
 int run_record_report(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = report_options();
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

@@ -27,7 +27,7 @@ constexpr int kComplete = 0, kEnded = 1;
 constexpr auto kPoll = std::chrono::milliseconds(300);
 constexpr auto kJsonInterval = std::chrono::seconds(10);
 
-cxxopts::Options make_options() {
+cxxopts::Options watch_options() {
     cxxopts::Options options(
         "speedrun record watch",
         "Follows the log of a run, of this program or of the track's: progress, validations, "
@@ -110,7 +110,7 @@ class Teller {
 }  // namespace
 
 int run_record_watch(int argc, char** argv) {
-    cxxopts::Options options = make_options();
+    cxxopts::Options options = watch_options();
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

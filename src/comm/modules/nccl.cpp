@@ -123,6 +123,26 @@ void launch_equal_shares(const Comm& comm, const NcclCall& call) {
                 "ncclAllGather", comm.nccl);
 }
 
+// One group, this rank's part of what it sends itself included.
+void launch_all_to_all(const Comm& comm, const NcclCall& call) {
+    const ncclDataType_t type = nccl_type(call.type);
+    char* data = static_cast<char*>(call.data);
+    const char* sent = static_cast<const char*>(call.sent);
+    require(ncclGroupStart(), "ncclGroupStart", comm.nccl);
+    for (int peer = 0; peer < comm.size; ++peer) {
+        const int64_t out = call.send_counts[peer], in = call.counts[peer];
+        if (out > 0)
+            require(ncclSend(sent, static_cast<size_t>(out), type, peer, comm.nccl, comm.stream), "ncclSend",
+                    comm.nccl);
+        if (in > 0)
+            require(ncclRecv(data, static_cast<size_t>(in), type, peer, comm.nccl, comm.stream), "ncclRecv",
+                    comm.nccl);
+        sent += out * type_size(call.type);
+        data += in * type_size(call.type);
+    }
+    require(ncclGroupEnd(), "ncclGroupEnd", comm.nccl);
+}
+
 void launch(const Comm& comm, const NcclCall& call) {
     const auto count = static_cast<size_t>(call.count);
     switch (call.kind) {
@@ -139,6 +159,8 @@ void launch(const Comm& comm, const NcclCall& call) {
             return require(ncclBroadcast(call.data, call.data, count, nccl_type(call.type), call.root,
                                          comm.nccl, comm.stream),
                            "ncclBroadcast", comm.nccl);
+        case NcclKind::all_to_all:
+            return launch_all_to_all(comm, call);
     }
 }
 

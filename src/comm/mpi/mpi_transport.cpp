@@ -11,17 +11,17 @@
 namespace speedrun {
 namespace {
 
-constexpr const char* kModule = "libspeedrun_mpi.so";
+constexpr const char* kMpiModule = "libspeedrun_mpi.so";
 
-const MpiTable& load_table() {
-    return module_table<MpiTable>(kModule, kMpiTableSymbol, "MPI (on Debian: libopenmpi-dev and openmpi-bin)",
-                                  kMpiTableVersion);
+const MpiTable& load_mpi_table() {
+    return module_table<MpiTable>(kMpiModule, kMpiTableSymbol,
+                                  "MPI (on Debian: libopenmpi-dev and openmpi-bin)", kMpiTableVersion);
 }
 
 class MpiTransport final : public Transport {
   public:
     explicit MpiTransport(const LaunchEnvironment& environment)
-        : environment_(environment), mpi_(load_table()) {}
+        : environment_(environment), mpi_(load_mpi_table()) {}
 
     void open() override {
         require(mpi_.init(&rank_, &size_), "MPI_Init_thread");
@@ -29,7 +29,7 @@ class MpiTransport final : public Transport {
         throw UserError(std::string(launcher_name(environment_.launcher)) + " says rank " +
                         std::to_string(environment_.rank) + " of " + std::to_string(environment_.world_size) +
                         ", but MPI says rank " + std::to_string(rank_) + " of " + std::to_string(size_) +
-                        ": " + kModule + " uses " + library() +
+                        ": " + kMpiModule + " uses " + library() +
                         ", and the ranks must be started by that MPI's mpirun, or by srun with the --mpi it "
                         "supports");
     }
@@ -77,7 +77,7 @@ class MpiTransport final : public Transport {
 }  // namespace
 
 bool have_mpi() {
-    return have_module(kModule);
+    return have_module(kMpiModule);
 }
 
 std::unique_ptr<Transport> make_mpi_transport(const LaunchEnvironment& environment) {
@@ -85,7 +85,7 @@ std::unique_ptr<Transport> make_mpi_transport(const LaunchEnvironment& environme
 }
 
 void abort_mpi(int exit_code) {
-    if (void* const found = loaded_module_symbol(kModule, kMpiTableSymbol))
+    if (void* const found = loaded_module_symbol(kMpiModule, kMpiTableSymbol))
         reinterpret_cast<MpiTableFunction>(found)()->abort(exit_code);
 }
 

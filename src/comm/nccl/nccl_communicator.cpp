@@ -24,10 +24,10 @@
 namespace speedrun {
 namespace {
 
-constexpr const char* kModule = "libspeedrun_nccl.so";
+constexpr const char* kNcclModule = "libspeedrun_nccl.so";
 
-const NcclTable& load_table() {
-    return module_table<NcclTable>(kModule, kNcclTableSymbol, "the CUDA toolkit and NCCL (nccl.h)",
+const NcclTable& load_nccl_table() {
+    return module_table<NcclTable>(kNcclModule, kNcclTableSymbol, "the CUDA toolkit and NCCL (nccl.h)",
                                    kNcclTableVersion);
 }
 
@@ -57,11 +57,11 @@ NcclType type_of(const at::Tensor& tensor, const std::string& what) {
     }
 }
 
-// A collective on the device, which keeps its tensor allocated.
+// A collective on the device, which keeps its tensors allocated.
 class Launched {
   public:
-    Launched(const NcclTable& nccl, void* ticket, at::Tensor tensor)
-        : nccl_(nccl), ticket_(ticket), tensor_(std::move(tensor)) {}
+    Launched(const NcclTable& nccl, void* ticket, at::Tensor tensor, at::Tensor sent)
+        : nccl_(nccl), ticket_(ticket), tensor_(std::move(tensor)), sent_(std::move(sent)) {}
     ~Launched() { nccl_.release(ticket_); }
     Launched(const Launched&) = delete;
     Launched& operator=(const Launched&) = delete;
@@ -72,7 +72,7 @@ class Launched {
   private:
     const NcclTable& nccl_;
     void* ticket_;
-    at::Tensor tensor_;
+    at::Tensor tensor_, sent_;
 };
 
 class StreamWait final : public Pending {
@@ -92,7 +92,7 @@ class StreamWait final : public Pending {
 class NcclCommunicator final : public Communicator {
   public:
     NcclCommunicator(const LaunchEnvironment& environment, int64_t device)
-        : nccl_(load_table()),
+        : nccl_(load_nccl_table()),
           rank_(environment.rank),
           size_(environment.world_size),
           device_(at::kCUDA, static_cast<at::DeviceIndex>(device)),
@@ -136,8 +136,7 @@ class NcclCommunicator final : public Communicator {
         const std::string what = named("all_gather", label);
         require_shares(tensor, counts, what);
         const auto item = static_cast<int64_t>(tensor.element_size());
-        std::vector<int64_t> bytes(counts.begin(), counts.end());
-        for (int64_t& count : bytes) count *= item;
+        const std::vector<int64_t> bytes = in_bytes(counts, item);
         bytes_sent_ += bytes[static_cast<size_t>(rank_)] * (size_ - 1);
         return start(what, tensor, NcclKind::all_gather, NcclType::bytes, tensor.numel() * item, bytes);
     }
@@ -160,6 +159,33 @@ class NcclCommunicator final : public Communicator {
         bytes_sent_ += (rank_ + 1) % size_ == root ? 0 : bytes;
         return start(what, tensor, NcclKind::broadcast, NcclType::bytes, bytes, {}, ReduceOp::sum, root);
     }
+    // Ranks that send each other something else: one group of sends and receives.
+    Handle all_to_all(const at::Tensor& sent, std::span<const int64_t> send_counts,
+                      const at::Tensor& received, std::span<const int64_t> receive_counts,
+                      std::string_view label) override {
+        if (received.is_cpu()) {
+            const at::Tensor from = sent.to(device_);
+            return staged(received, [&](const at::Tensor& there) {
+                return all_to_all(from, send_counts, there, receive_counts, label);
+            });
+        }
+        const std::string what = named("all_to_all", label);
+        require_shares(sent, send_counts, what);
+        require_shares(received, receive_counts, what);
+        check(sent.scalar_type() == received.scalar_type(), what + ": one dtype is needed");
+        const auto item = static_cast<int64_t>(sent.element_size());
+        const std::vector<int64_t> to = in_bytes(send_counts, item), from = in_bytes(receive_counts, item);
+        bytes_sent_ += static_cast<int64_t>(sent.nbytes()) - to[static_cast<size_t>(rank_)];
+        return start(what,
+                     {.kind = NcclKind::all_to_all,
+                      .type = NcclType::bytes,
+                      .data = received.data_ptr(),
+                      .count = static_cast<int64_t>(received.nbytes()),
+                      .counts = from.data(),
+                      .sent = sent.const_data_ptr(),
+                      .send_counts = to.data()},
+                     received, sent);
+    }
     void barrier(std::string_view label) override {
         const at::Tensor one = at::zeros({1}, at::TensorOptions(at::kFloat).device(device_));
         start(named("barrier", label), one, NcclKind::all_reduce, NcclType::f32, 1, {});
@@ -180,6 +206,12 @@ class NcclCommunicator final : public Communicator {
         return std::string(collective) + "(" + std::string(label) + ")";
     }
 
+    static std::vector<int64_t> in_bytes(std::span<const int64_t> counts, int64_t item) {
+        std::vector<int64_t> bytes(counts.begin(), counts.end());
+        for (int64_t& count : bytes) count *= item;
+        return bytes;
+    }
+
     // Tensors of the host, such as losses, take the way over the device; the result is there when this
     // returns.
     template <class Collective>
@@ -191,23 +223,29 @@ class NcclCommunicator final : public Communicator {
         return handle;
     }
 
-    // Launches the collective, and queues looking for its end.
     Handle start(const std::string& what, const at::Tensor& tensor, NcclKind kind, NcclType type,
                  int64_t count, std::span<const int64_t> counts, ReduceOp op = ReduceOp::sum,
                  int64_t root = 0) {
+        return start(what,
+                     {.kind = kind,
+                      .type = type,
+                      .max = op == ReduceOp::max,
+                      .root = static_cast<int>(root),
+                      .data = tensor.data_ptr(),
+                      .count = count,
+                      .counts = counts.data()},
+                     tensor);
+    }
+
+    // Launches the collective, and queues looking for its end.
+    Handle start(const std::string& what, const NcclCall& call, const at::Tensor& tensor,
+                 const at::Tensor& sent = {}) {
         thread_->rethrow();
-        const NcclCall call = {.kind = kind,
-                               .type = type,
-                               .max = op == ReduceOp::max,
-                               .root = static_cast<int>(root),
-                               .data = tensor.data_ptr(),
-                               .count = count,
-                               .counts = counts.data()};
         void* ticket = nullptr;
         const std::lock_guard lock(mutex_);
         if (const char* error = nccl_.start(comm_, &call, current_stream(device_), &ticket))
             throw std::runtime_error(what + ": " + error);
-        auto launched = std::make_shared<Launched>(nccl_, ticket, tensor);
+        auto launched = std::make_shared<Launched>(nccl_, ticket, tensor, sent);
         last_ = thread_->start(what, [this, launched](int64_t) { watch(*launched); });
         return std::make_unique<StreamWait>(std::move(launched), *thread_);
     }

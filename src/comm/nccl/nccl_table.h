@@ -6,20 +6,22 @@
 
 namespace speedrun {
 
-inline constexpr int kNcclTableVersion = 1;
+inline constexpr int kNcclTableVersion = 2;
 inline constexpr int kNcclIdBytes = 128;
 
-enum class NcclKind { reduce_scatter, all_gather, all_reduce, broadcast };
+enum class NcclKind { reduce_scatter, all_gather, all_reduce, broadcast, all_to_all };
 enum class NcclType { bytes, f32, f64, bf16, i64 };
 
 struct NcclCall {
     NcclKind kind;
-    NcclType type;  // of the elements that `counts` and `count` count
-    bool max;       // all_reduce: the largest instead of the sum
-    int root;       // broadcast
-    void* data;
+    NcclType type;          // of the elements that `counts` and `count` count
+    bool max = false;       // all_reduce: the largest instead of the sum
+    int root = 0;           // broadcast
+    void* data;             // all_to_all: what is received
     int64_t count;          // elements of data
-    const int64_t* counts;  // reduce_scatter, all_gather: every rank's share
+    const int64_t* counts;  // reduce_scatter, all_gather: every rank's share; all_to_all: from every rank
+    const void* sent = nullptr;  // all_to_all: what goes to every rank, and how much
+    const int64_t* send_counts = nullptr;
 };
 
 struct NcclTable {

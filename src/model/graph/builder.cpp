@@ -206,9 +206,9 @@ void GraphBuilder::check_used() const {
                          {"", "no such parameter (null)", ""});
         const int64_t entry = product(param.shape).value_or(0) / param.shape[0];
         for (size_t i = 0; i < param.layers.size(); ++i) {
-            const auto begin = static_cast<int64_t>(i) * entry;
+            const int64_t size = entry * param.entries_per_layer, begin = static_cast<int64_t>(i) * size;
             if (std::ranges::none_of(used[param.name], [&](const auto& range) {
-                    return range.first < begin + entry && begin < range.second;
+                    return range.first < begin + size && begin < range.second;
                 }))
                 report_.fail(join_path(path + ".layers", i), "the layer does not use this parameter",
                              {std::to_string(param.layers[i]), "the layers that do", ""});

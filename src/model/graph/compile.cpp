@@ -46,6 +46,7 @@ class Compiler {
         add_source("x0", x_);
         if (!in.value_embeds.empty()) value_embeds(build_.whole(in.value_embeds, "model.input.value_embeds"));
         if (in.bigram) bigram(*in.bigram);
+        set_x(mix(in.init, "model.input.init", sources_));
     }
 
     ValueId token_embedding() {
@@ -83,18 +84,31 @@ class Compiler {
 
     void layer(const LayerConfig& layer, const std::string& path) {
         if (layer.skip_layer) return;
-        set_x(mix(layer.entry, path + ".entry", sources_));
-        set_x(mix(layer.before_attn, path + ".before_attn", sources_));
-        Sources inside = sources_;
-        if (layer.attn) inside["attn_out"] = attention(*layer.attn, path + ".attn");
-        set_x(mix(layer.after_attn, path + ".after_attn", inside));
-        if (layer.mlp) inside["mlp_out"] = mlp(*layer.mlp, path + ".mlp");
-        inside["x"] = x_;
-        set_x(mix(layer.after_mlp, path + ".after_mlp", inside));
-        branch_used(layer.attn.has_value(), "attn_out", {&layer.after_attn, &layer.after_mlp},
+        const LaneConfig lane = layer.lane1.value_or(LaneConfig{});
+        advance(layer.entry, lane.entry, path, ".entry", {});
+        advance(layer.before_attn, {}, path, ".before_attn", {});
+        Sources branches;
+        if (layer.attn) branches["attn_out"] = attention(*layer.attn, path + ".attn");
+        advance(layer.after_attn, lane.after_attn, path, ".after_attn", branches);
+        if (!layer.cache_after_attn.empty()) cache(layer.cache_after_attn, path + ".cache_after_attn");
+        if (layer.mlp) branches["mlp_out"] = mlp(*layer.mlp, path + ".mlp");
+        advance(layer.after_mlp, lane.after_mlp, path, ".after_mlp", branches);
+        branch_used(layer.attn.has_value(), "attn_out",
+                    {&layer.after_attn, &lane.after_attn, &layer.after_mlp, &lane.after_mlp},
                     path + ".after_attn");
-        branch_used(layer.mlp.has_value(), "mlp_out", {&layer.after_mlp}, path + ".after_mlp");
+        branch_used(layer.mlp.has_value(), "mlp_out", {&layer.after_mlp, &lane.after_mlp},
+                    path + ".after_mlp");
         if (!layer.cache.empty()) cache(layer.cache, path + ".cache");
+    }
+
+    // The mixes of one place of a layer; both read the streams as they were.
+    void advance(const std::vector<MixTerm>& x_terms, const std::vector<MixTerm>& lane_terms,
+                 const std::string& path, const char* place, const Sources& branches) {
+        Sources sources = sources_;
+        sources.insert(branches.begin(), branches.end());
+        const ValueId x = mix(x_terms, path + place, sources);
+        if (!lane_terms.empty()) sources_["lane1"] = mix(lane_terms, path + ".lane1" + place, sources);
+        set_x(x);
     }
 
     // x where there are no terms.
@@ -133,7 +147,7 @@ class Compiler {
     // Gates come before the products, so that their gradients are added to those that products write.
     ValueId attention(const AttentionConfig& attn, const std::string& path) {
         check_kind(attn, path);
-        const ValueId a = build_.normed(x_, path + ".norm");
+        const ValueId a = normed_input(attn.input, path);
         Sources sources = sources_;
         sources.insert(value_sources_.begin(), value_sources_.end());
         sources["a"] = a;
@@ -230,7 +244,13 @@ class Compiler {
     }
 
     ValueId mlp(const MlpConfig& mlp, const std::string& path) {
-        return build_.add<MlpNode>(path, mlp, build_.normed(x_, path + ".norm")).output();
+        return build_.add<MlpNode>(path, mlp, normed_input(mlp.input, path)).output();
+    }
+
+    // What a branch reads: the norm of a source, of x where it names none.
+    ValueId normed_input(const std::string& source, const std::string& path) {
+        const ValueId input = source.empty() ? x_ : find(sources_, source, path + ".input");
+        return build_.normed(input, path + ".norm");
     }
 
     void branch_used(bool present, const std::string& source,
@@ -244,13 +264,13 @@ class Compiler {
     }
 
     void cache(const std::string& name, const std::string& path) {
-        static const std::set<std::string> reserved{"x", "x0", "x0_bigram", "v",
-                                                    "a", "e",  "attn_out",  "mlp_out"};
+        static const std::set<std::string> reserved{"x", "lane1", "x0",       "x0_bigram", "v",
+                                                    "a", "e",     "attn_out", "mlp_out"};
         if (reserved.contains(name) || sources_.contains(name) || !is_identifier(name))
             report_.fail(path, "not a name for a new source",
                          {in_quotes(name),
-                          "letters, digits and _, unlike x, x0, x0_bigram, v, a, e, attn_out, mlp_out and "
-                          "earlier caches",
+                          "letters, digits and _, unlike x, lane1, x0, x0_bigram, v, a, e, attn_out, mlp_out "
+                          "and earlier caches",
                           ""});
         add_source(name, x_);
     }

@@ -68,7 +68,7 @@ Json finite_or_null(double value) {
 }
 
 std::string dump_json(const Json& json) {
-    return json.dump(2, ' ', false, Json::error_handler_t::replace);
+    return escape_controls(json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
 Json run_json(const RunLog& log, size_t index) {

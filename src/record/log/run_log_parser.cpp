@@ -10,7 +10,7 @@
 namespace speedrun {
 namespace {
 
-constexpr size_t kPieceBytes = 32 * 1024;
+constexpr size_t kFedBytes = 32 * 1024;
 
 }  // namespace
 
@@ -19,7 +19,7 @@ constexpr size_t kPieceBytes = 32 * 1024;
 class RunLogParser::State {
   public:
     explicit State(const ParseOptions& options) : lines_(options) {
-        pending_.reserve(kPieceBytes + kMaxLineBytes);
+        pending_.reserve(kFedBytes + kMaxLineBytes);
     }
 
     void feed(std::string_view piece) {
@@ -109,7 +109,7 @@ RunLogParser::RunLogParser(RunLogParser&&) noexcept = default;
 RunLogParser& RunLogParser::operator=(RunLogParser&&) noexcept = default;
 
 void RunLogParser::feed(std::string_view bytes) {
-    for (size_t at = 0; at < bytes.size(); at += kPieceBytes) state_->feed(bytes.substr(at, kPieceBytes));
+    for (size_t at = 0; at < bytes.size(); at += kFedBytes) state_->feed(bytes.substr(at, kFedBytes));
 }
 
 const RunLog& RunLogParser::so_far() const {

@@ -11,8 +11,6 @@
 namespace speedrun {
 namespace {
 
-using Kind = DiffLine::Kind;
-
 constexpr size_t kMostSourceBytes = 8 << 20;
 constexpr size_t kMostLines = 6000;  // of a text: comparing takes their product in time and twice in bytes
 constexpr size_t kContext = 2;       // equal lines shown around a change
@@ -51,12 +49,12 @@ std::vector<DiffLine> all_lines(const std::vector<std::string_view>& a,
     size_t i = 0, k = 0;
     while (i < a.size() || k < b.size()) {
         if (i < a.size() && k < b.size() && a[i] == b[k]) {
-            lines.push_back({Kind::same, std::string(a[i])});
+            lines.push_back({DiffLine::Kind::same, std::string(a[i])});
             ++i, ++k;
         } else if (k == b.size() || (i < a.size() && common.at(i + 1, k) >= common.at(i, k + 1))) {
-            lines.push_back({Kind::removed, std::string(a[i++])});
+            lines.push_back({DiffLine::Kind::removed, std::string(a[i++])});
         } else {
-            lines.push_back({Kind::added, std::string(b[k++])});
+            lines.push_back({DiffLine::Kind::added, std::string(b[k++])});
         }
     }
     return lines;
@@ -66,7 +64,7 @@ std::vector<DiffLine> all_lines(const std::vector<std::string_view>& a,
 std::vector<DiffLine> with_gaps(const std::vector<DiffLine>& lines) {
     std::vector<bool> shown(lines.size(), false);
     for (size_t i = 0; i < lines.size(); ++i) {
-        if (lines[i].kind == Kind::same) continue;
+        if (lines[i].kind == DiffLine::Kind::same) continue;
         for (size_t k = i - std::min(i, kContext); k < std::min(i + kContext + 1, lines.size()); ++k)
             shown[k] = true;
     }
@@ -74,11 +72,11 @@ std::vector<DiffLine> with_gaps(const std::vector<DiffLine>& lines) {
     for (size_t i = 0; i < lines.size(); ++i) {
         if (shown[i]) {
             kept.push_back(lines[i]);
-        } else if (!kept.empty() && kept.back().kind != Kind::gap) {
-            kept.push_back({Kind::gap, ""});
+        } else if (!kept.empty() && kept.back().kind != DiffLine::Kind::gap) {
+            kept.push_back({DiffLine::Kind::gap, ""});
         }
     }
-    if (!kept.empty() && kept.back().kind == Kind::gap) kept.pop_back();
+    if (!kept.empty() && kept.back().kind == DiffLine::Kind::gap) kept.pop_back();
     return kept;
 }
 
@@ -105,8 +103,8 @@ std::vector<DiffLine> source_diff(std::string_view before, std::string_view afte
     const auto a = object_in(before), b = object_in(after);
     if (a && b) {
         for (const JsonDifference& d : json_diff(*a, *b)) {
-            lines.push_back({Kind::removed, d.path + ": " + d.before});
-            lines.push_back({Kind::added, d.path + ": " + d.after});
+            lines.push_back({DiffLine::Kind::removed, d.path + ": " + d.before});
+            lines.push_back({DiffLine::Kind::added, d.path + ": " + d.after});
         }
         return lines;
     }
@@ -114,8 +112,8 @@ std::vector<DiffLine> source_diff(std::string_view before, std::string_view afte
     if (a_lines.size() <= kMostLines && b_lines.size() <= kMostLines)
         return with_gaps(all_lines(a_lines, b_lines));
     if (before == after) return lines;
-    lines.push_back({Kind::removed, std::to_string(a_lines.size()) + " lines"});
-    lines.push_back({Kind::added, std::to_string(b_lines.size()) + " lines"});
+    lines.push_back({DiffLine::Kind::removed, std::to_string(a_lines.size()) + " lines"});
+    lines.push_back({DiffLine::Kind::added, std::to_string(b_lines.size()) + " lines"});
     return lines;
 }
 

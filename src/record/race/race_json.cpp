@@ -19,7 +19,7 @@ Json plan_json(const RacePlan& plan) {
             {"more", plan.more}, {"steps", plan.steps}, {"config_sha256", plan.config_hash}};
 }
 
-RacePlan plan_of(const Json& json) {
+RacePlan race_plan_of(const Json& json) {
     RacePlan plan;
     for (const Json& racer : json.at("racers"))
         plan.racers.push_back({racer.at("rule").get<std::string>(), racer.at("first_rung").get<int>()});
@@ -39,7 +39,7 @@ Json run_json(const RaceRun& run) {
             {"seed", run.seed}, {"diverged", run.diverged},  {"step_loss_ms", validations}};
 }
 
-RaceRun run_of(const Json& json) {
+RaceRun race_run_of(const Json& json) {
     RaceRun run;
     run.rule = json.at("rule");
     run.rung = json.at("rung");
@@ -61,9 +61,9 @@ Json costs_json(const std::map<std::string, RuleCosts>& costs) {
 
 Race race_of(const Json& json) {
     Race race;
-    race.plan = plan_of(json.at("plan"));
+    race.plan = race_plan_of(json.at("plan"));
     if (race.plan.seeds.empty() || race.plan.racers.empty()) throw UserError("no seeds, or no racers");
-    for (const Json& run : json.at("runs")) race.runs.push_back(run_of(run));
+    for (const Json& run : json.at("runs")) race.runs.push_back(race_run_of(run));
     for (const auto& [rule, cost] : json.at("costs").items())
         race.costs[rule] = {cost.at("step_ms").get<double>(), cost.at("state_bytes").get<int64_t>()};
     return race;

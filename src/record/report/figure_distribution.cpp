@@ -12,7 +12,8 @@
 namespace speedrun {
 namespace {
 
-constexpr double kWidth = 880, kLeft = 24, kRight = 24, kTop = 30, kBottom = 54;
+constexpr double kDistributionWidth = 880, kDistributionLeft = 24, kDistributionRight = 24,
+                 kDistributionTop = 30, kDistributionBottom = 54;
 constexpr double kRadius = 4.5, kDotRow = 10;  // of a run's dot; from one dot to the next above it
 constexpr double kNameHeight = 26, kBarHeight = 40;
 
@@ -67,9 +68,9 @@ class DistributionPicture {
         }
         if (x.empty()) x = {0, 1};
         const double pad = 0.05 * x.length();
-        plot_ = {kLeft,
-                 kTop,
-                 kWidth - kLeft - kRight,
+        plot_ = {kDistributionLeft,
+                 kDistributionTop,
+                 kDistributionWidth - kDistributionLeft - kDistributionRight,
                  0,
                  make_axis(x.low - pad, x.high + pad, 9),
                  make_axis(0, 1, 2)};
@@ -77,7 +78,7 @@ class DistributionPicture {
     }
 
     Svg draw() {
-        Svg svg(kWidth, plot_.bottom() + kBottom, "distribution, " + axis_name_);
+        Svg svg(kDistributionWidth, plot_.bottom() + kDistributionBottom, "distribution, " + axis_name_);
         draw_axes(svg, plot_, axis_name_, "");
         if (target_) draw_target(svg);
         double top = plot_.top;
@@ -109,7 +110,7 @@ class DistributionPicture {
     void draw_target(Svg& svg) const {
         const double x = x_of(*target_);
         svg.line({x, plot_.top - 6}, {x, plot_.bottom()}, "target");
-        const bool right_half = x > kWidth / 2;
+        const bool right_half = x > kDistributionWidth / 2;
         svg.text({x + (right_half ? -6 : 6), plot_.top - 10}, right_half ? "end" : "start",
                  fmt::format("target {:g}", *target_), "targetname");
     }

@@ -8,7 +8,7 @@
 namespace speedrun {
 namespace {
 
-constexpr double kWidth = 880, kHeight = 400;
+constexpr double kLossWidth = 880, kLossHeight = 400;
 constexpr double kShownFrom = 0.06;       // of the run: the fall before it would take most of the picture
 constexpr size_t kMostTrainPoints = 300;  // of a run
 constexpr size_t kMostDots = 40;          // validations of a run that are marked one by one
@@ -47,7 +47,7 @@ class LossPicture {
     LossPicture(const std::vector<FigureGroup>& groups, Over over)
         : groups_(groups),
           over_(over),
-          svg_(kWidth, kHeight, over == Over::steps ? "loss over steps" : "loss over time") {}
+          svg_(kLossWidth, kLossHeight, over == Over::steps ? "loss over steps" : "loss over time") {}
 
     Svg draw() {
         measure();
@@ -90,8 +90,8 @@ class LossPicture {
         const double pad = 0.05 * (y.high - y.low);
         plot_ = {66,
                  18,
-                 kWidth - 66 - 22,
-                 kHeight - 18 - 54,
+                 kLossWidth - 66 - 22,
+                 kLossHeight - 18 - 54,
                  make_axis(std::min(0.0, x.low), x.high, 11),
                  make_axis(y.low - pad, y.high + pad, 9)};
     }

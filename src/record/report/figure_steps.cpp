@@ -9,8 +9,9 @@
 namespace speedrun {
 namespace {
 
-constexpr double kWidth = 880, kLeft = 66, kRight = 150, kTop = 12, kLegendRow = 19, kTimesHeight = 210;
-constexpr double kAxisHeight = 54, kBottom = 12;
+constexpr double kStepsWidth = 880, kStepsLeft = 66, kStepsRight = 150, kStepsTop = 12, kLegendRow = 19,
+                 kTimesHeight = 210;
+constexpr double kAxisHeight = 54, kStepsBottom = 12;
 constexpr size_t kBins = 240;  // along the steps
 
 // The steps of one bin, over all runs of a group.
@@ -69,16 +70,16 @@ class StepPicture {
         row_height_ = std::clamp(320.0 / static_cast<double>(std::max<size_t>(rows, 1)), 3.0, 16.0);
         strips_height_ = row_height_ * static_cast<double>(rows);
         if (y.length() == 0) y.high = 1;
-        times_ = {kLeft,
-                  kTop + legend_height(),
-                  kWidth - kLeft - kRight,
+        times_ = {kStepsLeft,
+                  kStepsTop + legend_height(),
+                  kStepsWidth - kStepsLeft - kStepsRight,
                   kTimesHeight,
                   make_axis(0, static_cast<double>(last_step_), 11),
                   make_axis(0, y.high, 7)};
     }
 
     Svg draw() {
-        Svg svg(kWidth, strips_top() + strips_height_ + kBottom, "step times and stalls");
+        Svg svg(kStepsWidth, strips_top() + strips_height_ + kStepsBottom, "step times and stalls");
         draw_axes(svg, times_, "step", "time of a step (ms)");
         svg.begin_clip({times_.left, times_.top}, times_.width, times_.height);
         for (size_t i = 0; i < groups_.size(); ++i) draw_times(svg, i);
@@ -111,7 +112,7 @@ class StepPicture {
     // Above the picture, where names have room; one group needs none.
     void draw_names(Svg& svg) const {
         for (size_t i = 0; groups_.size() > 1 && i < groups_.size(); ++i) {
-            const double y = kTop + 10 + kLegendRow * static_cast<double>(i);
+            const double y = kStepsTop + 10 + kLegendRow * static_cast<double>(i);
             svg.rectangle({times_.left, y - 9}, 10, 10, "fill" + std::to_string(i % kSeriesLooks));
             svg.text({times_.left + 16, y}, "start", groups_[i].name);
         }

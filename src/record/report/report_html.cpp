@@ -11,7 +11,7 @@
 namespace speedrun {
 namespace {
 
-std::string number(NumberFormat format, double value) {
+std::string formatted(NumberFormat format, double value) {
     return number_text(format, value, "–");
 }
 
@@ -65,18 +65,17 @@ std::string difference(const Report& report) {
     if (report.source_difference.empty()) return html + "<p>Nothing.</p>\n";
     html += "<pre>";
     for (const DiffLine& line : report.source_difference) {
-        using Kind = DiffLine::Kind;
         switch (line.kind) {
-            case Kind::same:
+            case DiffLine::Kind::same:
                 html += html_element("span", "  " + line.text);
                 break;
-            case Kind::removed:
+            case DiffLine::Kind::removed:
                 html += html_element("span", "- " + line.text, "removed");
                 break;
-            case Kind::added:
+            case DiffLine::Kind::added:
                 html += html_element("span", "+ " + line.text, "added");
                 break;
-            case Kind::gap:
+            case DiffLine::Kind::gap:
                 html += html_element("span", "  ...", "gap");
         }
     }
@@ -88,10 +87,11 @@ std::string groups(const Report& report) {
         {"group", "runs", "steps", "mean loss", "std", "min", "max", "p", "mean time (ms)", "std"}};
     for (const FigureGroup& g : report.groups) {
         const Verdict& v = g.verdict;
-        rows.push_back(
-            {g.name, std::to_string(v.loss.n), std::to_string(g.group.steps), number("{:.6f}", v.loss.mean),
-             number("{:.6f}", v.loss.std), number("{:.4f}", v.loss.min), number("{:.4f}", v.loss.max),
-             number("{:.6g}", v.test.p), number("{:.1f}", v.time_ms.mean), number("{:.1f}", v.time_ms.std)});
+        rows.push_back({g.name, std::to_string(v.loss.n), std::to_string(g.group.steps),
+                        formatted("{:.6f}", v.loss.mean), formatted("{:.6f}", v.loss.std),
+                        formatted("{:.4f}", v.loss.min), formatted("{:.4f}", v.loss.max),
+                        formatted("{:.6g}", v.test.p), formatted("{:.1f}", v.time_ms.mean),
+                        formatted("{:.1f}", v.time_ms.std)});
     }
     return "<h2>Statistics</h2>\n" + html_table(rows);
 }
@@ -106,10 +106,10 @@ std::string runs(const Report& report) {
             const bool timed = !std::isnan(stalls.median_step_ms);
             rows.push_back(
                 {g.group.runs[i].path.filename().string(), run.seed ? std::to_string(*run.seed) : "–",
-                 number("{:.4f}", run.last_validation->loss),
-                 number("{:.0f}", run.last_validation->train_time_ms), number("{:.2f}", run.step_avg_ms),
-                 timed ? std::to_string(stalls.hiccups.size()) : "–",
-                 timed ? number("{:.0f}", stalls.lost_ms) : "–"});
+                 formatted("{:.4f}", run.last_validation->loss),
+                 formatted("{:.0f}", run.last_validation->train_time_ms),
+                 formatted("{:.2f}", run.step_avg_ms), timed ? std::to_string(stalls.hiccups.size()) : "–",
+                 timed ? formatted("{:.0f}", stalls.lost_ms) : "–"});
         }
         html += html_table(rows);
     }

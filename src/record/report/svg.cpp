@@ -7,7 +7,7 @@
 namespace speedrun {
 namespace {
 
-std::string number(double value) {
+std::string svg_number(double value) {
     std::string text = fmt::format("{:.1f}", value);
     if (text.ends_with(".0")) text.resize(text.size() - 2);
     return text;
@@ -18,7 +18,7 @@ std::string attribute(std::string_view name, std::string_view value) {
 }
 
 std::string attribute(std::string_view name, double value) {
-    return attribute(name, std::string_view(number(value)));
+    return attribute(name, std::string_view(svg_number(value)));
 }
 
 }  // namespace
@@ -50,14 +50,14 @@ Svg::Svg(double width, double height, std::string description)
     : width_(width), height_(height), description_(std::move(description)) {}
 
 void Svg::line(Point from, Point to, std::string_view classes) {
-    body_ += "<path d=\"M" + number(from.x) + " " + number(from.y) + "L" + number(to.x) + " " + number(to.y) +
-             "\"" + attribute("class", classes) + "/>\n";
+    body_ += "<path d=\"M" + svg_number(from.x) + " " + svg_number(from.y) + "L" + svg_number(to.x) + " " +
+             svg_number(to.y) + "\"" + attribute("class", classes) + "/>\n";
 }
 
 void Svg::points(const char* element, std::span<const Point> points, std::string_view classes) {
     if (points.empty()) return;
     body_ += std::string("<") + element + attribute("class", classes) + " points=\"";
-    for (const Point& p : points) body_ += number(p.x) + "," + number(p.y) + " ";
+    for (const Point& p : points) body_ += svg_number(p.x) + "," + svg_number(p.y) + " ";
     body_.back() = '"';
     body_ += "/>\n";
 }
@@ -97,16 +97,16 @@ void Svg::text(Point at, std::string_view anchor, std::string_view words, std::s
 }
 
 void Svg::text_upwards(Point middle, std::string_view words) {
-    body_ += "<text text-anchor=\"middle\" transform=\"translate(" + number(middle.x) + " " +
-             number(middle.y) + ") rotate(-90)\">" + xml_text(words) + "</text>\n";
+    body_ += "<text text-anchor=\"middle\" transform=\"translate(" + svg_number(middle.x) + " " +
+             svg_number(middle.y) + ") rotate(-90)\">" + xml_text(words) + "</text>\n";
 }
 
 // Nested <svg> elements clip without ids, which would have to be unique in a whole page.
 void Svg::begin_clip(Point corner, double width, double height) {
     ++clips_;
     body_ += "<svg" + attribute("x", corner.x) + attribute("y", corner.y) + attribute("width", width) +
-             attribute("height", height) + " viewBox=\"" + number(corner.x) + " " + number(corner.y) + " " +
-             number(width) + " " + number(height) + "\" overflow=\"hidden\">\n";
+             attribute("height", height) + " viewBox=\"" + svg_number(corner.x) + " " + svg_number(corner.y) +
+             " " + svg_number(width) + " " + svg_number(height) + "\" overflow=\"hidden\">\n";
 }
 
 void Svg::end_clip() {
@@ -117,8 +117,8 @@ void Svg::end_clip() {
 std::string Svg::with_style(std::string_view style) const {
     return "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure\" role=\"img\"" +
            attribute("aria-label", description_) + attribute("width", width_) + attribute("height", height_) +
-           " viewBox=\"0 0 " + number(width_) + " " + number(height_) + "\">\n" + std::string(style) + body_ +
-           "</svg>\n";
+           " viewBox=\"0 0 " + svg_number(width_) + " " + svg_number(height_) + "\">\n" + std::string(style) +
+           body_ + "</svg>\n";
 }
 
 std::string Svg::in_page() const {

@@ -134,6 +134,35 @@ void test_broadcast(Communicator& comm) {
     comm.barrier("end");
 }
 
+// What rank `from` sends rank `to`: of every kind, in both directions.
+int64_t part(int64_t kind, int64_t from, int64_t to) {
+    if (kind == 0) return 64;
+    if (kind == 1) return (from * 3 + to) % 4 == 0 ? 0 : 5 + 11 * from + to;
+    return to == 0 ? 300000 + from : 0;
+}
+
+void test_all_to_all(Communicator& comm) {
+    const int64_t ranks = comm.world_size(), rank = comm.rank();
+    for (const auto dtype : {at::kFloat, at::kBFloat16, at::kInt})
+        for (const int64_t kind : {0, 1, 2}) {
+            Counts out, in;
+            std::vector<at::Tensor> sent, expected;
+            for (int64_t peer = 0; peer < ranks; ++peer) {
+                out.push_back(part(kind, rank, peer));
+                in.push_back(part(kind, peer, rank));
+                sent.push_back(input(7 * rank + peer, out.back(), dtype));
+                expected.push_back(input(7 * peer + rank, in.back(), dtype));
+            }
+            const at::Tensor received = at::full({total(in)}, 99, dtype);
+            const int64_t before = comm.stats().bytes_sent;
+            comm.all_to_all(at::cat(sent), out, received, in, "test")->wait();
+            const std::string what =
+                std::string("all_to_all ") + at::toString(dtype) + " " + std::to_string(kind);
+            expect(received.equal(at::cat(expected)), what);
+            expect_sent(comm, before, scatter_bytes(out, rank, dtype), what);
+        }
+}
+
 void test_many(Communicator& comm) {
     const int64_t ranks = comm.world_size(), before = comm.stats().collectives;
     const Counts counts(static_cast<size_t>(ranks), 100);
@@ -223,8 +252,8 @@ std::unique_ptr<Communicator> make_for(const std::string& tensors) {
 void run(const std::string& name, const std::string& tensors) {
     const auto comm = make_for(tensors);
     if (name == "all") {
-        for (const auto test :
-             {test_reduce_scatter, test_all_gather, test_all_reduce, test_broadcast, test_many})
+        for (const auto test : {test_reduce_scatter, test_all_gather, test_all_reduce, test_broadcast,
+                                test_all_to_all, test_many})
             test(*comm);
         if (tensors.empty()) {
             test_nan(*comm);

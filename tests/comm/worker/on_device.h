@@ -51,6 +51,13 @@ class OnDevice final : public Communicator {
         const at::Tensor there = tensor.to(device_);
         return back(inner_->broadcast(there, root, label), there, tensor);
     }
+    Handle all_to_all(const at::Tensor& sent, std::span<const int64_t> send_counts,
+                      const at::Tensor& received, std::span<const int64_t> receive_counts,
+                      std::string_view label) override {
+        const at::Tensor there = received.to(device_);
+        return back(inner_->all_to_all(sent.to(device_), send_counts, there, receive_counts, label), there,
+                    received);
+    }
     void barrier(std::string_view label) override { inner_->barrier(label); }
     CommStats stats() const override { return inner_->stats(); }
     void observe(CollectiveObserver* observer) override { inner_->observe(observer); }

@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "support/terminal_columns.h"
+
 namespace speedrun {
 namespace {
 
@@ -96,12 +98,6 @@ TEST_F(ProgressTest, OutlivesAnUnwritableTerminal) {
     Progress line(-1, Progress::Mode::terminal, [this] { return now_; });
     line.update(at(1));
     line.line("hello");
-}
-
-size_t columns(const std::string& line) {
-    size_t n = 0;
-    for (const char c : line) n += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-    return n;
 }
 
 TEST(ProgressLine, NeverWiderThanAsked) {

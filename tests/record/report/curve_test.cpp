@@ -7,6 +7,7 @@
 #include "record/report/axis.h"
 #include "support/expect_error.h"
 #include "support/temporary_folder.h"
+#include "support/terminal_columns.h"
 
 namespace speedrun {
 namespace {
@@ -89,13 +90,6 @@ TEST(WriteCurve, ReplacesTheFileOrSaysWhyNot) {
     text << std::ifstream(folder / "loss.svg").rdbuf();
     EXPECT_EQ(text.str(), curve_svg(example()));
     expect_user_error([] { write_curve(example(), "/proc/no/loss.svg"); }, {"/proc/no/loss.svg"});
-}
-
-// Terminal columns: code points, as every character used here is one column wide.
-size_t columns(const std::string& line) {
-    size_t n = 0;
-    for (const char c : line) n += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-    return n;
 }
 
 TEST(CurveText, FitsAndFallsFromTopLeftToBottomRight) {
