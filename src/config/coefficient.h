@@ -34,7 +34,7 @@ struct ChannelRange {
 //   dimensions gate     = param @ source[:n] | source[:n] ...: the linear form of the parameter's rows
 //   [outputs, channels]
 //              in the first channels of sources, one after the other
-//   output   = net[begin:end], net[index] or net.name: outputs of a net (model.coef_nets)
+//   output   = net[begin:end] or net[index]: outputs of a net (model.coef_nets), each for as many channels
 //   index    = integer, i, 2i, 2i+1 and so on: i is the index of the layer
 struct Coefficient {
     enum class Kind : uint8_t { number, element, gate, output, sum, product, sigmoid, tanh };

@@ -1,4 +1,6 @@
 // Text of coefficients; the grammar is in config/coefficient.h.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -90,7 +92,18 @@ class Parser {
         if (rest_.empty()) fail("no coefficient");
         const IndexedName name = take_indexed_name(rest_);
         if (rest_.starts_with('@')) return gate(name);
-        return element(name);
+        const auto net = std::ranges::find(scope_.model.coef_nets, name.name, &CoefNet::name);
+        return net == scope_.model.coef_nets.end() ? element(name) : output(*net, name.indices);
+    }
+
+    // "m0[3]", "m0[6:8]"
+    Coefficient output(const CoefNet& net, const std::vector<std::string>& indices) const {
+        if (indices.size() != 1)
+            throw NotationError{"wrong number of indices", "one, or a range, of the outputs of " + net.name,
+                                ""};
+        const IndexRange range = parse_index(indices[0], net.outputs(), scope_, true);
+        return {
+            .kind = Kind::output, .net = net.name, .begin = range.begin, .count = range.end - range.begin};
     }
 
     Coefficient gate(const IndexedName& name) {
@@ -210,7 +223,8 @@ std::string text_of(const Coefficient& c, const ModelConfig& model) {
         case Kind::gate:
             return gate_text(c, model);
         case Kind::output:
-            return c.net;
+            return c.net + (c.count == 1 ? fmt::format("[{}]", c.begin)
+                                         : fmt::format("[{}:{}]", c.begin, c.begin + c.count));
         case Kind::sum:
             return sum_text(c, model);
         case Kind::product:

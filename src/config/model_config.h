@@ -68,6 +68,19 @@ struct HeadChannels {
     bool operator==(const HeadChannels&) const = default;
 };
 
+// A net that makes coefficients for each token (MUDD, record 81): (gelu(u w1^T) w2^T + b2) scale, u a source
+// where the net is evaluated.
+struct CoefNet {
+    std::string name;
+    int64_t entry_of_layer = -1;  // where: on entering this layer; -1: after the last
+    std::string input;            // u; "" = x
+    WeightRef w1, w2, b2;         // [hidden, d_model], [outputs, hidden], [outputs]
+    double scale = 1;
+
+    int64_t hidden() const { return w2.shape.size() == 2 ? w2.shape[1] : 0; }
+    int64_t outputs() const { return w2.shape.size() == 2 ? w2.shape[0] : 0; }
+};
+
 struct AttentionConfig {
     // paired: the heads j and j + n_head / 2 are one of twice as many positions, 2t and 2t + 1 (record 58).
     enum class Kind { causal, paired } kind = Kind::causal;
@@ -75,8 +88,11 @@ struct AttentionConfig {
     WeightRef q, k, v, o;  // each [d_model, d_model], stored [out, in]
     Window window = Window::short_window;
     std::vector<HeadChannels> key_offset;  // of keys, which come from the token before; ascending
-    std::vector<MixTerm> v_terms;          // sources "v" and "ve.K"; empty: v unchanged
-    std::optional<Coefficient> out_gate;   // multiplies each head's output; gates may read "a", the input
+    std::vector<MixTerm> v_terms;          // sources "v", "ve.K" and those of x; empty: v unchanged
+    // A number for each head: tanh of it says how much of what is parallel to a head's own value is taken
+    // out of its output (record 82); param "": nothing is.
+    WeightRef xsa;
+    std::optional<Coefficient> out_gate;  // multiplies each head's output; gates may read "a", the input
 };
 
 // How a matrix is stored: rows are inputs, or rows are outputs.
@@ -102,8 +118,9 @@ struct LayerConfig {
     std::optional<AttentionConfig> attn;
     std::optional<MlpConfig> mlp;
     std::optional<LaneConfig> lane1;
-    // Names under which x can be a source, as it is between attention and MLP, and at the end; "" = none.
-    std::string cache_after_attn, cache;
+    // Names under which x can be a source, as it is on entering, between attention and MLP, and at the end;
+    // "" = none.
+    std::string cache_entry, cache_after_attn, cache;
 };
 
 // row_t = (mul_cur tok_t xor mul_prev tok_(t-1)) mod (rows - 1) in int32 arithmetic that wraps, never
@@ -137,6 +154,7 @@ struct ModelConfig {
         std::optional<Coefficient> smear;
         std::vector<MixTerm> init;  // x before the first layer (record 73); empty: x0
     } input;
+    std::vector<CoefNet> coef_nets;
     std::vector<LayerConfig> layers;  // n_layer of them
     struct Output {
         std::vector<MixTerm> mix;

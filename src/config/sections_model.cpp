@@ -84,8 +84,15 @@ void visit_attention(Fields& f, AttentionConfig& attn) {
              std::array{"short", "long"});
     f.objects({"key_offset", "channels of keys that come from the token before; absent: none", optional_key},
               attn.key_offset, visit_head_channels);
-    f.mix({"v_terms", "terms of the values, from \"v\" and \"ve.K\"; absent: v unchanged", optional_key},
+    f.mix({"v_terms", "terms of the values, from \"v\", \"ve.K\" and the sources of x; absent: v unchanged",
+           optional_key},
           attn.v_terms);
+    f.weight(
+        {"xsa",
+         "a number for each head: tanh of it says how much of what is parallel to the head's own value is "
+         "taken out of its output; absent: nothing",
+         optional_key},
+        attn.xsa);
     f.coefficient({"out_gate", "multiplies each head's output; gates may read the input, a", optional_key},
                   attn.out_gate);
 }
@@ -122,6 +129,16 @@ void visit_rope(Fields& f, ModelConfig::Rope& rope) {
     f.choice({"table_dtype", "of the cos and sin tables", optional_key}, rope.table_dtype, dtype_names);
     f.object({"yarn", "how frequencies change with the long window", optional_key},
              [&](Fields& yarn) { visit_yarn(yarn, rope); });
+}
+
+void visit_coef_net(Fields& f, CoefNet& net) {
+    f.integer({"entry_of_layer", "evaluated on entering this layer; -1: after the last", optional_key},
+              net.entry_of_layer, {-1, 1023});
+    f.text({"input", "the source that it reads; absent: x", optional_key}, net.input);
+    f.weight({"w1", "[hidden, d_model]"}, net.w1);
+    f.weight({"w2", "[outputs, hidden]"}, net.w2);
+    f.weight({"b2", "[outputs]"}, net.b2);
+    f.number({"scale", "multiplies the outputs, bias included", optional_key}, net.scale, any_number);
 }
 
 void visit_input(Fields& f, ModelConfig::Input& input) {
@@ -164,6 +181,7 @@ void visit_layer(Fields& f, LayerConfig& layer) {
               layer.skip_layer);
     if (layer.skip_layer && !f.describes()) return;
     f.mix({"entry", "x on entering the layer; absent: unchanged", optional_key}, layer.entry);
+    f.text({"cache_entry", "name under which mixes can use x as it enters", optional_key}, layer.cache_entry);
     f.mix({"before_attn", "x before attention", optional_key}, layer.before_attn);
     f.maybe({"attn", "attention; null: none", optional_key}, layer.attn, visit_attention);
     f.mix({"after_attn", "x after attention, from \"attn_out\" and others", optional_key}, layer.after_attn);
@@ -192,6 +210,8 @@ void visit_model(Fields& f, ModelConfig& model) {
     for (ParamConfig& param : model.params)
         if (!param.slices.empty()) param.init = {Init{}};
     f.params_complete();
+    f.named_objects({"coef_nets", "nets that make coefficients for each token; absent: none", optional_key},
+                    model.coef_nets, &CoefNet::name, visit_coef_net);
     f.object({"input", "from tokens to the first hidden state"},
              [&](Fields& in) { visit_input(in, model.input); });
     f.defaults({"layer_defaults", "what every layer has unless its own entry says otherwise", optional_key},

@@ -1,4 +1,4 @@
-// Records 44 to 80 against the schedules that their train_gpt.py compute, step by step.
+// Records 44 to 82 against the schedules that their train_gpt.py compute, step by step.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -98,25 +98,36 @@ TEST(Ladder, TablesPartWhereTheReferenceParts) {
     }
 }
 
+// A checkpoint has the resolved config, and a run goes on from it.
+TEST(Ladder, WhatARecordResolvesToIsAConfig) {
+    const ConfigFiles files;
+    for (int64_t number = 43; number <= 82; ++number) {
+        SCOPED_TRACE(number);
+        const Config config = load(file_of(number));
+        EXPECT_EQ(load(files.write("resolved.json", config.resolved_json)).resolved_json,
+                  config.resolved_json);
+    }
+}
+
 // From record 65 on (TrainingSchedule), stages are rounded thirds and set everything at once.
 struct StagedRecord {
     int64_t number, scheduled_steps;
     double cooldown_frac, floor;
-    int64_t first_max_seq_len;
+    int64_t first_max_seq_len, extension_steps = 40;
 };
 
 constexpr StagedRecord staged_records[] = {
-    {65, 1515, 0.55, 0.1, 2048}, {66, 1515, 0.55, 0.1, 2048}, {67, 1515, 0.55, 0.1, 2048},
-    {68, 1515, 0.55, 0.1, 2048}, {69, 1515, 0.55, 0.1, 2048}, {70, 1507, 0.55, 0.1, 2048},
-    {71, 1507, 0.55, 0.1, 2048}, {72, 1490, 0.55, 0.15, 896}, {73, 1450, 0.6, 0.15, 896},
-    {74, 1450, 0.6, 0.15, 896},  {75, 1450, 0.6, 0.15, 896},  {76, 1450, 0.6, 0.15, 896},
-    {77, 1450, 0.6, 0.15, 896},  {78, 1450, 0.6, 0.15, 896},  {79, 1450, 0.6, 0.15, 896},
-    {80, 1440, 0.6, 0.15, 896}};
+    {65, 1515, 0.55, 0.1, 2048}, {66, 1515, 0.55, 0.1, 2048},    {67, 1515, 0.55, 0.1, 2048},
+    {68, 1515, 0.55, 0.1, 2048}, {69, 1515, 0.55, 0.1, 2048},    {70, 1507, 0.55, 0.1, 2048},
+    {71, 1507, 0.55, 0.1, 2048}, {72, 1490, 0.55, 0.15, 896},    {73, 1450, 0.6, 0.15, 896},
+    {74, 1450, 0.6, 0.15, 896},  {75, 1450, 0.6, 0.15, 896},     {76, 1450, 0.6, 0.15, 896},
+    {77, 1450, 0.6, 0.15, 896},  {78, 1450, 0.6, 0.15, 896},     {79, 1450, 0.6, 0.15, 896},
+    {80, 1440, 0.6, 0.15, 896},  {81, 1405, 0.6, 0.15, 896, 10}, {82, 1375, 0.6, 0.15, 896, 10}};
 
 void expect_staged_step(const StagedRecord& record, const StepSettings& settings) {
     const int64_t step = settings.step, n = record.scheduled_steps;
     const int64_t starts[] = {0, std::lround(static_cast<double>(n) / 3),
-                              std::lround(2.0 * static_cast<double>(n) / 3), n, n + 40};
+                              std::lround(2.0 * static_cast<double>(n) / 3), n, n + record.extension_steps};
     const auto stage =
         static_cast<size_t>(std::ranges::count_if(starts, [&](int64_t s) { return s <= step; }) - 1);
     constexpr int64_t batches[] = {131072, 262144, 393216, 393216}, windows[] = {3, 7, 11, 13};
@@ -144,7 +155,7 @@ TEST(Ladder, StagesAreThoseOfTheReference) {
         const Config config = load(file_of(record.number));
         ASSERT_EQ(config.record, record.number);
         ASSERT_EQ(config.schedule.scheduled_steps, record.scheduled_steps);
-        ASSERT_EQ(config.schedule.extension_steps, 40);
+        ASSERT_EQ(config.schedule.extension_steps, record.extension_steps);
         for (int64_t step = 0; step < config.schedule.total_steps(); ++step)
             expect_staged_step(record, settings_at(config, step));
     }

@@ -155,6 +155,20 @@ inline const std::vector<Station>& stations() {
          true,
          /*banks_are_padded=*/true,
          /*long_document_first=*/true},
+        {82,
+         "",
+         10000,
+         with(with(lanes, lambdas), {{"smear_gate.weight", 2.0},
+                                     {"value_embeds", 0.2},
+                                     {"xsa_alphas", 0.3},
+                                     {"mudd_w1", 0.03},
+                                     {"mudd_w2", 0.06},
+                                     {"mudd_b2", 1.0}}),
+         {{"qk_bank", 0.5}, {"vo_bank", 0.5}, {"mlp_bank", 0.5}},
+         true,
+         true,
+         true,
+         true},
     };
     return all;
 }

@@ -150,13 +150,25 @@ ValueId GraphBuilder::gate(const Coefficient& gate, Kind activation, const Sourc
     return found->second;
 }
 
-// offset + gate, offset + sigmoid(gate) or offset + tanh(gate)
+TokenFactor GraphBuilder::output_of_net(const Coefficient& output, double offset,
+                                        const std::string& path) const {
+    const auto net = nets_.find(output.net);
+    if (net == nets_.end())
+        report_.fail(path, "the net is evaluated later than here",
+                     {in_quotes(output.net), "a net of an earlier layer, or of this one's entry", ""});
+    return {.value = net->second, .first = output.begin, .columns = output.count, .offset = offset};
+}
+
+// offset + gate, offset + sigmoid(gate), offset + tanh(gate) or offset + outputs of a net
 TokenFactor GraphBuilder::token_factor(const Coefficient& factor, const Sources& sources,
                                        const std::string& path) {
     const auto fail = [&] {
-        report_.fail(
-            path, "what differs from token to token is too much of an expression",
-            {"", "a product of scalars and one gate, its sigmoid or tanh, or a number added to it", ""});
+        report_.fail(path, "what differs from token to token is too much of an expression",
+                     {"",
+                      "a product of scalars and one gate, its sigmoid or tanh, or outputs of a net, or a "
+                      "number added to "
+                      "it",
+                      ""});
     };
     const Coefficient* inner = &factor;
     double offset = 0;
@@ -169,6 +181,7 @@ TokenFactor GraphBuilder::token_factor(const Coefficient& factor, const Sources&
                 fail();
         }
     }
+    if (inner && inner->kind == Kind::output) return output_of_net(*inner, offset, path);
     const bool function = inner && (inner->kind == Kind::sigmoid || inner->kind == Kind::tanh);
     const Coefficient* gated = function ? &inner->arguments.front() : inner;
     if (!gated || gated->kind != Kind::gate) fail();

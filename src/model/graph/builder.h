@@ -79,6 +79,8 @@ class GraphBuilder {
 
     // Splits a coefficient; gates that it needs become nodes. UserError at `path` for what no node computes.
     TermCoefficient term(const Coefficient& coefficient, const Sources& sources, const std::string& path);
+    // The net's outputs, which coefficients may name from now on.
+    void evaluated(const std::string& net, ValueId outputs) { nets_[net] = outputs; }
     // rms_norm of a value, computed once however many read it.
     ValueId normed(ValueId value, const std::string& name);
     // Of the value's mix where one made it, which then norms in the same pass.
@@ -91,6 +93,7 @@ class GraphBuilder {
   private:
     ValueId gate(const Coefficient& gate, Coefficient::Kind activation, const Sources& sources,
                  const std::string& path);
+    TokenFactor output_of_net(const Coefficient& output, double offset, const std::string& path) const;
     TokenFactor token_factor(const Coefficient& factor, const Sources& sources, const std::string& path);
     void check_used() const;
 
@@ -99,6 +102,7 @@ class GraphBuilder {
     Graph graph_;
     std::map<ValueId, class MixNode*> mixes_;
     std::map<ValueId, ValueId> normed_;
+    std::map<std::string, ValueId> nets_;
     using GateKey =
         std::tuple<std::string, int64_t, std::vector<std::pair<ValueId, int64_t>>, Coefficient::Kind>;
     std::map<GateKey, ValueId> gates_;

@@ -5,6 +5,7 @@
 #include "config/notation.h"
 #include "model/graph/builder.h"
 #include "model/nodes/attention.h"
+#include "model/nodes/coef_net.h"
 #include "model/nodes/embed.h"
 #include "model/nodes/head.h"
 #include "model/nodes/key_offset.h"
@@ -13,6 +14,7 @@
 #include "model/nodes/mlp.h"
 #include "model/nodes/rotary.h"
 #include "model/nodes/smear.h"
+#include "model/nodes/xsa.h"
 #include "util/json_document.h"
 #include "util/text.h"
 
@@ -28,7 +30,10 @@ class Compiler {
         input();
         for (size_t i = 0; i < model_.layers.size(); ++i)
             layer(model_.layers[i], join_path("model.layers", i));
-        set_x(mix(model_.output.mix, "model.output.mix", sources_));
+        nets(-1);
+        Sources sources = sources_;
+        sources.insert(value_sources_.begin(), value_sources_.end());
+        set_x(mix(model_.output.mix, "model.output.mix", sources));
         return build_.finish(build_.add<HeadNode>(build_.normed(x_, "model.output.norm")));
     }
 
@@ -82,8 +87,20 @@ class Compiler {
         }
     }
 
+    // Those that are evaluated on entering this layer; -1: after the last one.
+    void nets(int64_t entry_of_layer) {
+        for (const CoefNet& net : model_.coef_nets) {
+            if (net.entry_of_layer != entry_of_layer) continue;
+            const std::string path = "model.coef_nets." + net.name;
+            const ValueId input = net.input.empty() ? x_ : find(sources_, net.input, path + ".input");
+            build_.evaluated(net.name, build_.add<CoefNetNode>(net, input, path).output());
+        }
+    }
+
     void layer(const LayerConfig& layer, const std::string& path) {
         if (layer.skip_layer) return;
+        if (!layer.cache_entry.empty()) cache(layer.cache_entry, path + ".cache_entry");
+        nets(layer.index);
         const LaneConfig lane = layer.lane1.value_or(LaneConfig{});
         advance(layer.entry, lane.entry, path, ".entry", {});
         advance(layer.before_attn, {}, path, ".before_attn", {});
@@ -164,6 +181,7 @@ class Compiler {
         const ValueId mixed = values(attn, v, sources, path);
         ValueId y =
             build_.add<AttentionNode>(path, q_turned, k_turned, mixed, attn.window, attn.kind).output();
+        if (!attn.xsa.param.empty()) y = build_.add<XsaNode>(path + ".xsa", y, mixed, attn.xsa).output();
         if (out_gate)
             y = build_.add<MixNode>(path + ".out_gate", std::vector{MixNode::Term{*out_gate, y}}).output();
         return build_
@@ -179,6 +197,8 @@ class Compiler {
                          {std::to_string(model_.n_head) + " heads", "an even model.n_head", ""});
         if (!attn.key_offset.empty())
             report_.fail(path + ".key_offset", "paired heads have none", {"", "absent", ""});
+        if (!attn.xsa.param.empty())
+            report_.fail(path + ".xsa", "paired heads have none", {"", "absent", ""});
     }
 
     struct Projections {
@@ -224,8 +244,12 @@ class Compiler {
     void check_matrices(std::span<const WeightRef* const> matrices, const std::string& path,
                         const char* name) {
         const std::vector<int64_t> square{model_.d_model, model_.d_model};
+        // Several entries that follow each other are one matrix too: "qk_bank[0:3]".
+        const auto is_square = [&](const std::vector<int64_t>& shape) {
+            return !shape.empty() && shape.back() == model_.d_model && product(shape) == product(square);
+        };
         for (const WeightRef* matrix : matrices)
-            if (matrix->param.empty() || matrix->shape != square)
+            if (matrix->param.empty() || !is_square(matrix->shape))
                 report_.fail(
                     path + name,
                     matrix->param.empty()
@@ -238,7 +262,8 @@ class Compiler {
     ValueId values(const AttentionConfig& attn, ValueId v, const Sources& gate_sources,
                    const std::string& path) {
         if (attn.v_terms.empty()) return v;
-        Sources sources = value_sources_;
+        Sources sources = sources_;
+        sources.insert(value_sources_.begin(), value_sources_.end());
         sources["v"] = v;
         return mix(attn.v_terms, path + ".v_terms", sources, gate_sources);
     }

@@ -67,15 +67,20 @@ void AttentionNode::forward(Pass& pass) const {
 void AttentionNode::backward(Pass& pass) const {
     Workspace& ws = pass.workspace;
     const auto dq = ws.grad_target(q_), dk = ws.grad_target(k_), dv = ws.grad_target(v_);
-    check(!dq.accumulate && !dk.accumulate && !dv.accumulate, name() + ": its inputs have other readers");
-    const ops::AttentionGrads memory{heads_of(dq.tensor), heads_of(dk.tensor), heads_of(dv.tensor)};
+    check(!dq.accumulate && !dk.accumulate, name() + ": its inputs have other readers");
+    // Where XSA reads the values too, its backward has been there.
+    const at::Tensor own_dv =
+        dv.accumulate ? ws.scratch({ws.tokens(), heads_ * head_dim_}, ws.activations()) : dv.tensor;
+    const ops::AttentionGrads memory{heads_of(dq.tensor), heads_of(dk.tensor), heads_of(own_dv)};
     const auto found = pass.attention.backward(heads_of(ws.grad(y_)), heads_of(ws.value(q_)),
                                                heads_of(ws.value(k_)), heads_of(ws.value(v_)),
                                                heads_of(ws.value(y_)), lse_of(ws.value(lse_), ws.tokens()),
                                                mask_of(pass), pass.rotary.attn_scale(), memory);
     ws.replace_grad(q_, found.dq);
     ws.replace_grad(k_, found.dk);
-    ws.replace_grad(v_, found.dv);
+    if (!dv.accumulate) return ws.replace_grad(v_, found.dv);
+    dv.tensor.add_(found.dv.reshape(dv.tensor.sizes()));
+    ws.release_scratch(own_dv);
 }
 
 }  // namespace speedrun

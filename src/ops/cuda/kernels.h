@@ -109,6 +109,24 @@ struct Gate {
     int64_t total_channels() const { return channels[0] + channels[1]; }
 };
 
+// ops::coef_net and its backward, of kNetHidden hidden numbers and at most kMostNetOutputs outputs.
+// partials: kPartialSets * outputs * (kNetHidden + 1).
+inline constexpr int64_t kNetHidden = 64;
+inline constexpr int kMostNetOutputs = 44;
+struct CoefNet {
+    Flat h, dh;         // [T, hidden]; dh: of the backward, written
+    Flat w, b, dw, db;  // [outputs, hidden] and [outputs]; dw, db: of the backward, added to
+    int64_t outputs = 0;
+    float scale = 1;
+};
+
+// ops::xsa_backward: rows are tokens, of `heads` heads, 32 at most. partials: kPartialSets * heads.
+struct XsaBackward {
+    Rows dy, x, v, dx, dv;
+    Flat alpha, dalpha;  // [heads]
+    int64_t heads = 0;
+};
+
 // ops::smear and its backward. partials: kPartialSets.
 struct Smear {
     const float* lambda = nullptr;
@@ -238,6 +256,12 @@ struct Kernels {
     void (*gate)(const Gate& gate, float* values, int64_t tokens, Stream stream);
     void (*gate_backward)(const Gate& gate, const float* values, const float* dvalues, Flat dw,
                           float* partials, int64_t tokens, Stream stream);
+    // values and their gradients are fp32 [tokens, outputs].
+    void (*coef_net)(const CoefNet& net, float* values, int64_t tokens, Stream stream);
+    void (*coef_net_backward)(const CoefNet& net, const float* dvalues, float* partials, int64_t tokens,
+                              Stream stream);
+    void (*xsa)(Rows x, Rows v, Flat alpha, Rows y, int64_t heads, Shape shape, Stream stream);
+    void (*xsa_backward)(const XsaBackward& xsa, float* partials, Shape shape, Stream stream);
     void (*smear)(Rows e, const Smear& smear, Rows out, Shape shape, Stream stream);
     // dfactor: null where smear.factor is.
     void (*smear_backward)(Rows dout, Rows e, const Smear& smear, Rows de, float* dfactor, float* dlambda,

@@ -1,0 +1,76 @@
+// Mistakes in keys that records 63 to 82 brought: each is said where it stands.
+#include <gtest/gtest.h>
+
+#include "config_testing.h"
+
+namespace speedrun {
+namespace {
+
+struct LadderMistake {
+    int64_t record;
+    Overrides overrides;
+    std::vector<std::string> parts;
+};
+
+// What comes out of the last layer, with h7 by a coefficient.
+std::string output_with(const std::string& coefficient) {
+    return "model.output.mix=[[1, \"x\"], [\"" + coefficient + "\", \"h7\"]]";
+}
+
+std::vector<LadderMistake> ladder_mistakes() {
+    return {
+        // records 65 to 80
+        {65, {"schedule.lr.cooldown_frac=0.5"}, {"schedule.lr.cooldown_start", "cooldown_frac"}},
+        {65, {"schedule.lr.cooldown_start=5000"}, {"schedule.lr.cooldown_start", "5000"}},
+        {65,
+         {"data.rows=131072", "data.val_micro_batch_tokens=512"},
+         {"schedule.stages[0].mtp.from", "more targets than a row has tokens"}},
+        {73,
+         {"model.params.value_embeds.round_in_use=true"},
+         {"model.params.value_embeds.round_in_use", "bf16"}},
+        {73, {"model.layers[1].mlp.input=lane1"}, {"model.layers[1].mlp.input", "no source of that name"}},
+        {77, {"model.layers[8].attn.input=h9"}, {"model.layers[8].attn.input", "no source of that name"}},
+        {77, {"model.layers[5].cache=h3"}, {"model.layers[5].cache", "not a name for a new source"}},
+        {80, {"model.params.qk_bank.entries_per_layer=7"}, {"model.params.qk_bank.shape", "dimension 0"}},
+        // nets of coefficients, and XSA
+        {81,
+         {"model.coef_nets.m0.entry_of_layer=-1"},
+         {"model.layers[9].before_attn[0][0]", "evaluated later than here", "\"m0\""}},
+        {81,
+         {"model.coef_nets.m0.input=h12"},
+         {"model.coef_nets.m0.input", "no source of that name", "\"h12\""}},
+        {81, {"model.coef_nets.m1.w1=mudd_w2[1]"}, {"model.coef_nets.m1.w1", "parameter mudd_w2", "[14,64]"}},
+        {81,
+         {"model.coef_nets.m0.b2=mudd_b2[0:12]"},
+         {"model.coef_nets.m0.b2", "parameter mudd_b2", "[12]", "[14]"}},
+        {81, {output_with("m1[5]")}, {"model.output.mix[1][0]", "5"}},
+        {81, {output_with("m1[0,1]")}, {"model.output.mix[1][0]", "outputs of m1"}},
+        {81, {output_with("m7[0]")}, {"model.output.mix[1][0]", "m7"}},
+        {81, {output_with("sigmoid(m1[0])")}, {"model.output.mix[1][0]", "outputs of a net"}},
+        {81,
+         {"model.layers[0].cache_entry=x0"},
+         {"model.layers[0].cache_entry", "not a name for a new source"}},
+        {82,
+         {"model.layers[2].attn.xsa=xsa_alphas[i]"},
+         {"model.layers[2].attn.xsa", "paired heads have none"}},
+        {82, {"model.layers[1].attn.xsa=scalars[0:2]"}, {"model.layers[1].attn.xsa", "[6]"}},
+    };
+}
+
+TEST(LadderMistakes, AreSaidWhereTheyAre) {
+    for (const LadderMistake& mistake : ladder_mistakes()) {
+        SCOPED_TRACE(mistake.overrides.front());
+        const auto file = source_folder / ("configs/record_" + std::to_string(mistake.record) + ".json");
+        try {
+            load(file, mistake.overrides);
+            ADD_FAILURE() << "accepted";
+        } catch (const UserError& error) {
+            for (const std::string& part : mistake.parts)
+                EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
+                    << part << " not in: " << error.what();
+        }
+    }
+}
+
+}  // namespace
+}  // namespace speedrun
