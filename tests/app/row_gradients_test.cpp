@@ -37,9 +37,8 @@ class RowGradients : public GoldenRuns {
                " --set data.val=" + (folder_ / "val.bin").string() +
                " --set runtime.threads=1 --set data.rows=4 " + more;
     }
-    TrainingRun run(int ranks, const std::string& name, const std::string& more,
-                    const std::string& program = SPEEDRUN_EXECUTABLE) const {
-        const JobResult job = mpirun(ranks, program + arguments(name, more), 240);
+    TrainingRun run(int ranks, const std::string& name, const std::string& more) const {
+        const JobResult job = mpirun(ranks, SPEEDRUN_EXECUTABLE + arguments(name, more), 240);
         EXPECT_EQ(job.exit_code, 0) << job.output;
         return read(name);
     }
@@ -126,14 +125,6 @@ TEST_F(RowGradients, GoTheSameWayBesideReductionsThatStartEarly) {
     const std::string early =
         by_rows + "--set optimizer.comm.launch=on_grad_ready --set runtime.warmup_steps=3 ";
     expect_same_bits(run(2, "early", early), run(2, "late", by_rows));
-}
-
-// Through the communicator of GPUs; NCCL's stand-in adds up as the CPU's does.
-TEST_F(RowGradients, AreTheBitsOfWholeOnesOnFakeGpus) {
-    if (!std::filesystem::exists(SPEEDRUN_FAKE_GPU)) GTEST_SKIP() << "built without MPI";
-    const std::string program = std::string("env FAKE_GPUS=2 ") + SPEEDRUN_FAKE_GPU,
-                      device = "--set runtime.device=cuda ";
-    expect_same_bits(run(2, "rows", by_rows + device, program), run(2, "whole", device, program));
 }
 
 }  // namespace
