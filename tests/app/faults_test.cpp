@@ -254,6 +254,7 @@ TEST_F(Faults, AShardInUseVanishes) {
 }
 
 TEST_F(Faults, AShardVanishesBeforeItsTurn) {
+    settings_.clear();  // whole steps, for each of which a shard is made
     const std::vector<uint16_t> tokens = golden::train_tokens_1();
     std::vector<size_t> cuts{0};  // where documents start, 3,500 tokens apart: a step each
     for (size_t at = 0; at < tokens.size(); ++at)
