@@ -77,10 +77,15 @@ if(NOT SPEEDRUN_RECORD_ONLY)
   target_compile_options(speedrun_aten_pch PRIVATE -fpch-preprocess)
 endif()
 
+option(SPEEDRUN_JOIN_SOURCES "Compile six sources as one: faster as a whole, slower after a change of one" ON)
+
 # join_sources(TARGET): six files at a time are compiled as one, since what they include takes much longer than they do:
 # LibTorch's inline functions cost 7 s in each file that includes <ATen/ATen.h>. Names of a file are those of its neighbours
 # too. A source with SKIP_UNITY_BUILD_INCLUSION is compiled alone.
 function(join_sources TARGET)
+  if(NOT SPEEDRUN_JOIN_SOURCES)
+    return()
+  endif()
   set_target_properties(${TARGET} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
 endfunction()
 

@@ -274,7 +274,7 @@ void note_lines(const std::string& text, Reporter& reporter) {
     for (std::string line; std::getline(lines, line);) reporter.note(line);
 }
 
-// How gradients go that have a way of their own.
+// Notes for the log which gradients ranks send each other by rows.
 void note_rows(const Config& config, int64_t world_size, std::vector<std::string>& notes) {
     for (const OptimParamConfig& row : config.optimizer.params)
         if (row.comm == OptimParamConfig::Comm::sharded_sparse)

@@ -27,15 +27,16 @@ struct ChannelRange {
 
 // An expression. Its numbers are one for the model, one a token, or one a token and head, as its deepest
 // parts are. Grammar of its text, the loosest binding first:
+// clang-format off
 //   sum      = [-] product { (+ | -) product }
 //   product  = factor { * factor }
 //   factor   = number | sigmoid(sum) | tanh(sum) | (sum) | element | gate | output
-//   element  = param[index, ...] or param.slice[index, ...]: an element of a parameter, or its last
-//   dimensions gate     = param @ source[:n] | source[:n] ...: the linear form of the parameter's rows
-//   [outputs, channels]
+//   element  = param[index, ...] or param.slice[index, ...]: an element of a parameter, or its last dimensions
+//   gate     = param @ source[:n] | source[:n] ...: the linear form of the parameter's rows [outputs, channels]
 //              in the first channels of sources, one after the other
 //   output   = net[begin:end] or net[index]: outputs of a net (model.coef_nets), each for as many channels
 //   index    = integer, i, 2i, 2i+1 and so on: i is the index of the layer
+// clang-format on
 struct Coefficient {
     enum class Kind : uint8_t { number, element, gate, output, sum, product, sigmoid, tanh };
 

@@ -101,6 +101,9 @@ class Parser {
         if (indices.size() != 1)
             throw NotationError{"wrong number of indices", "one, or a range, of the outputs of " + net.name,
                                 ""};
+        if (net.outputs() == 0)
+            throw NotationError{"net " + net.name + " has no outputs", "a net whose w2 has two dimensions",
+                                ""};
         const IndexRange range = parse_index(indices[0], net.outputs(), scope_, true);
         return {
             .kind = Kind::output, .net = net.name, .begin = range.begin, .count = range.end - range.begin};

@@ -112,10 +112,10 @@ Workspace::Target Workspace::grad_target(ValueId id) {
 at::Tensor Workspace::grad_to_add_to(ValueId id) {
     check(spec(id).whole < 0, spec(id).name + ": the gradient of a part is written whole");
     Slot& own = slot(id);
-    if (own.grad.defined())
-        own_grad(id);
-    else
+    if (!own.grad.defined())
         own.grad = acquire(id).zero_();
+    else if (!spec(id).summed)  // which is never shared: whoever holds it adds to it too
+        own_grad(id);
     return own.grad;
 }
 

@@ -53,7 +53,7 @@ class RowExchange {
     // Of the sum under way: what this rank sends, what it gets from each rank.
     std::vector<int32_t> rows_;
     std::vector<int64_t> send_counts_, receive_counts_;
-    at::Tensor counts_;                 // int64 [ranks], on the host once counted_ has passed
+    at::Tensor counts_;                 // int64 [ranks], on the host once copied_ has passed
     std::optional<c10::Event> copied_;  // of a GPU
     Handle counting_, sending_indices_, sending_rows_;
     at::Tensor indices_, values_;  // int32 [n], from the owner's first row on; [n, cols]

@@ -1,5 +1,6 @@
 // A record with a table of hashes on several ranks, whose gradients go by rows (optimizer.params.*.comm
 // sharded_sparse) or as a whole: the same bits, fewer bytes.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -37,8 +38,9 @@ class RowGradients : public GoldenRuns {
                " --set data.val=" + (folder_ / "val.bin").string() +
                " --set runtime.threads=1 --set data.rows=4 " + more;
     }
-    TrainingRun run(int ranks, const std::string& name, const std::string& more) const {
-        const JobResult job = mpirun(ranks, SPEEDRUN_EXECUTABLE + arguments(name, more), 240);
+    TrainingRun run(int ranks, const std::string& name, const std::string& more,
+                    const std::string& program = SPEEDRUN_EXECUTABLE) const {
+        const JobResult job = mpirun(ranks, program + arguments(name, more), 240);
         EXPECT_EQ(job.exit_code, 0) << job.output;
         return read(name);
     }
@@ -125,6 +127,27 @@ TEST_F(RowGradients, GoTheSameWayBesideReductionsThatStartEarly) {
     const std::string early =
         by_rows + "--set optimizer.comm.launch=on_grad_ready --set runtime.warmup_steps=3 ";
     expect_same_bits(run(2, "early", early), run(2, "late", by_rows));
+}
+
+// Four steps of two rows, a stage each, two of them Adam's.
+std::string four_short_steps() {
+    std::string words =
+        "--set data.rows=2 --set data.val_tokens=640 --set schedule.scheduled_steps=3 "
+        "--set schedule.extension_steps=1 --set schedule.untie_after_step=1 ";
+    for (const char* stage : {"0", "1", "2", "3"})
+        words += fmt::format(
+            "--set schedule.stages[{0}].start={0} --set schedule.stages[{0}].batch_tokens=256 ", stage);
+    return words;
+}
+
+// Through the communicator of GPUs; NCCL's stand-in adds up as the CPU's does.
+TEST_F(RowGradients, AreTheBitsOfWholeOnesOnFakeGpus) {
+    if (!std::filesystem::exists(SPEEDRUN_FAKE_GPU)) GTEST_SKIP() << "built without MPI";
+    const std::string program = std::string("env FAKE_GPUS=2 ") + SPEEDRUN_FAKE_GPU,
+                      device = four_short_steps() + "--set runtime.device=cuda ";
+    const TrainingRun rows = run(2, "rows", by_rows + device, program);
+    EXPECT_EQ(rows.train_losses.size(), 4U);
+    expect_same_bits(rows, run(2, "whole", device, program));
 }
 
 }  // namespace

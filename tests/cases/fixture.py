@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -151,6 +152,38 @@ def let_programs_hear_signals() -> None:
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)  # ignored here still; a child begins with the default
+
+
+EVERY_SECOND = sets("runtime.checkpoint.every_steps=2")
+EVERY = sets("runtime.checkpoint.every_steps=1")
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+def require(holds: bool, *shown) -> None:
+    if not holds:
+        raise AssertionError("\n".join(str(part) for part in shown))
+
+
+def status(run: Path) -> str:
+    return json.loads((run / "status.json").read_text())["state"]
+
+
+def wait_until(condition, seconds: float = 60) -> bool:
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def weights(path: Path) -> dict[str, bytes]:
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    header.pop("__metadata__", None)
+    begin = 8 + size
+    return {name: data[begin + entry["data_offsets"][0] : begin + entry["data_offsets"][1]] for name, entry in header.items()}
 
 
 def main(cases: dict) -> int:

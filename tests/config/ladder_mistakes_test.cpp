@@ -47,6 +47,13 @@ std::vector<LadderMistake> ladder_mistakes() {
         {81, {output_with("m1[0,1]")}, {"model.output.mix[1][0]", "outputs of m1"}},
         {81, {output_with("m7[0]")}, {"model.output.mix[1][0]", "m7"}},
         {81, {output_with("sigmoid(m1[0])")}, {"model.output.mix[1][0]", "outputs of a net"}},
+        {81, {"model.coef_nets.m1.entry_of_layer=11"}, {"model.coef_nets.m1.entry_of_layer", "11"}},
+        {81, {"model.coef_nets.m1.w2=mudd_w2"}, {"model.output.mix[1][0]", "w2 has two dimensions"}},
+        {81, {"model.output.mix=[[1, \"x\"]]"}, {"model.coef_nets.m1", "no coefficient reads an output"}},
+        {81,
+         {"model.coef_nets.scalars={\"w1\": \"mudd_w1[0]\", \"w2\": \"mudd_w2[0]\", \"b2\": "
+          "\"mudd_b2[0:14]\"}"},
+         {"scalars"}},
         {81,
          {"model.layers[0].cache_entry=x0"},
          {"model.layers[0].cache_entry", "not a name for a new source"}},

@@ -150,12 +150,12 @@ ValueId GraphBuilder::gate(const Coefficient& gate, Kind activation, const Sourc
     return found->second;
 }
 
-TokenFactor GraphBuilder::output_of_net(const Coefficient& output, double offset,
-                                        const std::string& path) const {
+TokenFactor GraphBuilder::output_of_net(const Coefficient& output, double offset, const std::string& path) {
     const auto net = nets_.find(output.net);
     if (net == nets_.end())
         report_.fail(path, "the net is evaluated later than here",
                      {in_quotes(output.net), "a net of an earlier layer, or of this one's entry", ""});
+    used_nets_.insert(output.net);
     return {.value = net->second, .first = output.begin, .columns = output.count, .offset = offset};
 }
 
@@ -165,9 +165,8 @@ TokenFactor GraphBuilder::token_factor(const Coefficient& factor, const Sources&
     const auto fail = [&] {
         report_.fail(path, "what differs from token to token is too much of an expression",
                      {"",
-                      "a product of scalars and one gate, its sigmoid or tanh, or outputs of a net, or a "
-                      "number added to "
-                      "it",
+                      "a product of scalars and one gate, its sigmoid or tanh, or outputs of a net, a number "
+                      "added or not",
                       ""});
     };
     const Coefficient* inner = &factor;
@@ -231,6 +230,10 @@ void GraphBuilder::check_used() const {
 
 Graph GraphBuilder::finish(const HeadNode& head) {
     check_used();
+    for (const auto& [net, outputs] : nets_)
+        if (!used_nets_.contains(net))
+            report_.fail("model.coef_nets." + net, "no coefficient reads an output of the net",
+                         {"", "no such net (null)", ""});
     graph_.head_ = &head;
     return std::move(graph_);
 }

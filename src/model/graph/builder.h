@@ -3,6 +3,7 @@
 // into scalars and values of gates.
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <tuple>
@@ -93,7 +94,7 @@ class GraphBuilder {
   private:
     ValueId gate(const Coefficient& gate, Coefficient::Kind activation, const Sources& sources,
                  const std::string& path);
-    TokenFactor output_of_net(const Coefficient& output, double offset, const std::string& path) const;
+    TokenFactor output_of_net(const Coefficient& output, double offset, const std::string& path);
     TokenFactor token_factor(const Coefficient& factor, const Sources& sources, const std::string& path);
     void check_used() const;
 
@@ -103,6 +104,7 @@ class GraphBuilder {
     std::map<ValueId, class MixNode*> mixes_;
     std::map<ValueId, ValueId> normed_;
     std::map<std::string, ValueId> nets_;
+    std::set<std::string> used_nets_;
     using GateKey =
         std::tuple<std::string, int64_t, std::vector<std::pair<ValueId, int64_t>>, Coefficient::Kind>;
     std::map<GateKey, ValueId> gates_;

@@ -27,13 +27,12 @@ class Compiler {
         : build_(config, report), model_(config.model), report_(report) {}
 
     Graph run() {
+        check_nets();
         input();
         for (size_t i = 0; i < model_.layers.size(); ++i)
             layer(model_.layers[i], join_path("model.layers", i));
         nets(-1);
-        Sources sources = sources_;
-        sources.insert(value_sources_.begin(), value_sources_.end());
-        set_x(mix(model_.output.mix, "model.output.mix", sources));
+        set_x(mix(model_.output.mix, "model.output.mix", all_sources()));
         return build_.finish(build_.add<HeadNode>(build_.normed(x_, "model.output.norm")));
     }
 
@@ -87,11 +86,28 @@ class Compiler {
         }
     }
 
+    static std::string path_of(const CoefNet& net) { return "model.coef_nets." + net.name; }
+
+    void check_nets() const {
+        for (const CoefNet& net : model_.coef_nets) {
+            const std::string path = path_of(net);
+            if (!is_identifier(net.name) ||
+                std::ranges::find(model_.params, net.name, &ParamConfig::name) != model_.params.end())
+                report_.fail(path, "not a name for a net",
+                             {in_quotes(net.name), "letters, digits and _, unlike each parameter", ""});
+            const int64_t at = net.entry_of_layer;
+            if (at >= std::ssize(model_.layers) ||
+                (at >= 0 && model_.layers[static_cast<size_t>(at)].skip_layer))
+                report_.fail(path + ".entry_of_layer", "no layer that anything enters",
+                             {std::to_string(at), "-1, or the index of a layer that is not skipped", ""});
+        }
+    }
+
     // Those that are evaluated on entering this layer; -1: after the last one.
     void nets(int64_t entry_of_layer) {
         for (const CoefNet& net : model_.coef_nets) {
             if (net.entry_of_layer != entry_of_layer) continue;
-            const std::string path = "model.coef_nets." + net.name;
+            const std::string path = path_of(net);
             const ValueId input = net.input.empty() ? x_ : find(sources_, net.input, path + ".input");
             build_.evaluated(net.name, build_.add<CoefNetNode>(net, input, path).output());
         }
@@ -165,8 +181,7 @@ class Compiler {
     ValueId attention(const AttentionConfig& attn, const std::string& path) {
         check_kind(attn, path);
         const ValueId a = normed_input(attn.input, path);
-        Sources sources = sources_;
-        sources.insert(value_sources_.begin(), value_sources_.end());
+        Sources sources = all_sources();
         sources["a"] = a;
         std::optional<TermCoefficient> out_gate;
         if (attn.out_gate) out_gate = build_.term(*attn.out_gate, sources, path + ".out_gate");
@@ -262,8 +277,7 @@ class Compiler {
     ValueId values(const AttentionConfig& attn, ValueId v, const Sources& gate_sources,
                    const std::string& path) {
         if (attn.v_terms.empty()) return v;
-        Sources sources = sources_;
-        sources.insert(value_sources_.begin(), value_sources_.end());
+        Sources sources = all_sources();
         sources["v"] = v;
         return mix(attn.v_terms, path + ".v_terms", sources, gate_sources);
     }
@@ -298,6 +312,13 @@ class Compiler {
                           "and earlier caches",
                           ""});
         add_source(name, x_);
+    }
+
+    // Those of the stream, and value embeddings.
+    Sources all_sources() const {
+        Sources sources = sources_;
+        sources.insert(value_sources_.begin(), value_sources_.end());
+        return sources;
     }
 
     void add_source(const std::string& name, ValueId id) {

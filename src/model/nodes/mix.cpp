@@ -1,7 +1,6 @@
 #include "model/nodes/mix.h"
 
 #include <algorithm>
-#include <map>
 
 #include "model/pass.h"
 #include "ops/mix.h"
@@ -92,7 +91,6 @@ void MixNode::backward(Pass& pass) const {
     }
     const at::Tensor dy = ws.grad(y_);
     std::vector<ops::MixSourceGrad> grads(from_.size());
-    std::map<ValueId, at::Tensor> dfactors;  // asked for once each: one that is held is not added to in place
     bool anything = false;
     for (size_t j = 0; j < from_.size(); ++j) {
         const Source& source = from_[j];
@@ -101,9 +99,7 @@ void MixNode::backward(Pass& pass) const {
         if (source.factor.value >= 0) {
             grad.source.factor = factor_of(ws.value(source.factor.value), source.factor);
             grad.source.offset = source.factor.offset;
-            at::Tensor& dfactor = dfactors[source.factor.value];
-            if (!dfactor.defined()) dfactor = ws.grad_to_add_to(source.factor.value);
-            grad.dfactor = factor_of(dfactor, source.factor);
+            grad.dfactor = factor_of(ws.grad_to_add_to(source.factor.value), source.factor);
         }
         if (source.trainable || grad.dfactor.defined()) grad.source.x = ws.value(source.value);
         if (source.is_one && ws.may_share(source.value)) {
