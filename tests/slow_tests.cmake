@@ -2,8 +2,9 @@
 set(slow_record "RecordAlone.*")
 set(slow_comm "Failures.*" "Rendezvous.*" "MakeCommunicator.*" "Nccl.*" "Ranks/Collectives.*")
 set(slow_job "JobUnderMpirun.*" "Job.*" "Watchdog.*")
+set(slow_ops "DynamicComposition.*")
 set(slow_plan "Ranks/PlannedRun.*")
-set(slow_train "Record/Ladder.*" "Accumulation.*" "Averaging.*" "CapturedSteps.*" "CheckpointThreads.*" "Golden.*" "NonFinite.*"
+set(slow_train "Record/Ladder.*" "Record/LadderInBf16.*" "Accumulation.*" "Averaging.*" "CapturedSteps.*" "CheckpointThreads.*" "Golden.*" "NonFinite.*"
                "Throughput.*")
 set(slow_app "AttemptVerb.*" "BenchOpsVerb.*" "BenchStepVerb.*" "FakeGpu.*" "IdleGpu.*" "NodeTimer.*" "PlanVerb.*" "RaceVerb.*"
              "Ranks.*" "Record/LadderRuns.*" "Resume.*" "RowGradients.*" "Session.*" "StepTimer.*" "TrainVerb.*" "Some/RulesOnRanks.*")

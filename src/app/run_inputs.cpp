@@ -23,6 +23,12 @@ std::string checkpoint_text(const Checkpoint& checkpoint) {
            hex64(manifest.digest()) + ", " + shards_text(identify_shards(files));
 }
 
+std::string hash_of(const std::vector<int64_t>& numbers) {
+    XxHash64 hash;
+    hash.update({reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(int64_t)});
+    return hex64(hash.digest());
+}
+
 }  // namespace
 
 Shards find_shards_of(const Config& config) {
@@ -47,10 +53,12 @@ std::string options_text(const cxxopts::ParseResult& options) {
 }
 
 std::map<std::string, std::string> facts_of_inputs(const Shards& shards, const fs::path& init,
+                                                   const std::vector<int64_t>& prefixes,
                                                    const std::optional<Checkpoint>& checkpoint) {
     std::map<std::string, std::string> facts{{"training data", shards_text(shards.train_read)},
                                              {"validation data", shards_text(shards.val_read)}};
     if (!init.empty()) facts["initial weights"] = shards_text(identify_shards(std::array{init}));
+    if (!prefixes.empty()) facts["prefixes of tokens"] = hash_of(prefixes);
     if (checkpoint) facts["checkpoint"] = checkpoint_text(*checkpoint);
     return facts;
 }

@@ -27,7 +27,9 @@ Shards find_shards_of(const Config& config);
 std::string options_text(const cxxopts::ParseResult& options);
 
 // Names and texts for Job::require_same: what a rank has found. `init`: initial weights, "" for none.
+// `prefixes`: load_prefix_table().
 std::map<std::string, std::string> facts_of_inputs(const Shards& shards, const std::filesystem::path& init,
+                                                   const std::vector<int64_t>& prefixes,
                                                    const std::optional<Checkpoint>& checkpoint);
 
 // The checkpoint that `--resume WHERE` means (choose_checkpoint), on every rank: rank 0 chooses it, and every

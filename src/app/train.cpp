@@ -18,9 +18,11 @@
 #include "comm/gather_text.h"
 #include "comm/make_communicator.h"
 #include "comm/placement.h"
+#include "data/prefix_table.h"
 #include "job/job.h"
 #include "model/load_config.h"
 #include "model/weights.h"
+#include "ops/fp8.h"
 #include "ops/head_loss.h"
 #include "plan/graph_work.h"
 #include "plan/memory_check.h"
@@ -162,6 +164,12 @@ std::unique_ptr<Reporter> make_reporter(const Rank& rank, const RunDir& dir,
     if (config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8 && !ops::has_fp8(rank.device))
         reporter->note("lm_head: " + rank.device.str() +
                        " has no FP8 arithmetic; it runs in the activations' dtype");
+    const NumericsConfig::Mlp& mlp = config.numerics.mlp;
+    using Format = NumericsConfig::Mlp::Format;
+    if ((mlp.up.format == Format::fp8 || mlp.down.format == Format::fp8) &&
+        ops::fp8_storage(rank.device, activation_type(config)) != at::kFloat8_e4m3fn)
+        reporter->note("mlp: " + rank.device.str() +
+                       " has no FP8 products of these activations; numbers are rounded to FP8 all the same");
     return reporter;
 }
 
@@ -299,6 +307,7 @@ int train(const Rank& rank, Job& job) {
     use_threads(own.threads);
     check_memory(rank, placements);
     const Shards shards = find_shards_of(config);
+    const std::vector<int64_t> prefixes = load_prefix_table(config);
     const std::string init = rank.text("init");
     std::vector<std::string> notes;
     if (config.record > 0 && config.data.rows != record_rows)
@@ -307,12 +316,13 @@ int train(const Rank& rank, Job& job) {
     note_rows(config, rank.launch.world_size, notes);
     const auto checkpoint =
         agree_on_checkpoint(rank.text("resume"), rank.text("run-dir"), rank.launch, rank.communicator, notes);
-    job.require_same(facts_of_inputs(shards, init, checkpoint));
+    job.require_same(facts_of_inputs(shards, init, prefixes, checkpoint));
     if (nothing_to_do(rank, checkpoint)) return 0;
     if (checkpoint) note_changes(rank, *checkpoint, shards, all_threads(placements), notes);
     auto model =
         make_model(config, init.empty() ? std::nullopt : std::optional<std::filesystem::path>(init),
                    std::max(row_lengths(config).back(), config.data.val_micro_batch_tokens), rank.device);
+    model->use_prefixes(prefixes);
     std::optional<RunDir> dir = claim_run_dir(rank, *model, checkpoint, placements, notes);
     Trainer trainer(config, *model, rank.communicator, shards.train, shards.val,
                     {.diagnostics_every = whole<int64_t>(rank.options, "diagnostics"),

@@ -107,7 +107,7 @@ std::vector<std::vector<std::string>> contiguous_runs(const Config& config) {
 }
 
 int64_t unit_elements(const ParamConfig& param, OptimParamConfig::Rule rule) {
-    if (rule == OptimParamConfig::Rule::adam) return param.shape.size() < 2 ? 1 : param.shape.back();
+    if (rule != OptimParamConfig::Rule::matrix) return param.shape.size() < 2 ? 1 : param.shape.back();
     return element_count(std::span(param.shape).subspan(1));
 }
 

@@ -28,6 +28,9 @@ struct DataConfig {
     int64_t val_micro_batch_tokens = 0;  // T of a validation micro-batch
     int64_t vocab_size = 0;  // token ids are < vocab_size (50257; the model's table is padded to 50304)
     int64_t bos_id = 0;
+    // Where the byte strings of the tokens below bos_id come from, for the prefixes of
+    // schedule.stages[].prefix: data/prefix_table.h. Relative paths are relative to the working directory.
+    std::string prefix_table;  // empty: no token has a prefix
     // cu_seqlens has multiple * ceil((T / divisor) / multiple) entries, padded with T (record 43: 300, 128);
     // micro-batches of some sizes have a number of their own (record 78).
     struct MaxNumDocs {
@@ -64,6 +67,22 @@ struct NumericsConfig {
         enum class Format { activations, fp8 } format = Format::activations;  // fp8 needs a GPU that has it
         double x_scale = 1, w_scale = 1, grad_scale = 1;
     } lm_head;
+    // Products of the MLPs in training, forward; backward has the activations' dtype. fp8: e4m3, one scale a
+    // matrix. A device that does not multiply 8-bit floats rounds to them all the same.
+    struct Mlp {
+        enum class Format { activations, fp8 };
+        struct Up {
+            Format format = Format::activations;  // fp8 (record 84): scaled by the amax of the moment
+        } up;
+        struct Down {
+            Format format = Format::activations;  // fp8 (record 89): by that of the pass or step before,
+            double act_headroom = 1.80, weight_headroom = 1.12;  // times these
+            int64_t exact_weight_steps = 16;  // until then weights are scaled by their own amax
+        } down;
+        // Of pre and post = relu(pre)^2, what backward reads: both, or post alone, whose root it takes
+        // (record 87).
+        enum class Saved { pre_and_post, post } save_for_backward = Saved::pre_and_post;
+    } mlp;
 };
 
 // ---- optimizer
@@ -158,7 +177,11 @@ struct MatrixConfig {
 // One row of the optimizer's table.
 struct OptimParamConfig {
     std::string param;
-    enum class Rule { adam, matrix } rule = Rule::adam;
+    enum class Rule {
+        adam,
+        matrix,
+        none  // a buffer: it keeps its values (record 83's signs)
+    } rule = Rule::adam;
     enum class Comm {
         sharded,        // each rank updates its share of the units, from a reduce_scatter, and all_gathers it
         replicated,     // each rank updates all of them, from an all_reduce (record 52: of fewer than 1024
@@ -206,12 +229,21 @@ struct Mtp {
     double begin = 0, end = 0;
 };
 
+// Prefix-token loss (record 88): token t is trained on the prefix of token t + 1 too, where that has one,
+// with a weight that goes as Mtp's do.
+struct PrefixLoss {
+    double from = 0, to = 0;
+    double begin = 0, end = 0;
+    bool weighs() const { return from > 0 || to > 0; }
+};
+
 struct Stage {
     int64_t start = 0;                          // first step
     int64_t batch_tokens = 0;                   // a multiple of data.rows
     int64_t max_seq_len = 0;                    // documents are cut here
     int64_t window_short = 0, window_long = 0;  // in blocks of block_size tokens
     std::optional<Mtp> mtp;                     // none: the next token alone
+    std::optional<PrefixLoss> prefix;           // none: no weight
 };
 
 // Stages of the learning rate have starts of their own: some records change it at other steps than batches.

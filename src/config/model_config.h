@@ -12,8 +12,9 @@ namespace speedrun {
 enum class Dtype { fp32, bf16 };
 
 struct Init {
-    enum class Kind { zeros, constant, normal, uniform } kind = Kind::zeros;
+    enum class Kind { zeros, constant, normal, uniform, random_sign } kind = Kind::zeros;
     // constant: the value; normal, uniform: the standard deviation (uniform: bound = sqrt(3) std)
+    // random_sign: each element is 1 or -1
     double value = 0;
     bool operator==(const Init&) const = default;
 };
@@ -72,13 +73,22 @@ struct HeadChannels {
 // where the net is evaluated.
 struct CoefNet {
     std::string name;
-    int64_t entry_of_layer = -1;  // where: on entering this layer; -1: after the last
-    std::string input;            // u; "" = x
-    WeightRef w1, w2, b2;         // [hidden, d_model], [outputs, hidden], [outputs]
-    double scale = 1;
+    int64_t entry_of_layer =
+        -1;                // where: on entering this layer (of 0: before input.init); -1: after the last
+    std::string input;     // u; "" = x
+    WeightRef w1, w2, b2;  // [hidden, d_model], [outputs, hidden], [outputs]
+    Coefficient scale;     // of numbers and elements alone; trainable from record 85 on
 
     int64_t hidden() const { return w2.shape.size() == 2 ? w2.shape[1] : 0; }
     int64_t outputs() const { return w2.shape.size() == 2 ? w2.shape[0] : 0; }
+};
+
+// One attention map for all heads, composed of theirs for each token, whose output is added to each head's
+// (DC, record 85): y_h + w2_h sum_g u_g P_g v_h, P_g the softmax of head g, u being w1 normed over the heads.
+struct DynamicComposition {
+    static constexpr int64_t longest_window = 512;  // that kernels hold
+    int64_t window = 1;                             // keys a query sees at most, itself included
+    std::optional<Coefficient> w1, w2;              // outputs of nets, one a head
 };
 
 struct AttentionConfig {
@@ -89,9 +99,10 @@ struct AttentionConfig {
     Window window = Window::short_window;
     std::vector<HeadChannels> key_offset;  // of keys, which come from the token before; ascending
     std::vector<MixTerm> v_terms;          // sources "v", "ve.K" and those of x; empty: v unchanged
-    // A number for each head: tanh of it says how much of what is parallel to a head's own value is taken
-    // out of its output (record 82); param "": nothing is.
-    WeightRef xsa;
+    std::optional<DynamicComposition> dc;  // comes before xsa
+    // A number for each head, elements of a parameter or (record 85) outputs of a net: tanh of it says how
+    // much of what is parallel to a head's own value is taken out of its output (record 82); none: nothing.
+    std::optional<Coefficient> xsa;
     std::optional<Coefficient> out_gate;  // multiplies each head's output; gates may read "a", the input
 };
 
@@ -126,10 +137,14 @@ struct LayerConfig {
 // row_t = (mul_cur tok_t xor mul_prev tok_(t-1)) mod (rows - 1) in int32 arithmetic that wraps, never
 // negative; row_0 = rows - 1 (record 62).
 struct Bigram {
-    std::string table;  // [rows, d_model]
+    // [rows, dims]; they are the first of d_model channels, of which the others are zero.
+    std::string table;
     int64_t mul_cur = 0, mul_prev = 0;
     // What row_1 takes for the token before: row_0, or (records 68 to 70) the token.
     enum class PreviousOfRow1 { row_0, token } previous_of_row_1 = PreviousOfRow1::row_0;
+    // A table [sign rows, dims] that multiplies the rows element by element, by the row (tok_(t-1) xor tok_t)
+    // mod sign rows, and 0 for the first (record 83); "" = none.
+    std::string signs = {};
 };
 
 struct ModelConfig {

@@ -189,8 +189,9 @@ void Reader::dims(Key key, std::vector<int64_t>& values, Count rank) {
 }
 
 Init Reader::to_init(const std::string& path, const Json& value) const {
-    static const std::vector<std::string> kinds{"zeros", "constant", "normal", "uniform",
-                                                "uniform_per_sqrt_dim"};
+    static const std::vector<std::string> kinds{
+        "zeros", "constant", "normal", "uniform", "uniform_per_sqrt_dim", "random_sign"};
+    if (value == "random_sign") return {Init::Kind::random_sign, 1};
     if (value.is_string() && value != "zeros")
         scope_.report->fail_name(path, "no initialiser", value.get<std::string>(), kinds);
     if (value == "zeros") return {};
@@ -199,9 +200,10 @@ Init Reader::to_init(const std::string& path, const Json& value) const {
         for (const auto& [key, argument] : value.items())
             if (!argument.is_null()) given.push_back(key);
     if (given.size() != 1)
-        fail_type(path, value,
-                  R"("zeros", or one of {"constant": value}, {"normal": std}, {"uniform": std}, )"
-                  R"({"uniform_per_sqrt_dim": std * sqrt(d_model)}; null takes an inherited one out)");
+        fail_type(
+            path, value,
+            R"("zeros", "random_sign", or one of {"constant": value}, {"normal": std}, {"uniform": std}, )"
+            R"({"uniform_per_sqrt_dim": std * sqrt(d_model)}; null takes an inherited one out)");
     const std::string& kind = given[0];
     const std::string inside = join_path(path, kind.substr(0, 100));
     if (kind == "constant") return {Init::Kind::constant, to_number(inside, value[kind], {-1e30, 1e30})};

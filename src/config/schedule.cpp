@@ -46,13 +46,22 @@ double muon_momentum(const MatrixConfig::Momentum& momentum, int64_t total_steps
     return momentum.max;
 }
 
+// How far weights have gone from `begin` to `end`, 0 to 1.
+double share_gone(double begin, double end, int64_t step) {
+    return end > begin ? std::clamp((static_cast<double>(step) - begin) / (end - begin), 0.0, 1.0) : 0;
+}
+
+// Where the stage has one at all, also in its steps in which it is 0: a stage's passes are all of one kind.
+std::optional<double> prefix_weight(const Stage& stage, int64_t step) {
+    if (!stage.prefix || !stage.prefix->weighs()) return std::nullopt;
+    const auto& [from, to, begin, end] = *stage.prefix;
+    return from + share_gone(begin, end, step) * (to - from);
+}
+
 std::vector<double> mtp_weights(const Stage& stage, int64_t step) {
     if (!stage.mtp) return {1};
     const Mtp& mtp = *stage.mtp;
-    const double share =
-        mtp.end > mtp.begin
-            ? std::clamp((static_cast<double>(step) - mtp.begin) / (mtp.end - mtp.begin), 0.0, 1.0)
-            : 0;
+    const double share = share_gone(mtp.begin, mtp.end, step);
     std::vector<double> weights;
     for (size_t k = 0; k < mtp.from.size(); ++k)
         weights.push_back(mtp.from[k] + share * (mtp.to[k] - mtp.from[k]));
@@ -92,6 +101,7 @@ StepSettings settings_at(const Config& config, int64_t step) {
     settings.yarn_window = stage.window_long;
     settings.trains = !last;
     settings.mtp_weights = mtp_weights(stage, step);
+    settings.prefix_weight = prefix_weight(stage, step);
     settings.tied = !config.model.input.tied_to.empty() && step <= schedule.untie_after_step;
     settings.unties = settings.tied && step == schedule.untie_after_step;
     if (frozen(schedule, step)) settings.resting = schedule.freeze.params;

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct StepSettings {
     int64_t yarn_window = 0;                    // long window, in blocks, that YaRN has been stretched to
     bool adam_steps = false;                    // Adam updates at the end of this step
     std::vector<double> mtp_weights = {1};      // of each token's targets
+    std::optional<double> prefix_weight;        // of each target's prefix; none: prefixes are no targets
     bool tied = false;                          // model.input.tied_to is looked up
     bool unties = false;                        // the last step with it
     std::vector<std::string> resting;  // parameters that are not updated, and whose gradients are forgotten

@@ -120,7 +120,7 @@ Json definitions() {
                        {"uniform_per_sqrt_dim", either(deviation, null)}}},
                      {"minProperties", 1},
                      {"additionalProperties", false}};
-    const Json init = either({{"const", "zeros"}}, drawn);
+    const Json init = either({{"enum", {"zeros", "random_sign"}}}, drawn);
     return {{"size", size},
             {"weight", weight},
             {"coefficient", coefficient},

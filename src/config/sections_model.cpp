@@ -43,11 +43,17 @@ void visit_param(Fields& f, ParamConfig& param) {
 }
 
 void visit_bigram(Fields& f, Bigram& bigram) {
-    f.text({"table", "parameter [rows, d_model]"}, bigram.table);
+    f.text({"table", "parameter [rows, dims], the first channels of d_model"}, bigram.table);
     f.integer({"mul_cur", "multiplies the token"}, bigram.mul_cur, {1, (int64_t{1} << 31) - 1});
     f.integer({"mul_prev", "multiplies the token before"}, bigram.mul_prev, {1, (int64_t{1} << 31) - 1});
     f.choice({"previous_of_row_1", "what the second row takes for the token before", optional_key},
              bigram.previous_of_row_1, std::array{"row_0", "token"});
+    f.text(
+        {"signs",
+         "parameter [sign rows, dims]: multiplies the table's rows, by the row (token before xor token) mod "
+         "sign rows; absent: nothing",
+         optional_key},
+        bigram.signs);
 }
 
 // "qkvo", "qk" and "vo" name several matrices at once that follow each other; the single ones win.
@@ -73,6 +79,19 @@ void visit_head_channels(Fields& f, HeadChannels& range) {
     if (channels.size() == 2) range = {channels[0], channels[1]};
 }
 
+void visit_composition(Fields& f, DynamicComposition& dc) {
+    f.integer({"window", "keys that a query sees at most, itself included"}, dc.window,
+              {1, DynamicComposition::longest_window});
+    f.coefficient(
+        {"w1",
+         "how much of each head's map the composed one has: outputs of a net, one a head, which are "
+         "normed over the heads"},
+        dc.w1);
+    f.coefficient(
+        {"w2", "what multiplies each head's part of the composed output: outputs of a net, one a head"},
+        dc.w2);
+}
+
 void visit_attention(Fields& f, AttentionConfig& attn) {
     visit_projections(f, attn);
     f.text({"input", "the source whose norm it reads; absent: x", optional_key}, attn.input);
@@ -87,10 +106,15 @@ void visit_attention(Fields& f, AttentionConfig& attn) {
     f.mix({"v_terms", "terms of the values, from \"v\", \"ve.K\" and the sources of x; absent: v unchanged",
            optional_key},
           attn.v_terms);
-    f.weight(
+    f.maybe({"dc",
+             "dynamic composition: one attention map for all heads, composed of theirs for each token, whose "
+             "output is added to each head's; null: none",
+             optional_key},
+            attn.dc, visit_composition);
+    f.coefficient(
         {"xsa",
-         "a number for each head: tanh of it says how much of what is parallel to the head's own value is "
-         "taken out of its output; absent: nothing",
+         "a number for each head, or outputs of a net: tanh of it says how much of what is parallel to the "
+         "head's own value is taken out of its output; absent: nothing",
          optional_key},
         attn.xsa);
     f.coefficient({"out_gate", "multiplies each head's output; gates may read the input, a", optional_key},
@@ -132,13 +156,19 @@ void visit_rope(Fields& f, ModelConfig::Rope& rope) {
 }
 
 void visit_coef_net(Fields& f, CoefNet& net) {
-    f.integer({"entry_of_layer", "evaluated on entering this layer; -1: after the last", optional_key},
+    f.integer({"entry_of_layer",
+               "evaluated on entering this layer, of 0 before input.init; -1: after the last", optional_key},
               net.entry_of_layer, {-1, 1023});
     f.text({"input", "the source that it reads; absent: x", optional_key}, net.input);
     f.weight({"w1", "[hidden, d_model]"}, net.w1);
     f.weight({"w2", "[outputs, hidden]"}, net.w2);
     f.weight({"b2", "[outputs]"}, net.b2);
-    f.number({"scale", "multiplies the outputs, bias included", optional_key}, net.scale, any_number);
+    std::optional<Coefficient> scale;
+    if (net.scale != Coefficient{}) scale = net.scale;
+    f.coefficient(
+        {"scale", "multiplies the outputs, bias included: a number, or an element; absent: 1", optional_key},
+        scale);
+    net.scale = scale.value_or(Coefficient{});
 }
 
 void visit_input(Fields& f, ModelConfig::Input& input) {

@@ -123,8 +123,8 @@ void visit_matrix(Fields& f, MatrixConfig& matrix) {
 }
 
 void visit_optim_param(Fields& f, OptimParamConfig& row) {
-    f.choice({"optim", "update rule: adam, or what optimizer.matrix says"}, row.rule,
-             std::array{"adam", "matrix"});
+    f.choice({"optim", "update rule: adam, what optimizer.matrix says, or none, of a buffer"}, row.rule,
+             std::array{"adam", "matrix", "none"});
     f.choice(
         {"comm",
          "sharded: each rank updates its share; replicated: each updates all, after an all_reduce; "

@@ -12,6 +12,13 @@ void visit_mtp(Fields& f, Mtp& mtp) {
     f.number({"end", "a step, which need not be whole"}, mtp.end, {0, max_steps});
 }
 
+void visit_prefix(Fields& f, PrefixLoss& prefix) {
+    f.number({"from", "weight at step `begin`"}, prefix.from, not_negative);
+    f.number({"to", "weight at step `end`; it changes linearly"}, prefix.to, not_negative);
+    f.number({"begin", "a step, which need not be whole"}, prefix.begin, {0, max_steps});
+    f.number({"end", "a step, which need not be whole"}, prefix.end, {0, max_steps});
+}
+
 void visit_stage(Fields& f, Stage& stage) {
     f.integer({"start", "first step"}, stage.start, steps_range);
     f.integer({"batch_tokens", "tokens of a step, a multiple of data.rows"}, stage.batch_tokens,
@@ -23,6 +30,11 @@ void visit_stage(Fields& f, Stage& stage) {
     });
     f.maybe({"mtp", "multi-token prediction: several targets a token; absent: the next token", optional_key},
             stage.mtp, visit_mtp);
+    f.maybe({"prefix",
+             "prefix-token loss: the longest token that the next token's bytes begin with is a target too; "
+             "absent: it is not",
+             optional_key},
+            stage.prefix, visit_prefix);
 }
 
 void visit_lr_stage(Fields& f, LrStage& stage) {
@@ -50,6 +62,11 @@ void visit_data(Fields& f, DataConfig& data) {
               positive);
     f.integer({"vocab_size", "token ids are below this"}, data.vocab_size, {1, 65536});
     f.integer({"bos_id", "token that begins a document"}, data.bos_id, {0, 65535});
+    f.text({"prefix_table",
+            "for schedule.stages[].prefix: a folder with GPT-2's vocab.bpe and encoder.json, or a JSON file, "
+            "a list with the bytes of each token below bos_id in hexadecimal; absent: none",
+            optional_key},
+           data.prefix_table);
     f.object({"max_num_docs", "cu_seqlens entries: T / divisor, rounded up to multiple", optional_key},
              [&](Fields& d) {
                  d.integer({"divisor", "tokens a document is expected to have at least", optional_key},
@@ -77,6 +94,37 @@ void visit_objective(Fields& f, ObjectiveConfig& objective) {
              objective.mtp_tail, std::array{"drop", "keep_normaliser"});
 }
 
+void visit_mlp_numerics(Fields& f, NumericsConfig::Mlp& mlp) {
+    constexpr std::array formats{"activations", "fp8"};
+    f.object({"up", "relu(x fc)", optional_key}, [&](Fields& up) {
+        up.choice({"format", "as the activations, or fp8 (e4m3), scaled by the amax of this very x and fc",
+                   optional_key},
+                  mlp.up.format, formats);
+    });
+    f.object({"down", "the product with proj", optional_key}, [&](Fields& down) {
+        down.choice(
+            {"format",
+             "as the activations, or fp8 (e4m3), scaled by the amax of the pass before, and of proj as "
+             "it was a step before",
+             optional_key},
+            mlp.down.format, formats);
+        down.number({"act_headroom", "fp8: the activations' amax is taken to be this times the last one",
+                     optional_key},
+                    mlp.down.act_headroom, above_zero);
+        down.number(
+            {"weight_headroom", "fp8: proj's amax is taken to be this times the last one", optional_key},
+            mlp.down.weight_headroom, above_zero);
+        down.integer({"exact_weight_steps", "fp8: proj is scaled by its own amax after the steps before this",
+                      optional_key},
+                     mlp.down.exact_weight_steps, steps_range);
+    });
+    f.choice({"save_for_backward",
+              "what backward reads of pre = x fc and post = relu(pre)^2: pre_and_post, or post alone, whose "
+              "root it takes",
+              optional_key},
+             mlp.save_for_backward, std::array{"pre_and_post", "post"});
+}
+
 void visit_numerics(Fields& f, NumericsConfig& numerics) {
     f.choice({"activations", "dtype of activations and of weights in matmuls", optional_key},
              numerics.activations, dtype_names);
@@ -93,6 +141,8 @@ void visit_numerics(Fields& f, NumericsConfig& numerics) {
         head.number({"grad_scale", "fp8: the gradient is divided by this", optional_key}, lm_head.grad_scale,
                     above_zero);
     });
+    f.object({"mlp", "the MLPs' products in training", optional_key},
+             [&](Fields& mlp) { visit_mlp_numerics(mlp, numerics.mlp); });
 }
 
 void visit_schedule(Fields& f, ScheduleConfig& schedule) {

@@ -106,6 +106,28 @@ void check_starts(const std::string& path, const std::vector<S>& stages, const R
     }
 }
 
+void check_order(const std::string& path, double begin, double end, const Report& report) {
+    if (end < begin)
+        report.fail(path + ".end", "lies before `begin`",
+                    {Json(end).dump(), "at least " + Json(begin).dump(), ""});
+}
+
+// The table of prefixes is there exactly where it is used.
+void check_prefix_table(const Config& config, const Report& report) {
+    const std::string& table = config.data.prefix_table;
+    const auto& stages = config.schedule.stages;
+    const auto weighs = [](const Stage& stage) { return stage.prefix && stage.prefix->weighs(); };
+    const auto first = std::ranges::find_if(stages, weighs);
+    if (first != stages.end() && table.empty())
+        report.fail("data.prefix_table",
+                    join_path("schedule.stages", static_cast<size_t>(first - stages.begin())) +
+                        ".prefix has a weight",
+                    {"\"\"", "a folder with vocab.bpe and encoder.json, or a JSON file", ""});
+    if (first == stages.end() && !table.empty())
+        report.fail("data.prefix_table", "no stage has a prefix with a weight: it would never be used",
+                    {in_quotes(table), "\"\", or a schedule.stages[].prefix with a weight above 0", ""});
+}
+
 void check_mtp(const std::string& path, const Mtp& mtp, const Report& report) {
     if (mtp.from.size() != mtp.to.size())
         report.fail(path + ".to", "has another number of weights than `from`",
@@ -114,9 +136,7 @@ void check_mtp(const std::string& path, const Mtp& mtp, const Report& report) {
         if (weights->front() <= 0)
             report.fail(path + name, "the next token has no weight",
                         {Json(weights->front()).dump(), "a first weight above 0", ""});
-    if (mtp.end < mtp.begin)
-        report.fail(path + ".end", "lies before `begin`",
-                    {Json(mtp.end).dump(), "at least " + Json(mtp.begin).dump(), ""});
+    check_order(path, mtp.begin, mtp.end, report);
 }
 
 // Beyond the end of a row there are no targets.
@@ -197,25 +217,52 @@ void validate_schedule(const Config& config, const Report& report) {
     for (size_t k = 0; k < stages.size(); ++k) {
         const std::string path = join_path("schedule.stages", k);
         check_multiple(path + ".batch_tokens", stages[k].batch_tokens, "data.rows", config.data.rows, report);
+        if (const auto& prefix = stages[k].prefix)
+            check_order(path + ".prefix", prefix->begin, prefix->end, report);
         if (!stages[k].mtp) continue;
         check_mtp(path + ".mtp", *stages[k].mtp, report);
         check_row_holds_targets(path, stages[k], config.data.rows, report);
     }
+    check_prefix_table(config, report);
     check_cooldown(config.schedule, report);
     check_tie(config, report);
 }
 
+namespace {
+
+// The path of the MLPs' format that is fp8; "" where none is.
+std::string mlp_in_fp8(const NumericsConfig::Mlp& mlp) {
+    using Format = NumericsConfig::Mlp::Format;
+    if (mlp.up.format == Format::fp8) return "numerics.mlp.up.format";
+    return mlp.down.format == Format::fp8 ? "numerics.mlp.down.format" : "";
+}
+
+// cuBLASLt multiplies 8-bit floats whose sizes are multiples of 16.
+void check_fp8_sizes(const Config& config, const Report& report) {
+    if (config.runtime.device == RuntimeConfig::Device::cpu) return;
+    const bool head = config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8;
+    const std::string mlp = mlp_in_fp8(config.numerics.mlp), any = head ? "numerics.lm_head.format" : mlp;
+    const auto& stages = config.schedule.stages;
+    for (size_t k = 0; !any.empty() && k < stages.size(); ++k)
+        if (const int64_t tokens = stages[k].batch_tokens / config.data.rows; tokens % 16 != 0)
+            report.fail(join_path("schedule.stages", k) + ".batch_tokens",
+                        any + " fp8 takes rows of 16 tokens at a time",
+                        {std::to_string(tokens) + " tokens a row", "a multiple of 16", ""});
+    if (mlp.empty()) return;
+    const ModelConfig& model = config.model;
+    for (const auto& [path, size] :
+         {std::pair{"model.d_model", model.d_model}, {"model.mlp_hidden", model.mlp_hidden}})
+        if (size % 16 != 0)
+            report.fail(path, mlp + " fp8 takes 16 channels at a time",
+                        {std::to_string(size), "a multiple of 16", ""});
+}
+
+}  // namespace
+
 // Whether the device is a GPU is known only where it runs.
 void validate_runtime(const Config& config, const Report& report) {
     const RuntimeConfig& runtime = config.runtime;
-    const auto& stages = config.schedule.stages;
-    const bool fp8 = config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8 &&
-                     runtime.device != RuntimeConfig::Device::cpu;
-    for (size_t k = 0; fp8 && k < stages.size(); ++k)
-        if (const int64_t tokens = stages[k].batch_tokens / config.data.rows; tokens % 16 != 0)
-            report.fail(join_path("schedule.stages", k) + ".batch_tokens",
-                        "numerics.lm_head.format fp8 takes rows of 16 tokens at a time",
-                        {std::to_string(tokens) + " tokens a row", "a multiple of 16", ""});
+    check_fp8_sizes(config, report);
     if (runtime.attention != RuntimeConfig::Attention::cudnn) return;
     const std::string path = "runtime.attention";
     if (runtime.device == RuntimeConfig::Device::cpu)

@@ -16,6 +16,8 @@ Json init_json(const Init& init) {
             return {{"normal", init.value}};
         case Init::Kind::uniform:
             return {{"uniform", init.value}};
+        case Init::Kind::random_sign:
+            return "random_sign";
     }
     return {};
 }

@@ -16,15 +16,17 @@ at::Tensor view_of(const std::vector<T>& host, at::ScalarType dtype) {
 }
 
 DeviceBatch view_of(const Batch& batch, const HostBatch& host) {
-    return {view_of(batch.inputs, at::kInt),           view_of(batch.targets, at::kLong),
-            view_of(batch.cu_seqlens, at::kInt),       view_of(host.target_weights, at::kFloat),
-            view_of(host.paired_cu_seqlens, at::kInt), view_of(host.bigram_rows, at::kInt)};
+    return {view_of(batch.inputs, at::kInt),         view_of(batch.targets, at::kLong),
+            view_of(batch.cu_seqlens, at::kInt),     view_of(host.target_weights, at::kFloat),
+            view_of(host.prefix_weight, at::kFloat), view_of(host.paired_cu_seqlens, at::kInt),
+            view_of(host.bigram_rows, at::kInt),     view_of(host.sign_rows, at::kInt)};
 }
 
 // The parts of a batch one after the other, the widest type first so that each is aligned.
-constexpr std::array parts_in_order{&DeviceBatch::targets,           &DeviceBatch::inputs,
-                                    &DeviceBatch::cu_seqlens,        &DeviceBatch::target_weights,
-                                    &DeviceBatch::paired_cu_seqlens, &DeviceBatch::bigram_rows};
+constexpr std::array parts_in_order{&DeviceBatch::targets,       &DeviceBatch::inputs,
+                                    &DeviceBatch::cu_seqlens,    &DeviceBatch::target_weights,
+                                    &DeviceBatch::prefix_weight, &DeviceBatch::paired_cu_seqlens,
+                                    &DeviceBatch::bigram_rows,   &DeviceBatch::sign_rows};
 
 int64_t bytes_of(const DeviceBatch& parts) {
     int64_t bytes = 0;

@@ -15,14 +15,16 @@ struct DeviceBatch {
     at::Tensor targets;            // [T] int64
     at::Tensor cu_seqlens;         // [entries] int32
     at::Tensor target_weights;     // [K] fp32
+    at::Tensor prefix_weight;      // [1] fp32, or none
     at::Tensor paired_cu_seqlens;  // [entries] int32, or none: document starts of paired heads
     at::Tensor bigram_rows;        // [T] int32, or none
+    at::Tensor sign_rows;          // [T] int32, or none
 };
 
 // What goes to the device with a batch.
 struct HostBatch {
-    std::vector<float> target_weights;
-    std::vector<int32_t> paired_cu_seqlens, bigram_rows;
+    std::vector<float> target_weights, prefix_weight;
+    std::vector<int32_t> paired_cu_seqlens, bigram_rows, sign_rows;
 };
 
 // Brings micro-batches to the device. On a GPU each is one copy, from pinned memory on a stream of its own,

@@ -21,4 +21,10 @@ void bigram_rows(const Bigram& bigram, int64_t rows, std::span<const int32_t> to
     }
 }
 
+void sign_rows(int64_t rows, std::span<const int32_t> tokens, std::vector<int32_t>& out) {
+    out.assign(tokens.size(), 0);
+    for (size_t t = 1; t < tokens.size(); ++t)
+        out[t] = (tokens[t - 1] ^ tokens[t]) % static_cast<int32_t>(rows);
+}
+
 }  // namespace speedrun

@@ -61,17 +61,33 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
     whole_ = {nodes, 0};
 }
 
+void GPT::use_prefixes(const std::vector<int64_t>& of_each_id) {
+    for (const int64_t prefix : of_each_id)
+        check(prefix >= -1 && prefix < std::ssize(of_each_id), "a prefix is neither -1 nor an id");
+    if (!of_each_id.empty()) prefix_of_ = at::tensor(of_each_id, at::kLong).to(device_);
+}
+
+ops::Targets GPT::targets_of(const DeviceBatch& batch, const StepSettings& settings) const {
+    if (!settings.prefix_weight) return {batch.targets, batch.target_weights, mtp_tail_};
+    return {batch.targets, batch.target_weights, mtp_tail_, prefix_of_, batch.prefix_weight};
+}
+
 Pass GPT::make_pass(const Batch& batch, const StepSettings& settings, BatchBuffers& buffers,
                     int64_t longest) {
     rotary_.stretch(settings.yarn_window);
     HostBatch& host = buffers.host();
     host.target_weights.assign(settings.mtp_weights.begin(), settings.mtp_weights.end());
+    host.prefix_weight.assign(settings.prefix_weight ? 1 : 0,
+                              static_cast<float>(settings.prefix_weight.value_or(0)));
     host.paired_cu_seqlens.clear();
     if (has_paired_heads_)
         for (const int32_t start : batch.cu_seqlens) host.paired_cu_seqlens.push_back(2 * start);
     host.bigram_rows.clear();
     if (bigram_)
         bigram_rows(*bigram_, parameters_[bigram_->table].value.size(0), batch.inputs, host.bigram_rows);
+    host.sign_rows.clear();
+    if (bigram_ && !bigram_->signs.empty())
+        sign_rows(parameters_[bigram_->signs].value.size(0), batch.inputs, host.sign_rows);
     const DeviceBatch on_device = buffers.bring(batch);
     const auto masks = [&](const at::Tensor& cu_seqlens, int64_t most) {
         return Pass::Masks{{cu_seqlens, settings.window_short, most},
@@ -85,7 +101,8 @@ Pass GPT::make_pass(const Batch& batch, const StepSettings& settings, BatchBuffe
                 .attention = *attention_,
                 .inputs = on_device.inputs,
                 .bigram_rows = on_device.bigram_rows,
-                .targets = {on_device.targets, on_device.target_weights, mtp_tail_},
+                .sign_rows = on_device.sign_rows,
+                .targets = targets_of(on_device, settings),
                 .tied = settings.tied,
                 .masks = masks(on_device.cu_seqlens, longest),
                 .paired_masks = masks(on_device.paired_cu_seqlens, 2 * longest),
@@ -129,6 +146,8 @@ void GPT::report(const Section& section, const GradReady& grad_ready) const {
 
 at::Tensor GPT::forward_backward(const Batch& batch, const StepSettings& settings, double grad_scale,
                                  const GradReady& grad_ready, StepProbe* probe) {
+    check(!settings.prefix_weight || prefix_of_.defined() || device_.is_meta(),
+          "this step's loss needs prefixes, and the model was given none");
     enter(probe, StepPart::rest);
     Pass pass = make_pass(batch, settings, training_batches_, settings.max_seq_len);
     pass.grad_scale = grad_scale;
@@ -161,6 +180,7 @@ at::Tensor GPT::run_captured(Pass own, const StepSettings& settings, const GradR
                         own.inputs.size(0),
                         own.masks.short_window.cu_seqlens.size(0),
                         own.targets.count(),
+                        own.targets.prefix_of.defined(),
                         own.tied,
                         own.grad_scale,
                         rotary_.attn_scale(),
@@ -183,7 +203,7 @@ at::Tensor GPT::run_captured(Pass own, const StepSettings& settings, const GradR
 
 at::Tensor GPT::evaluate(const Batch& batch, const StepSettings& settings) {
     Pass pass = make_pass(batch, settings, other_batches_, longest_document(batch));
-    pass.targets.weights = at::Tensor();  // the next token alone
+    pass.targets = ops::Targets(pass.targets.next);  // the next token alone
     run_forward(pass, /*training=*/false);
     return pass.loss_per_token.mean(at::kDouble);
 }

@@ -38,6 +38,10 @@ class GPT {
     const ParameterTable& parameters() const { return parameters_; }
     Rotary& rotary() { return rotary_; }
 
+    // Of each token id its prefix, an id or -1 (data/prefix_table.h): to be given before training where
+    // StepSettings::prefix_weight is. Empty where the config has no table.
+    void use_prefixes(const std::vector<int64_t>& of_each_id);
+
     // What was captured before is forgotten; from now on passes with backward are captured where no probe
     // asks for their parts: each kind of pass (settings, place of the batch) is launched from its third time
     // on, cut where `grad_ready` is called. Null: nothing is.
@@ -70,6 +74,7 @@ class GPT {
         size_t begin, end;
     };
     Pass make_pass(const Batch& batch, const StepSettings& settings, BatchBuffers& buffers, int64_t longest);
+    ops::Targets targets_of(const DeviceBatch& batch, const StepSettings& settings) const;
     void run_forward(Pass& pass, bool training);
     void run_backward(Pass& pass, const Section& section);
     void report(const Section& section, const GradReady& grad_ready) const;
@@ -88,6 +93,7 @@ class GPT {
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<ops::Attention> attention_;
     ops::Targets::Tail mtp_tail_;
+    at::Tensor prefix_of_;  // int64 [vocab_size], or undefined
     bool has_paired_heads_;
     std::optional<Bigram> bigram_;
 
@@ -96,7 +102,7 @@ class GPT {
         int64_t window_short, window_long, longest;
         const void* inputs;  // of two sets of buffers
         int64_t tokens, documents, targets;
-        bool tied;
+        bool prefixes, tied;
         double grad_scale, attn_scale;
         bool cut;
         auto operator<=>(const PassKind&) const = default;

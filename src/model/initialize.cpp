@@ -12,7 +12,7 @@ namespace speedrun {
 namespace {
 
 bool draws(const Init& init) {
-    return init.kind == Init::Kind::normal || init.kind == Init::Kind::uniform;
+    return init.kind != Init::Kind::zeros && init.kind != Init::Kind::constant;
 }
 
 void fill(const at::Tensor& target, const Init& init, at::Generator& generator) {
@@ -24,8 +24,12 @@ void fill(const at::Tensor& target, const Init& init, at::Generator& generator) 
     // or strided.
     const at::Tensor drawn = at::empty(target.sizes(), at::kFloat);
     const double bound = std::sqrt(3.0) * init.value;
-    init.kind == Init::Kind::normal ? drawn.normal_(0, init.value, generator)
-                                    : drawn.uniform_(-bound, bound, generator);
+    if (init.kind == Init::Kind::normal)
+        drawn.normal_(0, init.value, generator);
+    else if (init.kind == Init::Kind::uniform)
+        drawn.uniform_(-bound, bound, generator);
+    else
+        drawn.random_(0, 2, generator).mul_(2).sub_(1);
     target.copy_(drawn);
 }
 

@@ -45,6 +45,7 @@ ParameterTable::ParameterTable(const Config& config, const Graph& graph, at::Dev
     for (const auto& run : contiguous_runs(config)) allocate(run, graph, config.numerics, device);
     for (const ParamConfig& param : config.model.params)
         if (!(*this)[param.name].value.defined()) allocate({param.name}, graph, config.numerics, device);
+    fp8_ = Fp8Weights(config.numerics, graph, device);
 }
 
 void ParameterTable::allocate(const std::vector<std::string>& run, const Graph& graph,
@@ -95,6 +96,19 @@ void ParameterTable::refresh() {
     for (Parameter& parameter : parameters_) {
         if (!parameter.used.is_same(parameter.value)) parameter.used.copy_(parameter.value);
     }
+    fp8_.start(used_parts());
+}
+
+void ParameterTable::refresh_fp8(int64_t step) {
+    fp8_.follow(used_parts(), step);
+}
+
+void ParameterTable::restore_fp8() {
+    fp8_.restore(used_parts());
+}
+
+Fp8Weights::Used ParameterTable::used_parts() const {
+    return [this](const WeightRef& part) { return used(part); };
 }
 
 void ParameterTable::zero_grad() {

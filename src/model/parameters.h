@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "model/fp8_weights.h"
 #include "model/graph/graph.h"
 
 namespace speedrun {
@@ -36,7 +37,14 @@ class ParameterTable {
     at::Tensor used(const WeightRef& part) const;
     at::Tensor grad(const WeightRef& part) const;
 
-    void refresh();         // copies every master into its compute copy; call after each optimizer step
+    // Copies every master into its compute copy, and begins its 8-bit floats anew; where values come from
+    // elsewhere than the optimizer, which writes the copies itself.
+    void refresh();
+    // After the optimizer's step of this index has updated what forward reads: the same in 8-bit floats.
+    void refresh_fp8(int64_t step);
+    // Whose scales have come from a checkpoint: the same.
+    void restore_fp8();
+    const Fp8Weights& fp8() const { return fp8_; }
     void zero_grad();       // all gradients to zero
     int64_t count() const;  // elements in all
 
@@ -44,7 +52,10 @@ class ParameterTable {
     void allocate(const std::vector<std::string>& run, const Graph& graph, const NumericsConfig& numerics,
                   at::Device device);
 
+    Fp8Weights::Used used_parts() const;
+
     std::vector<Parameter> parameters_;
+    Fp8Weights fp8_;
 };
 
 // One tensor as the reference's state_dict has it.

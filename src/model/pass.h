@@ -18,10 +18,11 @@ struct Pass {
     ScalarTable& scalars;
     const Rotary& rotary;
     const ops::Attention& attention;
-    at::Tensor inputs;       // int32 [T]
-    at::Tensor bigram_rows;  // int32 [T], where the model looks them up
-    ops::Targets targets;    // int64 [T], and in training the step's weights
-    bool tied = false;       // StepSettings::tied
+    at::Tensor inputs;  // int32 [T]
+    // int32 [T], where the model looks them up
+    at::Tensor bigram_rows = {}, sign_rows = {};
+    ops::Targets targets;  // int64 [T], and in training the step's weights
+    bool tied = false;     // StepSettings::tied
     struct Masks {
         ops::AttentionMask short_window, long_window;
     };

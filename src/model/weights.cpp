@@ -84,20 +84,25 @@ bool fits_but_pad(const Match& match) {
     return pad.eq(pad_value(match.parameter->config)).all().item<bool>();
 }
 
+// PyTorch's scalars have no dimension, and take one of 1 as well.
+bool has_shape(const SafeTensor& found, const std::vector<int64_t>& wanted) {
+    return found.shape == wanted || (found.shape.empty() && wanted == std::vector<int64_t>{1});
+}
+
 void check_match(const Path& path, const Match& match) {
     const SafeTensor& found = *match.found;
     if (!readable(found.dtype)) {
         throw UserError(path.string() + ": tensor '" + found.name + "' has dtype " + found.dtype +
                         "; F32, BF16 and F16 can be read");
     }
-    if (found.shape == match.entry.shape || fits_but_pad(match)) return;
+    if (has_shape(found, match.entry.shape) || fits_but_pad(match)) return;
     throw UserError(path.string() + ": tensor '" + found.name + "' has shape " + shape_text(found.shape) +
                     ", the model needs " + shape_text(match.entry.shape));
 }
 
 void copy_in(const Match& match) {
     const at::Tensor target = match.entry.of(match.parameter->value), found = copy_of(*match.found);
-    if (match.found->shape == match.entry.shape) {
+    if (has_shape(*match.found, match.entry.shape)) {
         target.copy_(found.view(target.sizes()));
         return;
     }

@@ -24,8 +24,10 @@ bool has_kernel(const at::Tensor& h, const at::Tensor& w) {
 
 constexpr float root_half = 0.70710678118654752F, density_at_0 = 0.39894228040143268F;
 
-void check_coef_net(const at::Tensor& h, const at::Tensor& w, const at::Tensor& values) {
+void check_coef_net(const at::Tensor& h, const CoefNetWeights& weights, const at::Tensor& values) {
+    const auto& [w, b, scale] = weights;
     check(h.dim() == 2 && w.dim() == 2 && w.size(1) == h.size(1), "coef_net: h is [T, K], w [N, K]");
+    check(b.numel() == w.size(0) && scale.numel() == 1, "coef_net: b is [N], scale one number");
     check(values.dim() == 2 && values.size(0) == h.size(0) && values.size(1) == w.size(0),
           "coef_net: values are [T, N]");
 }
@@ -51,15 +53,15 @@ void gelu_row(const T* h, float* value, float* slope, int64_t n) {
 
 }  // namespace
 
-void coef_net(const at::Tensor& h, const at::Tensor& w, const at::Tensor& b, double scale,
-              const at::Tensor& values) {
+void coef_net(const at::Tensor& h, const CoefNetWeights& weights, const at::Tensor& values) {
     if (h.is_meta()) return;
-    if (has_kernel(h, w)) return cuda::coef_net(cuda::gpu_of(h), h, w, b, scale, values);
-    if (!cpu::fused(h)) return reference::coef_net(h, w, b, scale, values);
-    check_coef_net(h, w, values);
-    const int64_t tokens = h.size(0), hidden = h.size(1), outputs = w.size(0);
-    const std::vector<float> weights = cpu::as_floats(w, "coef_net: w"),
-                             biases = cpu::as_floats(b, "coef_net: b");
+    if (has_kernel(h, weights.w)) return cuda::coef_net(cuda::gpu_of(h), h, weights, values);
+    if (!cpu::fused(h)) return reference::coef_net(h, weights, values);
+    check_coef_net(h, weights, values);
+    const int64_t tokens = h.size(0), hidden = h.size(1), outputs = weights.w.size(0);
+    const std::vector<float> w = cpu::as_floats(weights.w, "coef_net: w"),
+                             b = cpu::as_floats(weights.b, "coef_net: b");
+    const float scale = *cpu::flat<const float>(weights.scale, 1, "coef_net: scale");
     float* to = cpu::flat<float>(values, tokens * outputs, "coef_net: values");
     cpu::with_dtype(h.scalar_type(), [&]<class T>(T) {
         const T* from = cpu::flat<const T>(h, tokens * hidden, "coef_net: h");
@@ -69,97 +71,118 @@ void coef_net(const at::Tensor& h, const at::Tensor& w, const at::Tensor& b, dou
             for (int64_t t = begin; t < end; ++t) {
                 gelu_row(from + t * hidden, gelu.data(), nullptr, hidden);
                 for (int64_t j = 0; j < outputs; ++j)
-                    to[t * outputs + j] = (cpu::dot(weights.data() + j * hidden, gelu.data(), hidden) +
-                                           biases[static_cast<size_t>(j)]) *
-                                          static_cast<float>(scale);
+                    to[t * outputs + j] =
+                        (cpu::dot(w.data() + j * hidden, gelu.data(), hidden) + b[static_cast<size_t>(j)]) *
+                        scale;
             }
         });
     });
 }
 
-void coef_net_backward(const at::Tensor& dvalues, const at::Tensor& h, const at::Tensor& w, double scale,
-                       const at::Tensor& dh, const at::Tensor& dw, const at::Tensor& db) {
+void coef_net_backward(const at::Tensor& dvalues, const at::Tensor& h, const CoefNetWeights& weights,
+                       const at::Tensor& dh, const CoefNetWeights& grads) {
     if (h.is_meta()) return;
-    if (has_kernel(h, w)) return cuda::coef_net_backward(cuda::gpu_of(h), dvalues, h, w, scale, dh, dw, db);
-    if (!cpu::fused(h)) return reference::coef_net_backward(dvalues, h, w, scale, dh, dw, db);
-    check_coef_net(h, w, dvalues);
-    const int64_t tokens = h.size(0), hidden = h.size(1), outputs = w.size(0);
-    const std::vector<float> weights = cpu::as_floats(w, "coef_net_backward: w");
+    if (has_kernel(h, weights.w))
+        return cuda::coef_net_backward(cuda::gpu_of(h), dvalues, h, weights, dh, grads);
+    if (!cpu::fused(h)) return reference::coef_net_backward(dvalues, h, weights, dh, grads);
+    check_coef_net(h, weights, dvalues);
+    const int64_t tokens = h.size(0), hidden = h.size(1), outputs = weights.w.size(0);
+    const std::vector<float> w = cpu::as_floats(weights.w, "coef_net_backward: w"),
+                             b = cpu::as_floats(weights.b, "coef_net_backward: b");
+    const float scale = *cpu::flat<const float>(weights.scale, 1, "coef_net_backward: scale");
     const float* above = cpu::flat<const float>(dvalues, tokens * outputs, "coef_net_backward: dvalues");
+    const bool wants_scale = grads.scale.defined();
     const cpu::Chunks chunks(tokens, outputs * hidden);
-    cpu::Partials sums(chunks, outputs * hidden + outputs);
+    cpu::Partials sums(chunks, outputs * hidden + outputs + 1);  // of w, b and scale
     cpu::with_dtype(h.scalar_type(), [&]<class T>(T) {
         const T* from = cpu::flat<const T>(h, tokens * hidden, "coef_net_backward: h");
         T* to = cpu::flat<T>(dh, tokens * hidden, "coef_net_backward: dh");
         chunks.for_each([&](int64_t chunk, int64_t begin, int64_t end) {
             std::vector<float> row(static_cast<size_t>(3 * hidden));
             float *gelu = row.data(), *slope = gelu + hidden, *dgelu = slope + hidden;
-            float* const own = sums[chunk];
+            float *const dw = sums[chunk], *const db = dw + outputs * hidden, *const dscale = db + outputs;
             for (int64_t t = begin; t < end; ++t) {
                 gelu_row(from + t * hidden, gelu, slope, hidden);
                 std::fill_n(dgelu, hidden, 0.0F);
                 for (int64_t j = 0; j < outputs; ++j) {
-                    const float dz = above[t * outputs + j] * static_cast<float>(scale);
-                    cpu::add_scaled(weights.data() + j * hidden, dz, dgelu, hidden);
-                    cpu::add_scaled(gelu, dz, own + j * hidden, hidden);
-                    own[outputs * hidden + j] += dz;
+                    const float* const own = w.data() + j * hidden;
+                    const float dvalue = above[t * outputs + j], dz = dvalue * scale;
+                    cpu::add_scaled(own, dz, dgelu, hidden);
+                    cpu::add_scaled(gelu, dz, dw + j * hidden, hidden);
+                    db[j] += dz;
+                    if (wants_scale)
+                        *dscale += dvalue * (cpu::dot(own, gelu, hidden) + b[static_cast<size_t>(j)]);
                 }
                 for (int64_t k = 0; k < hidden; ++k) cpu::store(to[t * hidden + k], dgelu[k] * slope[k]);
             }
         });
     });
-    sums.add_to(dw, 0, w.numel(), "coef_net_backward: dw");
-    sums.add_to(db, w.numel(), outputs, "coef_net_backward: db");
+    const int64_t cells = outputs * hidden;
+    sums.add_to(grads.w, 0, cells, "coef_net_backward: dw");
+    sums.add_to(grads.b, cells, outputs, "coef_net_backward: db");
+    if (wants_scale) sums.add_to(grads.scale, cells + outputs, 1, "coef_net_backward: dscale");
 }
 
-void reference::coef_net(const at::Tensor& h, const at::Tensor& w, const at::Tensor& b, double scale,
-                         const at::Tensor& values) {
-    check_coef_net(h, w, values);
+namespace {
+
+// gelu(h) w^T + b, in the dtype of the values.
+at::Tensor before_scale(const at::Tensor& h, const CoefNetWeights& weights, at::ScalarType dtype) {
+    return at::mm(at::gelu(reference::wide(h)), weights.w.to(dtype).t()) + weights.b.to(dtype);
+}
+
+}  // namespace
+
+void reference::coef_net(const at::Tensor& h, const CoefNetWeights& weights, const at::Tensor& values) {
+    check_coef_net(h, weights, values);
     const auto dtype = values.scalar_type();
-    values.copy_((at::mm(at::gelu(wide(h)), w.to(dtype).t()) + b.to(dtype)) * scale);
+    values.copy_(before_scale(h, weights, dtype) * weights.scale.to(dtype));
 }
 
-void reference::coef_net_backward(const at::Tensor& dvalues, const at::Tensor& h, const at::Tensor& w,
-                                  double scale, const at::Tensor& dh, const at::Tensor& dw,
-                                  const at::Tensor& db) {
-    check_coef_net(h, w, dvalues);
-    const at::Tensor from = wide(h), dz = dvalues * scale;
-    dh.copy_(at::gelu_backward(at::mm(dz, w.to(dz.scalar_type())), from));
-    dw.copy_(wide(dw) + at::mm(dz.t(), at::gelu(from)));
-    db.copy_(wide(db) + dz.sum(0));
+void reference::coef_net_backward(const at::Tensor& dvalues, const at::Tensor& h,
+                                  const CoefNetWeights& weights, const at::Tensor& dh,
+                                  const CoefNetWeights& grads) {
+    check_coef_net(h, weights, dvalues);
+    const auto dtype = dvalues.scalar_type();
+    const at::Tensor from = wide(h), dz = dvalues * weights.scale.to(dtype);
+    dh.copy_(at::gelu_backward(at::mm(dz, weights.w.to(dtype)), from));
+    grads.w.copy_(wide(grads.w) + at::mm(dz.t(), at::gelu(from)));
+    grads.b.copy_(wide(grads.b) + dz.sum(0));
+    if (grads.scale.defined())
+        grads.scale.copy_(wide(grads.scale) + (dvalues * before_scale(h, weights, dtype)).sum());
 }
 
 namespace cuda {
 namespace {
 
-raw::CoefNet net_of(const at::Tensor& h, const at::Tensor& w, double scale, const at::Tensor& values) {
-    check_coef_net(h, w, values);
+raw::CoefNet net_of(const at::Tensor& h, const CoefNetWeights& weights, const at::Tensor& values) {
+    check_coef_net(h, weights, values);
+    check(weights.b.scalar_type() == weights.w.scalar_type(), "coef_net: w and b are of one dtype");
     raw::CoefNet net;
     net.h = flat(h, h.numel(), "coef_net: h");
-    net.w = flat(w, w.numel(), "coef_net: w");
-    net.outputs = w.size(0);
-    net.scale = static_cast<float>(scale);
+    net.w = flat(weights.w, weights.w.numel(), "coef_net: w");
+    net.b = flat(weights.b, weights.w.size(0), "coef_net: b");
+    net.scale = floats(weights.scale, 1, "coef_net: scale");
+    net.outputs = weights.w.size(0);
     return net;
 }
 
 }  // namespace
 
-void coef_net(const Gpu& gpu, const at::Tensor& h, const at::Tensor& w, const at::Tensor& b, double scale,
-              const at::Tensor& values) {
-    raw::CoefNet net = net_of(h, w, scale, values);
-    check(b.scalar_type() == w.scalar_type(), "coef_net: w and b are of one dtype");
-    net.b = flat(b, w.size(0), "coef_net: b");
-    gpu.kernels.coef_net(net, floats(values, values.numel(), "coef_net: values"), h.size(0), gpu.stream);
+void coef_net(const Gpu& gpu, const at::Tensor& h, const CoefNetWeights& weights, const at::Tensor& values) {
+    gpu.kernels.coef_net(net_of(h, weights, values), floats(values, values.numel(), "coef_net: values"),
+                         h.size(0), gpu.stream);
 }
 
-void coef_net_backward(const Gpu& gpu, const at::Tensor& dvalues, const at::Tensor& h, const at::Tensor& w,
-                       double scale, const at::Tensor& dh, const at::Tensor& dw, const at::Tensor& db) {
-    raw::CoefNet net = net_of(h, w, scale, dvalues);
+void coef_net_backward(const Gpu& gpu, const at::Tensor& dvalues, const at::Tensor& h,
+                       const CoefNetWeights& weights, const at::Tensor& dh, const CoefNetWeights& grads) {
+    raw::CoefNet net = net_of(h, weights, dvalues);
     net.dh = flat(dh, h.numel(), "coef_net_backward: dh");
-    net.dw = flat(dw, w.numel(), "coef_net_backward: dw");
-    net.db = flat(db, w.size(0), "coef_net_backward: db");
+    net.dw = flat(grads.w, weights.w.numel(), "coef_net_backward: dw");
+    net.db = flat(grads.b, weights.w.size(0), "coef_net_backward: db");
+    if (grads.scale.defined()) net.dscale = flat(grads.scale, 1, "coef_net_backward: dscale");
     check(dh.scalar_type() == h.scalar_type(), "coef_net_backward: dh is of h's dtype");
-    const at::Tensor partials = at::empty({raw::kPartialSets * (w.numel() + w.size(0))}, dvalues.options());
+    const int64_t numbers = weights.w.numel() + weights.w.size(0) + 1;
+    const at::Tensor partials = at::empty({raw::kPartialSets * numbers}, dvalues.options());
     gpu.kernels.coef_net_backward(net, floats(dvalues, dvalues.numel(), "coef_net_backward: dvalues"),
                                   partials.data_ptr<float>(), h.size(0), gpu.stream);
 }

@@ -29,6 +29,10 @@ void check_inputs(const at::Tensor& x, const at::Tensor& w, const Targets& targe
     check(next.dim() == 1 && next.size(0) == x.size(0) && next.scalar_type() == at::kLong,
           "head_loss: targets are not int64 [T]");
     check(targets.count() >= 1 && targets.count() <= most_targets, "head_loss: too many targets a token");
+    check(!targets.prefix_of.defined() ||
+              (targets.prefix_of.scalar_type() == at::kLong && targets.prefix_of.is_contiguous() &&
+               targets.prefix_of.sizes() == w.sizes().slice(0, 1) && targets.prefix_weight.numel() == 1),
+          "head_loss: prefixes are not a contiguous int64 [V] with one weight");
     check(loss.dim() == 1 && loss.size(0) == x.size(0) && loss.is_contiguous(),
           "head_loss: loss_per_token is not a contiguous [T]");
     check(x.device() == w.device() && x.device() == next.device() && x.device() == loss.device(),
@@ -42,13 +46,24 @@ void check_gradients(const at::Tensor& x, const at::Tensor& w, const at::Tensor&
           "head_loss_backward: dw is not contiguous with w's shape");
 }
 
-void check_targets(const at::Tensor& targets, int64_t vocab) {
+void check_target(const char* what, int64_t target, int64_t token, int64_t least, int64_t vocab) {
+    check(target >= least && target < vocab, std::string("head_loss: ") + what + " " +
+                                                 std::to_string(target) + " of token " +
+                                                 std::to_string(token) + " is outside [" +
+                                                 std::to_string(least) + ", " + std::to_string(vocab) + ")");
+}
+
+void check_targets(const at::Tensor& targets, const int64_t* prefix_of, int64_t vocab) {
     const int64_t* t = targets.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < targets.numel(); ++i) {
-        check(t[i] >= 0 && t[i] < vocab, "head_loss: target " + std::to_string(t[i]) + " of token " +
-                                             std::to_string(i) + " is outside [0, " + std::to_string(vocab) +
-                                             ")");
+        check_target("target", t[i], i, 0, vocab);
+        if (prefix_of != nullptr) check_target("prefix", prefix_of[t[i]], i, -1, vocab);
     }
+}
+
+// Null where no token has a prefix.
+const int64_t* prefixes_of(const Targets& targets) {
+    return targets.prefix_of.defined() ? targets.prefix_of.const_data_ptr<int64_t>() : nullptr;
 }
 
 bool has_fast_path(const at::Tensor& x, const Softcap& softcap) {
@@ -69,6 +84,8 @@ void fast(const at::Tensor& x, const at::Tensor& w, const Targets& targets, cons
                                       targets.next.const_data_ptr<int64_t>(),
                                       weights_of(targets),
                                       targets.tail == Targets::Tail::keep_normaliser,
+                                      prefixes_of(targets),
+                                      targets.prefix_of.defined() ? targets.prefix_weight.item<double>() : 0,
                                       x.size(0),
                                       w.size(0),
                                       x.size(1),
@@ -90,8 +107,9 @@ void fast(const at::Tensor& x, const at::Tensor& w, const Targets& targets, cons
     check(is_fp32_or_bf16(x) && is_fp32_or_bf16(w) && (!dw.defined() || is_fp32_or_bf16(dw)),
           "head_loss: a tensor is neither fp32 nor bf16");
     check(loss.scalar_type() == at::kFloat, "head_loss: loss_per_token is not fp32");
-    const Targets t(targets.next.contiguous(), targets.weights, targets.tail);
-    check_targets(t.next, w.size(0));
+    Targets t = targets;
+    t.next = t.next.contiguous();
+    check_targets(t.next, prefixes_of(t), w.size(0));
     if (x.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat) {
         fast<float>(x.contiguous(), w.contiguous(), t, softcap, grad_scale, loss, dx, dw);
     } else if (x.scalar_type() == w.scalar_type() && x.size(1) % 2 == 0 && cpu::has_bf16_brgemm()) {
@@ -165,7 +183,9 @@ class Fp8Head {
 
 // The targets of token `begin` and of those after it.
 Targets from(const Targets& targets, int64_t begin) {
-    return {targets.next.slice(0, begin), targets.weights, targets.tail};
+    Targets later = targets;
+    later.next = later.next.slice(0, begin);
+    return later;
 }
 
 // Logits are rounded to x's dtype, as train_gpt.py's are.
@@ -196,7 +216,8 @@ at::Tensor quantized(const at::Tensor& x, double scale, at::ScalarType dtype) {
     return x.to(at::kFloat).div(scale).clamp(-largest, largest).to(dtype).to(at::kFloat).mul(scale);
 }
 
-// A token's targets and their weights as [T, K]; of targets beyond the row, any token and 0.
+// A token's targets and their weights as [T, K], K one more than weights where there are prefixes; of targets
+// that are not there, any token and 0.
 struct TargetTable {
     at::Tensor tokens, weights;
     at::Tensor normaliser;  // [T, 1]
@@ -204,17 +225,25 @@ struct TargetTable {
 
 TargetTable table_of(const Targets& targets, at::ScalarType type) {
     const int64_t rows = targets.next.size(0), count = targets.count();
+    const bool prefixes = targets.prefix_of.defined();
     const auto options = targets.next.options();
     const at::Tensor own =
         targets.weights.defined() ? targets.weights.to(type) : at::ones({1}, options.dtype(type));
-    const at::Tensor tokens = at::zeros({rows, count}, options),
-                     weights = at::zeros({rows, count}, options.dtype(type));
+    const at::Tensor tokens = at::zeros({rows, count + prefixes}, options),
+                     weights = at::zeros({rows, count + prefixes}, options.dtype(type));
     for (int64_t k = 0; k < std::min(count, rows); ++k) {
         tokens.select(1, k).narrow(0, 0, rows - k).copy_(targets.next.narrow(0, k, rows - k));
         weights.select(1, k).narrow(0, 0, rows - k).copy_(own[k]);
     }
-    const bool keep = targets.tail == Targets::Tail::keep_normaliser;
-    return {tokens, weights, keep ? own.sum().expand({rows, 1}) : weights.sum(1, true)};
+    at::Tensor normaliser = weights.sum(1, true);
+    if (targets.tail == Targets::Tail::keep_normaliser) normaliser.copy_(own.sum());
+    if (prefixes) {
+        const at::Tensor prefix = targets.prefix_of.index_select(0, targets.next);
+        tokens.select(1, count).copy_(prefix.clamp_min(0));
+        weights.select(1, count).copy_(prefix.ge(0) * targets.prefix_weight.to(type));
+        normaliser.add_(weights.narrow(1, count, 1));
+    }
+    return {tokens, weights, normaliser};
 }
 
 // One chunk of the reference: the loss, and with `dw_sum` (in the computing dtype) the gradients.

@@ -19,18 +19,26 @@ struct Fp8Scales {
 // What the head is trained to say of each token: y_k(t) = next[t + k] with weight w_k, so that a token's loss
 // is
 //   sum_k w_k cross_entropy(softcap(x w^T), y_k(t))
-// over the k whose t + k lies in the row (record 53: multi-token prediction).
+// over the k whose t + k lies in the row (record 53: multi-token prediction). Where the next token has a
+// prefix, that is one more target with weight p (record 88: prefix-token loss).
 struct Targets {
     enum class Tail {
         drop,            // the gradient's softmax has the weight of the targets that are there
-        keep_normaliser  // of all of them (record 79)
+        keep_normaliser  // of all of them (record 79), and p only where there is a prefix
     };
-    Targets(at::Tensor next_token, at::Tensor weight_of_each = {}, Tail missing = Tail::drop)
-        : next(std::move(next_token)), weights(std::move(weight_of_each)), tail(missing) {}
+    Targets(at::Tensor next_token, at::Tensor weight_of_each = {}, Tail missing = Tail::drop,
+            at::Tensor prefixes = {}, at::Tensor weight_of_prefix = {})
+        : next(std::move(next_token)),
+          weights(std::move(weight_of_each)),
+          tail(missing),
+          prefix_of(std::move(prefixes)),
+          prefix_weight(std::move(weight_of_prefix)) {}
 
     at::Tensor next;     // int64 [T]
     at::Tensor weights;  // fp32 [K], K <= most_targets, w_0 > 0; undefined: one, of 1
     Tail tail;
+    at::Tensor prefix_of;      // int64 [V], of each token its prefix in [0, V) or -1; undefined: none has one
+    at::Tensor prefix_weight;  // fp32 [1], p, where prefix_of is defined
     int64_t count() const { return weights.defined() ? weights.numel() : 1; }
 };
 inline constexpr int64_t most_targets = 4;
@@ -49,9 +57,10 @@ bool has_fp8(at::Device device);
 // dtype) = grad_scale * d(sum loss)/dx and adds grad_scale * d(sum loss)/dw to dw [V, d] (fp32 or bf16). The
 // result does not depend on timing, only on the number of threads. CPU: micro-kernels as `gemm`; a machine
 // without AVX512-BF16, an odd d in bf16, and an x of another dtype than w take copies in fp32. CUDA, x and w
-// of one dtype: GEMMs, and one kernel over logits of x's dtype, kept for up to 32,768 tokens; targets are not
-// checked. Everything else, and |A| > 128 (CUDA: 40), beyond fp32's range: the reference below. Throws
-// InternalError for shapes or dtypes that do not fit and for a target outside [0, V).
+// of one dtype: GEMMs, and one kernel over logits of x's dtype, kept for up to 32,768 tokens; targets and
+// prefixes are not checked. Everything else, and |A| > 128 (CUDA: 40), beyond fp32's range: the reference
+// below. Throws InternalError for shapes or dtypes that do not fit, for a target outside [0, V), and for a
+// target whose prefix is outside [-1, V).
 void head_loss(const at::Tensor& x, const at::Tensor& w, const Targets& targets, const Softcap& softcap,
                const at::Tensor& loss_per_token);
 void head_loss_backward(const at::Tensor& x, const at::Tensor& w, const Targets& targets,

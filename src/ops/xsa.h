@@ -10,11 +10,12 @@ inline constexpr double xsa_smallest_square = 1e-8;
 
 // Exclusive self attention (record 82; arXiv:2603.09078): what a head's output has of its own value is taken
 // out, y = x - tanh(alpha_h) (x . v) / max(v . v, 1e-8) v. x, v, y: [T, H, D] of one dtype (fp32 or bf16),
-// rows [H, D] contiguous, any row stride; alpha [H], fp32 or bf16. y may be x.
+// rows [H, D] contiguous, any row stride; alpha [H], fp32 or bf16, or (record 85) [T, H] fp32, any token
+// stride. y may be x.
 void xsa(const at::Tensor& x, const at::Tensor& v, const at::Tensor& alpha, const at::Tensor& y);
 
-// dx and dv (as x) are written, dalpha (as alpha) is added to; it is summed over tokens in fp32 and rounded
-// once. dx may be dy.
+// dx and dv (as x) are written, dalpha (as alpha) is added to: of alpha [H] it is summed over tokens in fp32
+// and rounded once. dx may be dy.
 void xsa_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& v, const at::Tensor& alpha,
                   const at::Tensor& dx, const at::Tensor& dv, const at::Tensor& dalpha);
 

@@ -30,7 +30,7 @@ at::Tensor whole(ParameterTable& table, const Bucket& bucket, at::Tensor Paramet
 
 // Units [begin, end) of a tensor; a matrix bank keeps its shape but for dimension 0, a table becomes rows.
 at::Tensor units(const at::Tensor& tensor, const Piece& piece, Rule rule) {
-    const bool rows = rule == Rule::adam && tensor.dim() >= 2;
+    const bool rows = rule != Rule::matrix && tensor.dim() >= 2;
     return (rows ? tensor.view({-1, tensor.size(-1)}) : tensor)
         .narrow(0, piece.begin, piece.end - piece.begin);
 }
@@ -259,6 +259,9 @@ void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
     }
     if (settings.tied && settings.adam_steps) follow_tied_table();
     if (settings.unties) untie();
+    if (table_.fp8().empty()) return;
+    enter(probe, StepPart::optimizer);
+    table_.refresh_fp8(settings.step);
 }
 
 // A parameter of several buckets steps once.

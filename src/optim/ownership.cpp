@@ -61,7 +61,7 @@ std::vector<Piece> Bucket::owned_by(int64_t rank) const {
 }
 
 bool steps(const Bucket& bucket, const StepSettings& settings) {
-    if (bucket.rule != OptimParamConfig::Rule::adam) return true;
+    if (bucket.rule != OptimParamConfig::Rule::adam) return bucket.rule == OptimParamConfig::Rule::matrix;
     const auto rests = [&](const Piece& piece) {
         return std::ranges::find(settings.resting, piece.param) != settings.resting.end();
     };

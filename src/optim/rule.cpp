@@ -32,6 +32,14 @@ constexpr std::array<Make, sizeof...(indices)> makers(std::index_sequence<indice
     return {maker<indices>()...};
 }
 
+// The rule `none`.
+class KeepsValues final : public UpdateRule {
+  public:
+    void step(Parameter& part, const RuleStep&) override { part.grad.zero_(); }
+    std::vector<StateTensor> state() const override { return {}; }
+    RuleCost cost(bool) const override { return {}; }
+};
+
 }  // namespace
 
 int64_t UpdateRule::state_bytes() const {
@@ -43,6 +51,7 @@ int64_t UpdateRule::state_bytes() const {
 std::unique_ptr<UpdateRule> make_rule(const OptimizerConfig& config, const OptimParamConfig& row,
                                       const Parameter& part) {
     if (row.rule == OptimParamConfig::Rule::adam) return std::make_unique<Adam>(config.adam, row, part);
+    if (row.rule == OptimParamConfig::Rule::none) return std::make_unique<KeepsValues>();
     static constexpr auto kMakers = makers(std::make_index_sequence<matrix_rules.size()>());
     const auto& [matrices, rows, cols] = row.matrix_view;
     check(matrices * rows * cols == part.value.numel(),
@@ -50,6 +59,18 @@ std::unique_ptr<UpdateRule> make_rule(const OptimizerConfig& config, const Optim
     const size_t index = matrix_rule_index(config.matrix.rule);
     check(index < kMakers.size(), "no matrix rule \"" + config.matrix.rule + "\"");
     return kMakers[index]({config.matrix, row, part});
+}
+
+std::string rule_name(const OptimizerConfig& config, OptimParamConfig::Rule rule) {
+    switch (rule) {
+        case OptimParamConfig::Rule::adam:
+            return "adam";
+        case OptimParamConfig::Rule::matrix:
+            return config.matrix.rule;
+        case OptimParamConfig::Rule::none:
+            return "none";
+    }
+    throw InternalError("no such rule");
 }
 
 std::unique_ptr<UpdateRule> make_meta_rule(const OptimizerConfig& config, const OptimParamConfig& row,

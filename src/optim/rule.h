@@ -68,6 +68,9 @@ std::unique_ptr<UpdateRule> make_rule(const OptimizerConfig& config, const Optim
 std::unique_ptr<UpdateRule> make_meta_rule(const OptimizerConfig& config, const OptimParamConfig& row,
                                            const ParamConfig& param, at::ScalarType dtype);
 
+// "adam", the name of the rule of matrices, or "none".
+std::string rule_name(const OptimizerConfig& config, OptimParamConfig::Rule rule);
+
 struct MatrixRuleInput {
     const MatrixConfig& config;
     const OptimParamConfig& row;  // its matrix_view is that of `part`

@@ -6,14 +6,14 @@
 namespace speedrun {
 namespace {
 
-// Keys that a query of a document of `length` tokens sees on average: itself and up to `window` before it.
-double mean_keys(int64_t window, int64_t length) {
-    const auto w = static_cast<double>(std::min(window, length - 1)), n = static_cast<double>(length);
-    return (w + 1) - w * (w + 1) / (2 * n);
+bool is_attention(const Node& node) {
+    const std::string_view kind = node.kind();
+    return kind == "attention" || kind == "dynamic_composition";
 }
 
 void add(Work& sum, const Work& more) {
     sum.flop += more.flop;
+    sum.fp8_flop += more.fp8_flop;
     sum.head_flop += more.head_flop;
     sum.read += more.read;
     sum.written += more.written;
@@ -30,6 +30,7 @@ PassShape pass_shape(const Config& config, const StepSettings& settings) {
     return {.tokens = settings.row_tokens,
             .keys = keys(document),
             .paired_keys = keys(2 * document),
+            .document = document,
             .item = config.numerics.activations == Dtype::bf16 ? 2 : 4};
 }
 
@@ -49,7 +50,7 @@ TokenFlop flop_per_token(const Graph& graph, const PassShape& shape) {
         const NodeCost cost = node->cost(shape);
         const double flop = cost.forward.flop + cost.backward.flop;
         const double head = cost.forward.head_flop + cost.backward.head_flop;
-        (node->kind() == std::string_view("attention") ? sum.attention : sum.gemm) += flop;
+        (is_attention(*node) ? sum.attention : sum.gemm) += flop;
         sum.head += head;
         sum.gemm += head;
     }

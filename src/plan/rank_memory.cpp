@@ -24,6 +24,7 @@ namespace {
 using Rule = OptimParamConfig::Rule;
 
 constexpr int64_t kStepCount = sizeof(int64_t);     // "embed.step": written once
+constexpr int64_t kPrefix = sizeof(int64_t);        // of a token
 constexpr int64_t kWide = 4;                        // bytes of fp32
 constexpr int64_t kNcclBytes = int64_t{512} << 20;  // buffers of its channels, by experience
 // What the heap keeps of freed blocks, stacks and heaps of threads, generated kernels: measured with the
@@ -100,6 +101,14 @@ int64_t checkpoint_copy(const Config& config, const Ownership& ownership, int64_
     return checkpoint_bytes(config, ownership, rank, pending);
 }
 
+// Of the scales that a rank writes.
+int64_t fp8_scale_bytes(const Config& config, int64_t rank) {
+    using Format = NumericsConfig::Mlp::Format;
+    const NumericsConfig::Mlp& mlp = config.numerics.mlp;
+    if (mlp.up.format != Format::fp8 && mlp.down.format != Format::fp8) return 0;
+    return std::ssize(compile(config).fp8_weights()) * kWide * (rank == 0 ? 2 : 1);
+}
+
 // A prefetching loader has one step in use, two ready and one in the making.
 int64_t batch_bytes(const Config& config, int64_t world_size) {
     const int64_t tokens = row_lengths(config).back();
@@ -151,7 +160,7 @@ int64_t optimizer_state_bytes(const Config& config, const Ownership& ownership, 
 
 int64_t checkpoint_bytes(const Config& config, const Ownership& ownership, int64_t rank,
                          bool pending_gradients) {
-    int64_t bytes = optimizer_state_bytes(config, ownership, rank);
+    int64_t bytes = optimizer_state_bytes(config, ownership, rank) + fp8_scale_bytes(config, rank);
     // Rank 0 writes what all have.
     if (rank != 0) bytes -= std::ssize(config.optimizer.params) * kStepCount;
     const auto unit_bytes = unit_state_bytes(config);
@@ -204,12 +213,15 @@ std::vector<RankMemory> rank_memory(const Config& config, const Graph& graph, co
         const int64_t used = used_size(config, graph, param);
         if (used != value) common.copies += elements * used;
     }
+    common.copies +=
+        fp8_weight_bytes(graph, operators == Operators::cpu ? size_of(config.numerics.activations) : 1);
     const DataConfig& data = config.data;
     const int64_t of_first = activation_bytes_of_rank(config, 0);
     const int64_t of_last = activation_bytes_of_rank(config, ownership.world_size - 1);
     common.tables =
         rotary_positions(config.model, std::max(row_lengths(config).back(), data.val_micro_batch_tokens)) *
         config.model.head_dim * size_of(config.model.rope.table_dtype);
+    if (!data.prefix_table.empty()) common.tables += config.model.vocab_size * kPrefix;
     common.program = operators == Operators::cpu ? kProgramBytes : 0;
     common.warm_up = config.runtime.warmup_steps > 0 ? common.masters : 0;
     common.batches = batch_bytes(config, ownership.world_size);

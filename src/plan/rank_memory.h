@@ -44,11 +44,11 @@ enum class Operators { cpu, gpu };
 
 // At the highest point of a run, by what it is for.
 struct RankMemory {
-    int64_t masters = 0, copies = 0;  // weights, and those that matmuls read in another dtype
+    int64_t masters = 0, copies = 0;  // weights, and those that matmuls read in another dtype or in 8 bits
     int64_t gradients = 0;
     int64_t optimizer_state = 0;
     int64_t activations = 0;     // and their gradients, of a micro-batch
-    int64_t tables = 0;          // rotary embedding
+    int64_t tables = 0;          // rotary embedding, prefixes of tokens
     int64_t operators = 0;       // packed operands, chunks of logits
     int64_t optimizer_work = 0;  // temporaries of an update
     int64_t warm_up = 0;         // the weights to go back to after untimed steps

@@ -86,12 +86,13 @@ StepFloor step_floor(const Config& config, const Graph& graph, const Ownership& 
     const int64_t ranks = ownership.world_size;
     const double passes =
         static_cast<double>(settings.batch_tokens) / static_cast<double>(ranks * settings.row_tokens);
-    const bool fp8 =
-        config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8 && machine.fp8_flops > 0;
+    const double fp8_flops = machine.fp8_flops > 0 ? machine.fp8_flops : machine.bf16_flops;
+    const bool fp8_head = config.numerics.lm_head.format == NumericsConfig::Head::Format::fp8;
     const Work work = pass_work(graph, pass_shape(config, settings));
     StepFloor floor;
-    floor.forward_backward = passes * (work.flop / machine.bf16_flops +
-                                       work.head_flop / (fp8 ? machine.fp8_flops : machine.bf16_flops));
+    floor.forward_backward =
+        passes * ((work.flop - work.fp8_flop) / machine.bf16_flops + work.fp8_flop / fp8_flops +
+                  work.head_flop / (fp8_head ? fp8_flops : machine.bf16_flops));
     floor.optimizer = optimizer_flop(config, ownership) / machine.bf16_flops;
     double update = 0;
     Ownership due = ownership;

@@ -80,8 +80,10 @@ StepTraffic step_traffic(const Config& config, const Ownership& ownership,
 
 double least_sent(const Ownership& ownership, const std::vector<BucketTraffic>& buckets, bool adam_steps) {
     double bytes = 0;
+    StepSettings settings;
+    settings.adam_steps = adam_steps;
     for (size_t i = 0; i < buckets.size(); ++i)
-        if (adam_steps || ownership.buckets[i].rule != OptimParamConfig::Rule::adam)
+        if (steps(ownership.buckets[i], settings))
             bytes += static_cast<double>(buckets[i].gradient_bytes + buckets[i].value_bytes);
     const auto ranks = static_cast<double>(ownership.world_size);
     return bytes * (ranks - 1) / ranks;

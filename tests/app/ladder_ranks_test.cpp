@@ -32,6 +32,9 @@ class LadderRuns : public ::testing::TestWithParam<golden::Station> {
                                                                GetParam().long_document_first));
         const Config config = load_config(config_);
         const ParameterTable table(config, compile(config), at::kCPU);
+        // A tiny config names the file as from the project's folder.
+        if (!config.data.prefix_table.empty())
+            prefixes_ = "--set data.prefix_table=" SPEEDRUN_SOURCE_DIR "/" + config.data.prefix_table + " ";
         golden::write_initial_weights(GetParam(), table, config.model.d_model, folder_ / "init.safetensors");
     }
     void SetUp() override {
@@ -46,7 +49,7 @@ class LadderRuns : public ::testing::TestWithParam<golden::Station> {
                    std::string(SPEEDRUN_EXECUTABLE) + " train --config " + config_ + " --init " +
                        file("init.safetensors") + " --run-dir " + (folder_ / name).string() +
                        " --set data.train=" + file("train_1.bin") + " --set data.val=" + file("val_0.bin") +
-                       " --set runtime.threads=1 " + more,
+                       " --set runtime.threads=1 " + prefixes_ + more,
                    240);
         EXPECT_EQ(job.exit_code, 0) << job.output;
         std::vector<double> losses;
@@ -57,7 +60,7 @@ class LadderRuns : public ::testing::TestWithParam<golden::Station> {
         return losses;
     }
 
-    std::string number_, config_;
+    std::string number_, config_, prefixes_;
     json golden_;
     TemporaryFolder folder_;
 };
@@ -103,7 +106,7 @@ INSTANTIATE_TEST_SUITE_P(Record, LadderRuns, ::testing::ValuesIn([] {
                              std::vector<golden::Station> chosen;
                              std::ranges::copy_if(
                                  golden::stations(), std::back_inserter(chosen),
-                                 [](const auto& s) { return s.record == 53 || s.record == 82; });
+                                 [](const auto& s) { return s.record == 53 || s.record == 89; });
                              return chosen;
                          }()),
                          [](const auto& station) { return std::to_string(station.param.record); });

@@ -59,6 +59,41 @@ TEST_F(Resume, FromEverySplitPoint) {
     }
 }
 
+const std::string fp8_mlps =
+    "--set numerics.mlp.up.format=fp8 --set numerics.mlp.down.format=fp8 "
+    "--set numerics.mlp.down.exact_weight_steps=4 --set numerics.mlp.save_for_backward=post ";
+
+// Scales of 8-bit floats that are delayed belong to the state: those of weights, from step 4 on, and each
+// rank's own of activations. One rank that takes over from two has the larger of theirs: it rounds otherwise,
+// and losses were up to 4.3e-4 apart.
+TEST_F(Resume, ScalesOfEightBitFloatsToo) {
+    const std::string often = save_often + fp8_mlps;
+    const TrainingRun whole = train(2, "whole", often);
+    for (const char* step : {"step_00000002", "step_00000004", "step_00000008"}) {
+        SCOPED_TRACE(step);
+        const std::string from = "--resume " + (folder_ / "whole/checkpoints" / step).string() + " ";
+        const TrainingRun rest = train(2, std::string("from_") + step, often + from);
+        EXPECT_TRUE(
+            std::equal(rest.train_losses.rbegin(), rest.train_losses.rend(), whole.train_losses.rbegin()));
+        EXPECT_EQ(contents(rest.weights), contents(whole.weights));
+    }
+    const TrainingRun alone =
+        train(1, "alone", often + "--resume " + (folder_ / "whole/checkpoints/step_00000008").string());
+    ASSERT_EQ(alone.train_losses.size(), 4U);
+    for (size_t i = 0; i < 4; ++i)
+        EXPECT_NEAR(alone.train_losses.rbegin()[i], whole.train_losses.rbegin()[i], 1e-3);
+    // Another run with other numbers, so that the test would notice if nothing were in 8 bits.
+    EXPECT_NE(train(2, "plain", "").train_losses, whole.train_losses);
+}
+
+// A run that had no 8-bit floats has left no scales: they begin as at a run's start.
+TEST_F(Resume, EightBitFloatsMayBeginLater) {
+    train(1, "whole", save_often);
+    const std::string from = (folder_ / "whole/checkpoints/step_00000008").string();
+    const TrainingRun rest = train(1, "rest", fp8_mlps + "--accept-changes --resume " + from);
+    EXPECT_EQ(rest.train_losses.size(), 4U);
+}
+
 // SIGTERM saves between two steps of Adam too: gradients that wait for it are part of the state.
 TEST_F(Resume, AfterSignalsTheRunAndItsLogsGoOn) {
     const TrainingRun whole = train(1, "whole", "");

@@ -136,6 +136,11 @@ TEST(Errors, Choices) {
         {R"("numerics": {"activations": "fp16"})", {"numerics.activations", "allowed: fp32, bf16"}},
         {R"("numerics": {"lm_head": {"format": 8}})",
          {"numerics.lm_head.format: not one of the choices; found 8", "activations, fp8"}},
+        {R"("numerics": {"mlp": {"up": {"format": "e4m3"}}})",
+         {"numerics.mlp.up.format: not one of the choices; found \"e4m3\"", "activations, fp8"}},
+        {R"("numerics": {"mlp": {"save_for_backward": "pre"}})",
+         {"numerics.mlp.save_for_backward: not one of the choices", "pre_and_post, post"}},
+        {R"("numerics": {"mlp": {"format": "fp8"}})", {"numerics.mlp.format: unknown key"}},
         {R"("optimizer": {"matrix": {"decay": "cautous"}})",
          {"optimizer.matrix.decay", "none, decoupled, cautious", "\"cautious\""}},
         {R"("optimizer": {"params": {"embed": {"optim": "adamw"}}})",
@@ -208,6 +213,13 @@ TEST(Errors, ImpossibleValues) {
          {"runtime.attention: cuDNN needs model.head_dim 64 or 128, it is 96"}},
         {R"("numerics": {"lm_head": {"format": "fp8"}}, "data": {"rows": 32768})",
          {"schedule.stages[0].batch_tokens: numerics.lm_head.format fp8 takes rows of 16 tokens at a time"}},
+        {R"("numerics": {"lm_head": {"format": "activations"}, "mlp": {"down": {"format": "fp8"}}},
+            "data": {"rows": 32768})",
+         {"schedule.stages[0].batch_tokens: numerics.mlp.down.format fp8 takes rows of 16 tokens at a time"}},
+        {R"("numerics": {"mlp": {"down": {"act_headroom": 0}}})",
+         {"numerics.mlp.down.act_headroom: out of range; found 0; allowed: a number > 0.0"}},
+        {R"("numerics": {"mlp": {"down": {"exact_weight_steps": -1}}})",
+         {"numerics.mlp.down.exact_weight_steps: out of range"}},
     });
 }
 

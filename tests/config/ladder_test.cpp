@@ -1,4 +1,4 @@
-// Records 44 to 82 against the schedules that their train_gpt.py compute, step by step.
+// Records 44 to 89 against the schedules that their train_gpt.py compute, step by step.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -101,12 +101,25 @@ TEST(Ladder, TablesPartWhereTheReferenceParts) {
 // A checkpoint has the resolved config, and a run goes on from it.
 TEST(Ladder, WhatARecordResolvesToIsAConfig) {
     const ConfigFiles files;
-    for (int64_t number = 43; number <= 82; ++number) {
+    for (int64_t number = 43; number <= 89; ++number) {
         SCOPED_TRACE(number);
         const Config config = load(file_of(number));
         EXPECT_EQ(load(files.write("resolved.json", config.resolved_json)).resolved_json,
                   config.resolved_json);
     }
+}
+
+TEST(Ladder, DynamicCompositionResolvesToItself) {
+    const ConfigFiles files;
+    const Config config =
+        load(file_of(82), {R"(model.layers[10].attn.dc={"window":112,"w1":"m0[0:6]","w2":"m0[6:12]"})"});
+    const auto& composed = config.model.layers[10].attn->dc;
+    ASSERT_TRUE(composed);
+    EXPECT_EQ(composed->window, 112);
+    EXPECT_EQ(text_of(*composed->w1, config), "m0[0:6]");
+    EXPECT_EQ(text_of(*composed->w2, config), "m0[6:12]");
+    EXPECT_FALSE(config.model.layers[8].attn->dc);
+    EXPECT_EQ(load(files.write("resolved.json", config.resolved_json)).resolved_json, config.resolved_json);
 }
 
 // From record 65 on (TrainingSchedule), stages are rounded thirds and set everything at once.
@@ -117,12 +130,15 @@ struct StagedRecord {
 };
 
 constexpr StagedRecord staged_records[] = {
-    {65, 1515, 0.55, 0.1, 2048}, {66, 1515, 0.55, 0.1, 2048},    {67, 1515, 0.55, 0.1, 2048},
-    {68, 1515, 0.55, 0.1, 2048}, {69, 1515, 0.55, 0.1, 2048},    {70, 1507, 0.55, 0.1, 2048},
-    {71, 1507, 0.55, 0.1, 2048}, {72, 1490, 0.55, 0.15, 896},    {73, 1450, 0.6, 0.15, 896},
-    {74, 1450, 0.6, 0.15, 896},  {75, 1450, 0.6, 0.15, 896},     {76, 1450, 0.6, 0.15, 896},
-    {77, 1450, 0.6, 0.15, 896},  {78, 1450, 0.6, 0.15, 896},     {79, 1450, 0.6, 0.15, 896},
-    {80, 1440, 0.6, 0.15, 896},  {81, 1405, 0.6, 0.15, 896, 10}, {82, 1375, 0.6, 0.15, 896, 10}};
+    {65, 1515, 0.55, 0.1, 2048},    {66, 1515, 0.55, 0.1, 2048},    {67, 1515, 0.55, 0.1, 2048},
+    {68, 1515, 0.55, 0.1, 2048},    {69, 1515, 0.55, 0.1, 2048},    {70, 1507, 0.55, 0.1, 2048},
+    {71, 1507, 0.55, 0.1, 2048},    {72, 1490, 0.55, 0.15, 896},    {73, 1450, 0.6, 0.15, 896},
+    {74, 1450, 0.6, 0.15, 896},     {75, 1450, 0.6, 0.15, 896},     {76, 1450, 0.6, 0.15, 896},
+    {77, 1450, 0.6, 0.15, 896},     {78, 1450, 0.6, 0.15, 896},     {79, 1450, 0.6, 0.15, 896},
+    {80, 1440, 0.6, 0.15, 896},     {81, 1405, 0.6, 0.15, 896, 10}, {82, 1375, 0.6, 0.15, 896, 10},
+    {83, 1375, 0.6, 0.15, 896, 10}, {84, 1380, 0.6, 0.15, 896, 10}, {85, 1285, 0.6, 0.15, 896, 15},
+    {86, 1285, 0.6, 0.15, 896, 15}, {87, 1285, 0.6, 0.15, 896, 15}, {88, 1270, 0.6, 0.15, 896, 15},
+    {89, 1270, 0.6, 0.15, 896, 15}};
 
 void expect_staged_step(const StagedRecord& record, const StepSettings& settings) {
     const int64_t step = settings.step, n = record.scheduled_steps;
@@ -146,6 +162,8 @@ void expect_staged_step(const StagedRecord& record, const StepSettings& settings
     ASSERT_EQ(settings.mtp_weights.size(), weights[stage].size()) << step;
     for (size_t k = 0; k < weights[stage].size(); ++k)
         ASSERT_NEAR(settings.mtp_weights[k], weights[stage][k], 1e-12) << step;
+    const double prefix = record.number < 88 || stage > 1 ? 0 : stage == 0 ? 0.25 : 0.25 * (1 - share);
+    ASSERT_NEAR(settings.prefix_weight.value_or(0), prefix, 1e-12) << step;
     ASSERT_EQ(settings.tied, step <= (starts[2] | 1)) << step;
 }
 
@@ -174,7 +192,7 @@ TEST(Ladder, ScalarsRestAfterTransitions) {
 }
 
 TEST(Ladder, ARecordIsWhatItChanged) {
-    for (int64_t number = 44; number <= 80; ++number) {
+    for (int64_t number = 44; number <= 89; ++number) {
         std::ifstream in(file_of(number));
         std::string line;
         int64_t lines = 0;
@@ -192,6 +210,7 @@ TEST(Ladder, ARecordIsWhatItChanged) {
     EXPECT_EQ(diff.find("optimizer"), std::string::npos) << diff;
     EXPECT_EQ(config_diff(load(file_of(78)), load(file_of(79))),
               "objective.mtp_tail: \"drop\" -> \"keep_normaliser\"\nrecord: 78 -> 79\n");
+    EXPECT_EQ(config_diff(load(file_of(85)), load(file_of(86))), "record: 85 -> 86\n");
 }
 
 TEST(Ladder, MistakesInItsKeysAreNamed) {

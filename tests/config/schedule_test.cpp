@@ -10,8 +10,8 @@
 namespace speedrun {
 namespace {
 
-Config load_source(const std::string& file) {
-    return load_config(std::string(SPEEDRUN_SOURCE_DIR) + "/" + file);
+Config load_source(const std::string& file, const std::vector<std::string>& overrides = {}) {
+    return load_config(std::string(SPEEDRUN_SOURCE_DIR) + "/" + file, overrides);
 }
 
 // The same formula as the reference's, in double precision too; compilers may fuse a multiply and an add (1
@@ -131,6 +131,39 @@ TEST(Schedule, StagesScaleTheLearningRateAndChooseTheBatch) {
     EXPECT_EQ(settings_at(config, 3).batch_tokens, 4096);
     EXPECT_EQ(settings_at(config, 3).max_seq_len, 64);
     EXPECT_EQ(settings_at(config, 6).batch_tokens, 2048);
+}
+
+// Record 88's weights: constant, then falling to 0 at the stage's end, then none.
+TEST(Schedule, ThePrefixWeightIsLinearInAStage) {
+    const Config config =
+        load_source("configs/record_82.json",
+                    {"data.prefix_table=data/tokenizer",
+                     R"(schedule.stages[0].prefix={"from": 0.25, "to": 0.25, "begin": 0, "end": 458})",
+                     R"(schedule.stages[1].prefix={"from": 0.25, "to": 0, "begin": 458, "end": 917})",
+                     R"(schedule.stages[2].prefix={"from": 0, "to": 0, "begin": 917, "end": 1375})"});
+    ASSERT_EQ(config.schedule.stages[1].start, 458);
+    ASSERT_EQ(config.schedule.stages[2].start, 917);
+    for (int64_t step = 0; step <= config.schedule.total_steps(); ++step) {
+        const auto weight = settings_at(config, step).prefix_weight;
+        ASSERT_EQ(weight.has_value(), step < 917) << step;
+        if (!weight) continue;
+        const double share = step < 458 ? 0 : static_cast<double>(step - 458) / (917 - 458);
+        ASSERT_NEAR(*weight, 0.25 * (1 - share), 1e-15) << step;
+    }
+    EXPECT_FALSE(settings_at(load_source("configs/record_82.json"), 0).prefix_weight);
+}
+
+// A weight that has come to 0 is one still, so that a stage's passes are of one kind.
+TEST(Schedule, AnEndedPrefixWeightIsZero) {
+    const Config config =
+        load_source("configs/record_82.json",
+                    {"data.prefix_table=data/tokenizer",
+                     R"(schedule.stages[0].prefix={"from": 0.5, "to": 0, "begin": 10, "end": 12.5})"});
+    EXPECT_EQ(settings_at(config, 9).prefix_weight, 0.5);
+    EXPECT_NEAR(*settings_at(config, 12).prefix_weight, 0.1, 1e-15);
+    EXPECT_EQ(settings_at(config, 13).prefix_weight, 0.0);
+    EXPECT_EQ(settings_at(config, 457).prefix_weight, 0.0);
+    EXPECT_EQ(settings_at(config, 458).prefix_weight, std::nullopt);
 }
 
 TEST(Schedule, CadencesAndEmptyPhases) {

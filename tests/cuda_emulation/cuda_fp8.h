@@ -16,6 +16,7 @@ inline uint8_t __nv_cvt_float_to_fp8(float value, __nv_saturation_t, __nv_fp8_in
     if (std::isnan(value)) return static_cast<uint8_t>(sign | 0x7f);
     const float largest = format == __NV_E4M3 ? 448.0F : 57344.0F;
     const float size = std::min(std::fabs(value), largest);
+    if (size == 0) return sign;
     int exponent = 0;
     std::frexp(size, &exponent);
     const int least =

@@ -31,5 +31,19 @@ TEST(BigramRows, WrapAndStayInTheTable) {
     EXPECT_TRUE(rows.empty());
 }
 
+// Tokens and rows of a run of record 85's train_gpt.py.
+TEST(SignRows, AreTheReferences) {
+    const std::vector<int32_t> tokens{499, 3,   24,  75,  29,  206, 447, 138, 470, 299, 100,
+                                      273, 266, 9,   66,  465, 20,  143, 6,   312, 191, 342,
+                                      401, 87,  113, 295, 58,  409, 0,   3,   24,  171};
+    const std::vector<int32_t> expected{0, 48, 27, 19, 22, 19, 49, 53, 28, 61, 15, 53, 27, 3, 11, 19,
+                                        5, 27, 9,  62, 7,  41, 7,  6,  38, 22, 29, 35, 25, 3, 27, 51};
+    std::vector<int32_t> rows;
+    sign_rows(64, tokens, rows);
+    EXPECT_EQ(rows, expected);
+    sign_rows(64, {}, rows);
+    EXPECT_TRUE(rows.empty());
+}
+
 }  // namespace
 }  // namespace speedrun

@@ -81,6 +81,19 @@ TEST(Initialize, ValuesDependOnTheSeedOnly) {
     EXPECT_FALSE(a["value_embeds"].value[0].equal(a["value_embeds"].value[1]));
 }
 
+TEST(Initialize, RandomSignsAreBothAndNothingElse) {
+    Config config = small_record();
+    std::ranges::find(config.model.params, "value_embeds", &ParamConfig::name)->init = {
+        {Init::Kind::random_sign, 1}};
+    const Graph graph = compile(config);
+    ParameterTable table(config, graph, at::kCPU);
+    initialize(table, config.model, 1);
+    const at::Tensor signs = table["value_embeds"].value.to(at::kFloat);
+    EXPECT_TRUE(signs.abs().eq(1).all().item<bool>());
+    // Of n fair signs the sum has the deviation sqrt(n); beyond 6 of them no seed is likely to come.
+    EXPECT_LT(std::abs(signs.sum().item<double>()), 6 * std::sqrt(static_cast<double>(signs.numel())));
+}
+
 TEST(Initialize, Fp32ParametersRoundToTheBf16Ones) {
     const Config config = small_record();
     const Config fp32 = small_record(

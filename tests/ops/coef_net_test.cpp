@@ -18,6 +18,8 @@ struct NetCase {
     at::Tensor h() const { return at::randn({tokens, hidden}, dtype).mul_(2); }
     at::Tensor w() const { return at::randn({outputs, hidden}, weight_dtype); }
     at::Tensor b() const { return at::randn({outputs}, weight_dtype); }
+    at::Tensor scale() const { return at::full({1}, net_scale, saved()); }
+    CoefNetWeights weights() const { return {w(), b(), scale()}; }
 };
 
 // Sizes of the kernel for GPUs, and others, which go to ATen there.
@@ -44,16 +46,16 @@ TEST(CoefNetOp, IsTheFormula) {
         SCOPED_TRACE(op.name);
         for_each_net([&](const NetCase& c) {
             if (c.hidden != 64 && op.name.find("kernel") != std::string::npos) return;
-            const at::Tensor h = c.h(), w = c.w(), b = c.b(),
-                             values = at::empty({c.tokens, c.outputs}, c.saved());
-            op(h, w, b, net_scale, values);
-            const at::Tensor h64 = wide(h), w64 = wide(w);
-            const at::Tensor expected = (at::mm(at::gelu(h64), w64.t()) + wide(b)) * net_scale;
+            const at::Tensor h = c.h(), values = at::empty({c.tokens, c.outputs}, c.saved());
+            const CoefNetWeights net = c.weights();
+            op(h, net, values);
+            const at::Tensor h64 = wide(h), w64 = wide(net.w);
+            const at::Tensor expected = (at::mm(at::gelu(h64), w64.t()) + wide(net.b)) * wide(net.scale);
             const double unit = arithmetic_unit(c.dtype);
             const at::Tensor slack =
                 at::mm(gelu_error(c, h64) + static_cast<double>(c.hidden + 3) * unit * h64.abs(),
                        w64.abs().t()) +
-                3 * unit * wide(b).abs();
+                3 * unit * wide(net.b).abs();
             expect_within(values, expected, slack * net_scale, "values");
         });
     }
@@ -65,12 +67,13 @@ TEST(CoefNetOp, BackwardIsTheGradient) {
         SCOPED_TRACE(op.name);
         for_each_net([&](const NetCase& c) {
             if (c.hidden != 64 && op.name.find("kernel") != std::string::npos) return;
-            const at::Tensor h = c.h(), w = c.w(), dvalues = at::randn({c.tokens, c.outputs}, c.saved());
-            const at::Tensor dh = at::empty_like(h), dw = c.w(), db = c.b(), dw_before = wide(dw),
-                             db_before = wide(db);
-            op(dvalues, h, w, net_scale, dh, dw, db);
-            const at::Tensor h64 = leaf(h), w64 = leaf(w), b64 = leaf(c.b());
-            ((at::mm(at::gelu(h64), w64.t()) + b64) * net_scale).backward(wide(dvalues));
+            const at::Tensor h = c.h(), dvalues = at::randn({c.tokens, c.outputs}, c.saved());
+            const CoefNetWeights net = c.weights(), grads = c.weights();
+            const at::Tensor dh = at::empty_like(h), dw_before = wide(grads.w), db_before = wide(grads.b),
+                             dscale_before = wide(grads.scale);
+            op(dvalues, h, net, dh, grads);
+            const at::Tensor h64 = leaf(h), w64 = leaf(net.w), b64 = leaf(net.b), scale64 = leaf(net.scale);
+            ((at::mm(at::gelu(h64), w64.t()) + b64) * scale64).backward(wide(dvalues));
 
             const double unit = arithmetic_unit(c.dtype);
             const at::Tensor above = wide(dvalues).abs() * net_scale, from = h64.detach(),
@@ -86,22 +89,31 @@ TEST(CoefNetOp, BackwardIsTheGradient) {
                               expected.abs() * store_unit(sum.scalar_type()) + slack + unit * before.abs(),
                               what);
             };
-            expect_sum(dw, dw_before + w64.grad(),
+            expect_sum(grads.w, dw_before + w64.grad(),
                        at::mm(above.t(), gelu_error(c, from) + 40 * unit * from.abs()), dw_before, "dw");
-            expect_sum(db, db_before + b64.grad(), 40 * unit * above.sum(0), db_before, "db");
+            expect_sum(grads.b, db_before + b64.grad(), 40 * unit * above.sum(0), db_before, "db");
+            // A sum over outputs too, of sums over the hidden numbers.
+            const at::Tensor terms =
+                at::mm(
+                    gelu_error(c, from) + static_cast<double>(c.hidden + c.outputs + 40) * unit * from.abs(),
+                    weights.t()) +
+                static_cast<double>(c.outputs + 40) * unit * wide(net.b).abs();
+            expect_sum(grads.scale, dscale_before + scale64.grad(), (wide(dvalues).abs() * terms).sum(),
+                       dscale_before, "dscale");
         });
     }
 }
 
 TEST(CoefNetOp, IsRepeatable) {
-    const at::Tensor h = at::randn({700, 64}, at::kBFloat16), w = at::randn({14, 64}, at::kBFloat16),
-                     b = at::randn({14}, at::kBFloat16), dvalues = at::randn({700, 14});
+    const at::Tensor h = at::randn({700, 64}, at::kBFloat16), dvalues = at::randn({700, 14});
+    const CoefNetWeights net{at::randn({14, 64}, at::kBFloat16), at::randn({14}, at::kBFloat16),
+                             at::full({1}, net_scale)};
     expect_repeatable([&] {
-        const at::Tensor values = at::empty({700, 14}), dh = at::empty_like(h), dw = at::zeros_like(w),
-                         db = at::zeros_like(b);
-        coef_net(h, w, b, net_scale, values);
-        coef_net_backward(dvalues, h, w, net_scale, dh, dw, db);
-        return std::vector<at::Tensor>{values, dh, dw, db};
+        const at::Tensor values = at::empty({700, 14}), dh = at::empty_like(h);
+        const CoefNetWeights grads{at::zeros_like(net.w), at::zeros_like(net.b), at::zeros_like(net.scale)};
+        coef_net(h, net, values);
+        coef_net_backward(dvalues, h, net, dh, grads);
+        return std::vector<at::Tensor>{values, dh, grads.w, grads.b, grads.scale};
     });
 }
 

@@ -70,15 +70,20 @@ TEST(SoftcapLoss, WeighsSeveralTargets) {
             for (const int64_t left : {5, 7}) {  // two tokens more than rows, or none
                 const at::Tensor x = at::randn({left, 24}) * 5, identity = at::eye(24),
                                  dw = at::zeros({24, 24});
-                const Targets targets(at::randint(4, {left}, at::kLong),
-                                      at::tensor({1.0, 0.5, 0.25}, at::kFloat), tail);
-                const at::Tensor wanted = at::empty({left}), dx = at::empty_like(x);
-                head_loss_backward_reference(x, identity, targets, {23, 5, 7.5}, 0.25, wanted, dx, dw);
-                const at::Tensor logits = x.narrow(0, 0, 5).clone(), loss = at::empty({5});
-                kernel(logits, targets, Softcap{23, 5, 7.5}, 0.25, loss, logits);
-                // Two ways of the same fp32 arithmetic on numbers below 64, and below 2.
-                EXPECT_LE((loss - wanted.narrow(0, 0, 5)).abs().max().item<double>(), 64 * 0x1p-22);
-                EXPECT_LE((logits - dx.narrow(0, 0, 5)).abs().max().item<double>(), 2 * 0x1p-20);
+                const at::Tensor prefix_of = at::full({24}, -1, at::kLong);
+                prefix_of.narrow(0, 0, 4).copy_(at::tensor({-1, 0, 3, 23}, at::kLong));
+                for (const bool prefixes : {false, true}) {
+                    const Targets targets(
+                        at::randint(4, {left}, at::kLong), at::tensor({1.0, 0.5, 0.25}, at::kFloat), tail,
+                        prefixes ? prefix_of : at::Tensor(), at::tensor({0.125}, at::kFloat));
+                    const at::Tensor wanted = at::empty({left}), dx = at::empty_like(x);
+                    head_loss_backward_reference(x, identity, targets, {23, 5, 7.5}, 0.25, wanted, dx, dw);
+                    const at::Tensor logits = x.narrow(0, 0, 5).clone(), loss = at::empty({5});
+                    kernel(logits, targets, Softcap{23, 5, 7.5}, 0.25, loss, logits);
+                    // Two ways of the same fp32 arithmetic on numbers below 64, and below 2.
+                    EXPECT_LE((loss - wanted.narrow(0, 0, 5)).abs().max().item<double>(), 64 * 0x1p-22);
+                    EXPECT_LE((logits - dx.narrow(0, 0, 5)).abs().max().item<double>(), 2 * 0x1p-20);
+                }
             }
     });
 }
@@ -127,8 +132,10 @@ TEST(SoftcapLoss, LeavesTheGradientInEightBits) {
     const double scale = 0.25 / 448;
     for (const int64_t vocab : {16, 1024, 57360}) {
         const at::Tensor logits = (at::randn({16, vocab}) * 10).to(at::kBFloat16);
-        const at::Tensor targets = at::randint(vocab, {16}, at::kLong), loss = at::empty({16}),
+        const at::Tensor next = at::randint(vocab, {16}, at::kLong), loss = at::empty({16}),
                          expected_loss = at::empty({16}), gradient = at::empty_like(logits);
+        const Targets targets(next, {}, Targets::Tail::drop, at::randint(-1, vocab, {vocab}, at::kLong),
+                              at::tensor({0.25}, at::kFloat));
         cuda::softcap_loss(gpu, logits, targets, cap, 0.25, expected_loss, gradient);
         const auto expected = cuda::quantize(gpu, gradient, scale, at::kFloat8_e5m2);
         const auto found = cuda::softcap_loss_fp8(gpu, logits, targets, cap, 0.25, loss, scale);
@@ -146,14 +153,15 @@ TEST(Gpu, Fp8HeadIsTheReference) {
     at::manual_seed(11);
     const at::Tensor x = at::randn({512, 256}).to(at::kBFloat16),
                      w = (at::randn({1024, 256}) * 0.1).to(at::kBFloat16);
-    const at::Tensor targets = at::randint(1024, {512}, at::kLong);
+    const Targets targets(at::randint(1024, {512}, at::kLong), {}, Targets::Tail::drop,
+                          at::randint(-1, 1024, {1024}, at::kLong), at::tensor({0.25}, at::kFloat));
     const Fp8Scales scales{16.0 / 448, 1.0 / 512, 1.0 / 448};
     const auto run = [&](at::Device device, bool reference) {
         const at::Tensor dx = at::empty({512, 256}, x.options().device(device));
         const at::Tensor dw = at::zeros({1024, 256}, x.options().device(device).dtype(at::kFloat));
         const at::Tensor loss = at::empty({512}, dw.options());
         const auto op = reference ? &head_loss_backward_reference : &head_loss_backward;
-        op(x.to(device), w.to(device), targets.to(device), Softcap{}, 1, loss, dx, dw, scales);
+        op(x.to(device), w.to(device), DeviceCopies(device)(targets), Softcap{}, 1, loss, dx, dw, scales);
         return std::array{loss.cpu(), dx.cpu().to(at::kFloat), dw.cpu()};
     };
     const auto expected = run(at::kCPU, true), found = run(at::kCUDA, false);

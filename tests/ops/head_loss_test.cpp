@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -19,8 +20,13 @@ struct Head {
     double grad_scale = 1;
     std::vector<double> weights = {1};
     Targets::Tail tail = Targets::Tail::drop;
+    at::Tensor prefix_of{};  // undefined: none has one
+    double prefix_weight = 0;
 
-    Targets weighted() const { return {targets, at::tensor(weights, at::kFloat), tail}; }
+    Targets weighted() const {
+        return {targets, at::tensor(weights, at::kFloat), tail, prefix_of,
+                at::tensor({prefix_weight}, at::kFloat)};
+    }
 };
 
 struct Result {
@@ -54,6 +60,14 @@ Result autograd(const Head& head) {
         if (head.tail == Targets::Tail::keep_normaliser) kept = kept + log_sum * (head.weights[i] - weight);
         magnitude += y.detach().softmax(1) * head.weights[i];
         magnitude.narrow(0, 0, there) += at::one_hot(targets, head.w.size(0)) * head.weights[i];
+    }
+    if (head.prefix_of.defined()) {
+        const at::Tensor prefix = head.prefix_of.index({head.targets});
+        const at::Tensor has_one = prefix.ge(0), row = at::arange(rows).index({has_one}),
+                         token = prefix.index({has_one});
+        loss = loss.index_add(0, row, -log_p.index({row, token}) * head.prefix_weight);
+        magnitude.index_add_(0, row, y.detach().softmax(1).index({row}) * head.prefix_weight);
+        magnitude.index_add_(0, row, at::one_hot(token, head.w.size(0)).to(at::kDouble) * head.prefix_weight);
     }
     ((loss + kept).sum() * head.grad_scale).backward();
 
@@ -94,17 +108,22 @@ void expect_equals_autograd(const Head& head, const std::string& what) {
     const Result wanted = autograd(head);
     const bool bf16 = head.x.scalar_type() == at::kBFloat16;
     const double tolerance = bf16 ? bf16_tolerance : fp32_tolerance;
+    // With a prefix a loss is one cross-entropy more, and so are its errors: as many as the weights together.
+    const double loss_tolerance =
+        !head.prefix_of.defined()
+            ? fp32_tolerance
+            : fp32_tolerance * std::accumulate(head.weights.begin(), head.weights.end(), head.prefix_weight);
     for (const at::ScalarType dw_dtype : {at::kFloat, at::kBFloat16}) {
         const Result found = ours(head, dw_dtype);
         // The loss is computed in fp32 from exact inputs in both dtypes.
-        EXPECT_LE(largest(found.loss - wanted.loss), fp32_tolerance) << what;
+        EXPECT_LE(largest(found.loss - wanted.loss), loss_tolerance) << what;
         EXPECT_LE(error(found.dx, wanted.dx, wanted.dx_terms), tolerance) << what;
         EXPECT_LE(error(found.dw, wanted.dw, wanted.dw_terms),
                   tolerance + (dw_dtype == at::kBFloat16 ? bf16_rounding : 0))
             << what;
         const at::Tensor loss = at::empty_like(found.loss);
         head_loss(head.x, head.w, head.weighted(), head.softcap, loss);
-        EXPECT_LE(largest(loss - wanted.loss), fp32_tolerance) << what;
+        EXPECT_LE(largest(loss - wanted.loss), loss_tolerance) << what;
     }
 }
 
@@ -157,11 +176,64 @@ TEST(HeadLoss, EqualsAutogradForSeveralWeightedTargets) {
                 }
 }
 
+// Of 40 tokens the first five are targets: one without a prefix, some whose prefix is another target of the
+// same row, two whose prefix is no target at all.
+at::Tensor some_prefixes(int64_t vocab) {
+    const at::Tensor prefix_of = at::full({vocab}, -1, at::kLong);
+    prefix_of.narrow(0, 0, 5).copy_(at::tensor(std::vector<int64_t>{-1, 0, 1, 30, vocab - 1}, at::kLong));
+    return prefix_of;
+}
+
+TEST(HeadLoss, EqualsAutogradForPrefixes) {
+    at::manual_seed(19);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+        for (const int64_t tokens : {1, 2, 257, 600})
+            for (const auto tail : {Targets::Tail::drop, Targets::Tail::keep_normaliser})
+                for (const auto& weights : {std::vector{1.0}, {1.0, 0.5, 0.25}, {0.5, 0.5, 0.25, 0.125}})
+                    for (const double prefix_weight : {0.25, 0.0}) {
+                        Head head = random_head(tokens, 40, 32, dtype);
+                        head.targets.fmod_(5);
+                        head.weights = weights;
+                        head.tail = tail;
+                        head.prefix_of = some_prefixes(40);
+                        head.prefix_weight = prefix_weight;
+                        expect_equals_autograd(head, std::to_string(tokens) + " tokens");
+                    }
+}
+
+TEST(HeadLoss, IsUnchangedByPrefixesThatNoTargetHas) {
+    at::manual_seed(20);
+    Head head = random_head(300, 40, 32, at::kFloat);
+    head.tail = Targets::Tail::keep_normaliser;
+    head.weights = {1, 0.5};
+    const Result without = ours(head, at::kFloat);
+    head.prefix_of = at::full({40}, -1, at::kLong);
+    head.prefix_weight = 0.25;
+    const Result with = ours(head, at::kFloat);
+    EXPECT_TRUE(with.loss.equal(without.loss) && with.dx.equal(without.dx) && with.dw.equal(without.dw));
+}
+
+TEST(HeadLoss, RefusesPrefixesOutsideTheVocabularyAndOfOtherShapes) {
+    Head head = random_head(5, 30, 8, at::kFloat);
+    head.targets.fill_(3);
+    const auto refuses = [&](const at::Tensor& prefix_of) {
+        head.prefix_of = prefix_of;
+        EXPECT_THROW(ours(head, at::kFloat), InternalError);
+    };
+    refuses(at::full({30}, 30, at::kLong));
+    refuses(at::full({30}, -2, at::kLong));
+    refuses(at::zeros({29}, at::kLong));
+    refuses(at::zeros({30}, at::kInt));
+}
+
 TEST(HeadLoss, FormsAgreeAboutSeveralTargets) {
     for (const auto tail : {Targets::Tail::drop, Targets::Tail::keep_normaliser}) {
         Head head = random_head(5000, 50, 16, at::kFloat);  // several chunks of the reference too
+        head.targets.fmod_(5);
         head.weights = {1, 0.5, 0.25};
         head.tail = tail;
+        head.prefix_of = some_prefixes(50);
+        head.prefix_weight = 0.25;
         const Result one = ours(head, at::kFloat), exact = autograd(head);
         Result two{at::empty({5000}), at::empty({5000, 16}), at::zeros({50, 16}), {}, {}};
         head_loss_backward_reference(head.x, head.w, head.weighted(), head.softcap, 1, two.loss, two.dx,

@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "ops/coef_net.h"
 #include "ops/cuda/gpu.h"
+#include "ops/dynamic_composition.h"
 #include "ops/head_loss.h"
 #include "ops/mix.h"
 #include "ops/rotary.h"
@@ -43,8 +45,20 @@ class DeviceCopies {
     RotaryTables operator()(const RotaryTables& tables) {
         return {(*this)(tables.cos), (*this)(tables.sin), tables.layout, tables.paired};
     }
+    CoefNetWeights operator()(const CoefNetWeights& net) {
+        return {(*this)(net.w), (*this)(net.b), (*this)(net.scale)};
+    }
+    Composition operator()(const Composition& in) {
+        return {(*this)(in.q),  (*this)(in.k),          (*this)(in.v), (*this)(in.w1),
+                (*this)(in.w2), (*this)(in.cu_seqlens), in.window,     in.scale};
+    }
+    CompositionGrads operator()(const CompositionGrads& grads) {
+        return {(*this)(grads.dq), (*this)(grads.dk),  (*this)(grads.dv),
+                grads.accumulate,  (*this)(grads.dw1), (*this)(grads.dw2)};
+    }
     Targets operator()(const Targets& targets) {
-        return {(*this)(targets.next), (*this)(targets.weights), targets.tail};
+        return {(*this)(targets.next), (*this)(targets.weights), targets.tail, (*this)(targets.prefix_of),
+                (*this)(targets.prefix_weight)};
     }
     template <class T>
     std::vector<T> operator()(std::span<const T> all) {
@@ -76,6 +90,9 @@ inline bool is_fp64(const MixSource& source) {
 }
 inline bool is_fp64(const MixSourceGrad& grad) {
     return is_fp64(grad.source) || is_fp64(grad.dx);
+}
+inline bool is_fp64(const Composition& in) {
+    return is_fp64(in.q);
 }
 template <class Number>
 bool is_fp64(const Number&) {

@@ -19,7 +19,7 @@ at::Tensor split_heads(const at::Tensor& x) {
 // In terms of the normed value, as record 82 has it.
 at::Tensor xsa_formula(const at::Tensor& x, const at::Tensor& v, const at::Tensor& alpha) {
     const at::Tensor direction = v / v.norm(2, -1, true).clamp_min(1e-4);
-    return x - at::tanh(alpha).view({1, -1, 1}) * (x * direction).sum(-1, true) * direction;
+    return x - at::tanh(alpha).unsqueeze(-1) * (x * direction).sum(-1, true) * direction;
 }
 
 // What sums over a head may be off by, relative to the sums of magnitudes: a rounding a term, and a few more.
@@ -30,24 +30,40 @@ double sum_error(const Setting& s) {
 // tanh(alpha) (|x| . |v|) / |v|^2 |v|: what errors of the sums are multiplied by.
 at::Tensor taken_at_most(const at::Tensor& x, const at::Tensor& v, const at::Tensor& alpha) {
     const at::Tensor square = (v * v).sum(-1, true).clamp_min(xsa_smallest_square);
-    return at::tanh(alpha).abs().view({1, -1, 1}) * (x.abs() * v.abs()).sum(-1, true) / square * v.abs();
+    return at::tanh(alpha).abs().unsqueeze(-1) * (x.abs() * v.abs()).sum(-1, true) / square * v.abs();
+}
+
+// A number for each head, or columns of numbers that each token has.
+at::Tensor alphas(const Setting& s, bool by_token) {
+    return by_token ? at::randn({s.tokens, 3 * xsa_heads}, s.saved()).narrow(1, xsa_heads, xsa_heads)
+                    : at::randn({xsa_heads}, s.saved());
 }
 
 // One value is nearly zero, below what counts.
 struct XsaCase {
-    explicit XsaCase(const Setting& s)
-        : x(s.buffer()), v(s.buffer()), alpha(at::randn({xsa_heads}, s.saved())) {
+    XsaCase(const Setting& s, bool by_token) : x(s.buffer()), v(s.buffer()), alpha(alphas(s, by_token)) {
         split_heads(v.view)[s.tokens / 2].select(0, 1).mul_(1e-7);
     }
     Buffer x, v;
     at::Tensor alpha;
 };
 
+// Calls body with both forms of alpha.
+template <class Body>
+void for_each_case(const Body& body) {
+    for_each_setting(xsa_shapes, [&](const Setting& s) {
+        for (const bool by_token : {false, true}) {
+            SCOPED_TRACE(by_token ? "alpha of tokens" : "alpha of heads");
+            body(s, by_token);
+        }
+    });
+}
+
 TEST(Xsa, IsTheFormula) {
     for (const auto& op : implementations<&xsa, &reference::xsa, &cuda::xsa>()) {
         SCOPED_TRACE(op.name);
-        for_each_setting(xsa_shapes, [&](const Setting& s) {
-            const XsaCase in(s);
+        for_each_case([&](const Setting& s, bool by_token) {
+            const XsaCase in(s, by_token);
             const Buffer y = s.buffer();
             op(split_heads(in.x.view), split_heads(in.v.view), in.alpha, split_heads(y.view));
             const at::Tensor x = split_heads(wide(in.x.view)), v = split_heads(wide(in.v.view));
@@ -63,10 +79,10 @@ TEST(Xsa, IsTheFormula) {
 TEST(Xsa, BackwardIsTheGradient) {
     for (const auto& op : implementations<&xsa_backward, &reference::xsa_backward, &cuda::xsa_backward>()) {
         SCOPED_TRACE(op.name);
-        for_each_setting(xsa_shapes, [&](const Setting& s) {
-            const XsaCase in(s);
+        for_each_case([&](const Setting& s, bool by_token) {
+            const XsaCase in(s, by_token);
             const Buffer dy = s.buffer(), dx = s.buffer(), dv = s.buffer();
-            const at::Tensor dalpha = at::randn({xsa_heads}, s.saved()), before = wide(dalpha);
+            const at::Tensor dalpha = alphas(s, by_token), before = wide(dalpha);
             op(split_heads(dy.view), split_heads(in.x.view), split_heads(in.v.view), in.alpha,
                split_heads(dx.view), split_heads(dv.view), dalpha);
 
@@ -83,12 +99,12 @@ TEST(Xsa, BackwardIsTheGradient) {
             const at::Tensor square = (v64 * v64).sum(-1, true).clamp_min(xsa_smallest_square);
             const at::Tensor r = (x64.abs() * v64.abs()).sum(-1, true) / square,
                              q = (g.abs() * v64.abs()).sum(-1, true) / square;
-            const at::Tensor magnitudes = at::tanh(alpha64).abs().view({1, -1, 1}) *
-                                          (r * g.abs() + q * x64.abs() + 2 * r * q * v64.abs());
+            const at::Tensor magnitudes =
+                at::tanh(alpha64).abs().unsqueeze(-1) * (r * g.abs() + q * x64.abs() + 2 * r * q * v64.abs());
             expect_within(split_heads(dv.view), v.grad(), v.grad().abs() * s.store() + 3 * error * magnitudes,
                           "dv");
             // At most 32 rows a chunk in fp32.
-            const at::Tensor terms = (r * q * square).sum(0).view({-1});
+            const at::Tensor each = (r * q * square).squeeze(-1), terms = by_token ? each : each.sum(0);
             const at::Tensor expected = before + alpha.grad();
             expect_within(
                 dalpha, expected,

@@ -47,6 +47,20 @@ TEST(Resting, ForgetsGradientsInStepsThatAreNotAdams) {
     EXPECT_GT(run.table["embed"].grad.count_nonzero().item<int64_t>(), 0);
 }
 
+TEST(Buffer, KeepsItsValuesAndHasNoMoments) {
+    Config config = small_run();
+    std::ranges::find(config.optimizer.params, "scalars", &OptimParamConfig::param)->rule =
+        OptimParamConfig::Rule::none;
+    SmallRun run(config);
+    const at::Tensor before = run.table["scalars"].value.clone(), embed = run.table["embed"].value.clone();
+    run.add_gradients(1);
+    run.optimizer.step(adam_step());
+    EXPECT_TRUE(run.table["scalars"].value.equal(before));
+    EXPECT_FALSE(run.table["embed"].value.equal(embed));
+    for (const NamedTensor& part : run.optimizer.state())
+        EXPECT_FALSE(part.name.starts_with("scalars.") && part.name != "scalars.step") << part.name;
+}
+
 TEST(Untie, CopiesValuesMomentsAndTheCountOfSteps) {
     Config config = small_run();
     config.model.input.token = "embed";

@@ -61,7 +61,7 @@ TEST(RunPlan, StateAndCheckpointsAreTheOptimizersOwn) {
                 EXPECT_EQ(optimizer_state_bytes(config, own, rank), optimizer.state_bytes());
                 for (const bool pending : {false, true})
                     EXPECT_EQ(checkpoint_bytes(config, own, rank, pending),
-                              checkpoint_layout(config, model.parameters(), optimizer, rank, pending)
+                              checkpoint_layout(config, model.parameters(), optimizer, rank, world, pending)
                                   .extent_bytes());
             }
     }
@@ -87,6 +87,51 @@ TEST(RunPlan, WeightsAreTheTablesOwn) {
                   static_cast<int64_t>(model.rotary().cos().element_size()) * config.model.head_dim *
                       std::max(row_lengths(config).back(), config.data.val_micro_batch_tokens));
     }
+}
+
+// Record 43's 11 MLPs, of which fc lies as [in, out]: a GPU makes its bytes there before they are turned.
+TEST(RunPlan, CountsMlpsInEightBitFloats) {
+    const std::vector<std::string> overrides{"numerics.mlp.up.format=fp8", "numerics.mlp.down.format=fp8"};
+    const Config plain = load_config(record_config), config = load_config(record_config, overrides);
+    const Graph graph = compile(config);
+    ASSERT_EQ(graph.fp8_weights().size(), 22U);
+    const Ownership own = plan_ownership(config, 2);
+    constexpr int64_t elements = 768 * 3072, scales = 22 * 3 * 4;
+    const auto more = [&](Operators operators) {
+        return rank_memory(config, graph, own, operators).front().copies -
+               rank_memory(plain, compile(plain), own, operators).front().copies;
+    };
+    EXPECT_EQ(more(Operators::cpu), 22 * elements * 2 + scales);
+    EXPECT_EQ(more(Operators::gpu), 22 * elements + elements + scales);
+    GPT model(config, 1, at::kMeta);
+    int64_t codes = 0;
+    for (int64_t i = 0; i < 22; ++i)
+        codes += static_cast<int64_t>(model.parameters().fp8().matrix(i).codes.nbytes());
+    EXPECT_EQ(codes, 22 * elements * 2);
+    for (const int64_t rank : {0, 1}) {
+        SilentRank silent(rank, 2);
+        const Optimizer optimizer(config, model.parameters(), silent);
+        EXPECT_EQ(checkpoint_bytes(config, own, rank, false),
+                  checkpoint_layout(config, model.parameters(), optimizer, rank, 2, false).extent_bytes());
+    }
+    // A third of the MLPs' FLOP at the rate of 8-bit floats, which is twice the other's.
+    const StepSettings settings = largest_step(config, false);
+    const Machine machine = find_machine("h100");
+    const auto seconds = [&](const Config& of) {
+        return step_floor(of, compile(of), own, settings, machine, 1).forward_backward;
+    };
+    const double mlp_flop = 11 * 12.0 * elements * static_cast<double>(settings.batch_tokens) / 2;
+    EXPECT_NEAR(seconds(plain) - seconds(config),
+                mlp_flop / 3 * (1 / machine.bf16_flops - 1 / machine.fp8_flops), 1e-9);
+}
+
+// Post alone is kept, and the gradient of pre takes no more than before.
+TEST(RunPlan, SavingPostAloneTakesLessMemory) {
+    const std::vector<std::string> overrides{"numerics.mlp.save_for_backward=post"};
+    const Config both = load_config(record_config), post = load_config(record_config, overrides);
+    const std::array<int64_t, 1> tokens{32768};
+    EXPECT_EQ(activation_bytes(both, tokens, 0) - activation_bytes(post, tokens, 0),
+              11 * tokens[0] * 3072 * 2);
 }
 
 // Whatever the shares, together the ranks send the least that moves every gradient to its owner and every

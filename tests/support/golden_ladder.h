@@ -79,9 +79,16 @@ inline Parameter initial_weight(const Station& station, const ParamConfig& param
                                 int64_t d_model) {
     const int64_t count =
         std::accumulate(entry.shape.begin(), entry.shape.end(), int64_t{1}, std::multiplies<>());
-    Parameter made{
-        entry.name, entry.shape, spread_of(station, entry.name, d_model), param.dtype == Dtype::bf16, {}};
+    const bool signs = param.init.front().kind == Init::Kind::random_sign;
+    Parameter made{entry.name,
+                   entry.shape,
+                   signs ? 1 : spread_of(station, entry.name, d_model),
+                   param.dtype == Dtype::bf16,
+                   {}};
     const Uniform uniform(station.salt + entry.name);
+    for (int64_t i = 0; signs && i < count; ++i)
+        made.values.push_back(uniform(static_cast<uint64_t>(i)) < 0.5 ? -1.0F : 1.0F);
+    if (signs) return made;
     const std::vector<double> bases = bases_of(param, count);
     for (int64_t i = 0; i < count; ++i) {
         const double noise = std::sqrt(12.0) * (uniform(static_cast<uint64_t>(i)) - 0.5);
@@ -128,6 +135,25 @@ inline const std::vector<Station>& stations() {
                                                          {"bigram_embed.weight", 0.5}});
     const Spread lanes = with(banks, {{"value_embeds", 0.5}}), lambdas{{"_lambdas", 0.1}};
     const Spread attn_and_mlp{{"attn_bank", 0.5}, {"mlp_bank", 0.5}};
+    const Station last{85,
+                       "",
+                       10000,
+                       with(with(lanes, lambdas), {{"smear_gate.weight", 2.0},
+                                                   {"value_embeds", 0.2},
+                                                   {"mudd_w1", 0.03},
+                                                   {"mudd_w2", 0.06},
+                                                   {"mudd_b2", 1.0},
+                                                   {"mudd_gate_w1", 0.08},
+                                                   {"mudd_gate_w2", 0.15},
+                                                   {"mudd_gate_b2", 2.0},
+                                                   {"_mudd_gate_scale", 0.01}}),
+                       {{"qk_bank", 0.5}, {"vo_bank", 0.5}, {"mlp_bank", 0.5}},
+                       true,
+                       true,
+                       true,
+                       true};
+    Station prefixes = last;
+    prefixes.record = 89;
     static const std::vector<Station> all{
         {46, "", 10000,
          with(bf16, {{"lm_head.weight", 0.05}, {".0.weight", 1}, {".1.weight", 1}, {".2.weight", 1}}),
@@ -169,6 +195,8 @@ inline const std::vector<Station>& stations() {
          true,
          true,
          true},
+        last,
+        prefixes,
     };
     return all;
 }

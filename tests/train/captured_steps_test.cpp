@@ -45,6 +45,13 @@ class CapturedSteps : public ::testing::Test {
         std::function<void(int64_t)> before_step = {}, after_step = {};
     };
 
+    // Most tokens have a prefix.
+    static std::vector<int64_t> halves(int64_t vocab) {
+        std::vector<int64_t> prefixes(static_cast<size_t>(vocab), -1);
+        for (size_t id = 1; id < prefixes.size(); ++id) prefixes[id] = static_cast<int64_t>(id / 2);
+        return prefixes;
+    }
+
     // Twelve steps over all stages, Adam's every other one.
     Outcome run(const std::shared_ptr<cuda::Graphs>& graphs, const How& how) {
         // scripts/gpu_check runs it on a machine where the sources lie elsewhere.
@@ -52,7 +59,9 @@ class CapturedSteps : public ::testing::Test {
         std::vector<std::string> overrides{
             "optimizer.matrix.rule=" + how.rule,
             std::string("numerics.activations=") + (how.device.is_cpu() ? "fp32" : "bf16"),
-            "data.rows=" + std::to_string(how.rows)};
+            "data.rows=" + std::to_string(how.rows),
+            "data.prefix_table=halves",  // what a run would read
+            R"(schedule.stages[0].prefix={"from": 0.25, "to": 0, "begin": 0, "end": 3})"};
         for (int stage = 0; stage < 4; ++stage)
             overrides.push_back("schedule.stages[" + std::to_string(stage) +
                                 "].batch_tokens=" + std::to_string(256 * how.rows));
@@ -60,6 +69,7 @@ class CapturedSteps : public ::testing::Test {
             std::string(elsewhere ? elsewhere : SPEEDRUN_SOURCE_DIR) + "/tests/golden/golden_tiny.json",
             overrides);
         GPT model(config, 512, how.device);
+        model.use_prefixes(halves(config.model.vocab_size));
         initialize(model.parameters(), config.model, 7);
         const auto communicator = make_self_communicator();
         Optimizer optimizer(config, model.parameters(), *communicator);

@@ -37,7 +37,7 @@ class CheckpointThreads : public ::testing::Test {
                 .keep = {}};
     }
     CheckpointLayout layout() const {
-        return checkpoint_layout(config_, model_.parameters(), optimizer_, 0, false);
+        return checkpoint_layout(config_, model_.parameters(), optimizer_, 0, 1, false);
     }
     void fill(double value) {
         for (const Parameter& parameter : model_.parameters().all()) parameter.value.fill_(value);
@@ -68,6 +68,52 @@ TEST_F(CheckpointThreads, WhatIsWrittenIsTheStateAtItsBeginning) {
     }
     EXPECT_EQ(checkpoint_folders(folder_ / "checkpoints").size(),
               2U);  // keep_last; none has a validation loss
+}
+
+// The scales of 8-bit floats, and weights in 8 bits by a scale that their own amax does not say; a run on two
+// ranks takes the larger scale of activations over, as this one does from a run on two.
+TEST_F(CheckpointThreads, ScalesOfEightBitFloatsComeBack) {
+    const std::vector<std::string> overrides{"numerics.mlp.up.format=fp8", "numerics.mlp.down.format=fp8"};
+    const Config config = load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/golden_tiny.json", overrides);
+    GPT model(config, 256, at::kCPU);
+    initialize(model.parameters(), config.model, 3);
+    ParameterTable& table = model.parameters();
+    for (Parameter& parameter : table.all()) parameter.value.normal_(0, 0.1);
+    table.refresh();
+    Optimizer optimizer(config, table, *communicator_);
+    const Fp8Weights& fp8 = table.fp8();
+    const int64_t count = fp8.weight_scales().numel();
+    ASSERT_EQ(count, 22);
+    for (int64_t step = 100; step < 102; ++step) table.refresh_fp8(step);
+    fp8.activation_scales().copy_(at::arange(1, count + 1) * 0.001);
+    std::vector<at::Tensor> codes;
+    for (int64_t i = 0; i < count; ++i) codes.push_back(fp8.matrix(i).codes.clone());
+    const at::Tensor weight_scales = fp8.weight_scales().clone(), own = fp8.activation_scales().clone();
+    CheckpointWriter writer(options());
+    for (const int64_t ranks : {1, 2}) {
+        SCOPED_TRACE(ranks);
+        CheckpointLayout layout = checkpoint_layout(config, table, optimizer, 0, ranks, false);
+        const CheckpointExtent& first = layout.extents.back();  // of the activations, this rank's row
+        if (ranks == 2)
+            layout.extents.push_back(
+                {first.file, first.offset + first.tensor.nbytes(), first.tensor.flip(0)});
+        CheckpointManifest manifest = after(ranks);
+        manifest.world_size = ranks;
+        writer.begin(layout, manifest);
+        writer.wait();
+        ASSERT_EQ(writer.error(), "");
+        writer.commit(1);
+        writer.wait();
+        ASSERT_EQ(writer.error(), "");
+        for (Parameter& parameter : table.all()) parameter.value.fill_(1);
+        table.refresh();
+        load_checkpoint(open_checkpoint(writer.path_of(ranks)), config, table, optimizer, *communicator_);
+        EXPECT_TRUE(at::equal(fp8.weight_scales(), weight_scales));
+        EXPECT_TRUE(at::equal(fp8.activation_scales(), ranks == 1 ? own : at::maximum(own, own.flip(0))));
+        for (int64_t i = 0; i < count; ++i)
+            EXPECT_TRUE(at::equal(fp8.matrix(i).codes, codes[static_cast<size_t>(i)])) << i;
+        fp8.activation_scales().copy_(own);
+    }
 }
 
 // As Trainer uses it: agreement after each step, saves at every second one, until the run has ended.

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "data/prefix_table.h"
 #include "data/step_shapes.h"
 #include "model/gpt.h"
 #include "model/load_config.h"
@@ -21,19 +22,23 @@ namespace {
 
 class Ladder : public ::testing::TestWithParam<golden::Station> {
   protected:
-    Ladder()
+    explicit Ladder(const std::vector<std::string>& overrides = {})
         : number_(std::to_string(GetParam().record)),
           golden_(read_json(SPEEDRUN_SOURCE_DIR "/tests/golden/record" + number_ + ".json")),
-          config_(load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/record_" + number_ + "_tiny.json")) {
+          config_(
+              load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/record_" + number_ + "_tiny.json", overrides)) {
         write_shard(folder_ / "train_1.bin",
                     golden::make_tokens(GetParam().salt, "train1", 90000, GetParam().long_document_first));
         write_shard(folder_ / "val_0.bin", golden::make_tokens(GetParam().salt, "val", GetParam().val_tokens,
                                                                GetParam().long_document_first));
         config_.data.train = folder_ / "train_*.bin";
         config_.data.val = folder_ / "val_*.bin";
+        const bool prefixes = !config_.data.prefix_table.empty();  // relative to the project's folder
+        if (prefixes) config_.data.prefix_table = SPEEDRUN_SOURCE_DIR "/" + config_.data.prefix_table;
         const int64_t longest = std::max(config_.data.val_micro_batch_tokens, row_lengths(config_).back());
         model_ = std::make_unique<GPT>(config_, longest, at::kCPU);
         const auto weights = folder_ / "init.safetensors";
+        if (prefixes) model_->use_prefixes(load_prefix_table(config_));
         golden::write_initial_weights(GetParam(), model_->parameters(), config_.model.d_model, weights);
         load_weights(model_->parameters(), weights);
         optimizer_ = std::make_unique<Optimizer>(config_, model_->parameters(), *communicator_);
@@ -76,6 +81,10 @@ class Ladder : public ::testing::TestWithParam<golden::Station> {
         size_t compared = 0, flipped = 0;
         for (const Parameter& parameter : model_->parameters().all())
             for (const StateDictEntry& entry : state_dict_entries(parameter.config)) {
+                if (rule_of(parameter) == OptimParamConfig::Rule::none) {
+                    expect_signs(parameter.value);
+                    continue;
+                }
                 if (apart && (entry.name == "embed.weight" || entry.name == "lm_head.weight")) {
                     ++compared;
                     continue;
@@ -103,6 +112,19 @@ class Ladder : public ::testing::TestWithParam<golden::Station> {
         EXPECT_EQ(compared, listed.size()) << tag;
         EXPECT_LE(flipped, 1U) << tag;
         if (apart) expect_sum_of_tied(tag, listed, scale);
+    }
+
+    OptimParamConfig::Rule rule_of(const Parameter& parameter) const {
+        return std::ranges::find(config_.optimizer.params, parameter.config.name, &OptimParamConfig::param)
+            ->rule;
+    }
+
+    // The buffer of signs, always as it began.
+    void expect_signs(const at::Tensor& signs) {
+        const json& listed = golden_.at("bigram").at("sign_table");
+        const at::Tensor x = signs.to(at::kDouble).view(-1);
+        EXPECT_EQ(at_checksum(x, "sum"), listed.at("sum").get<double>());
+        EXPECT_NEAR(at_checksum(x, "proj"), listed.at("proj").get<double>(), 1e-9);  // as it is written
     }
 
     // Cautious decay takes a share of an entry or nothing. Where the update is rounding noise, so is its
@@ -178,6 +200,9 @@ class Ladder : public ::testing::TestWithParam<golden::Station> {
         const auto weights = expected["mtp_weights"].get<std::vector<double>>();
         ASSERT_EQ(settings.mtp_weights.size(), weights.size()) << settings.step;
         for (size_t k = 0; k < weights.size(); ++k) EXPECT_NEAR(settings.mtp_weights[k], weights[k], 1e-12);
+        if (expected.contains("prefix_weight") && expected["prefix_weight"].is_number()) {
+            EXPECT_NEAR(settings.prefix_weight.value_or(0), expected["prefix_weight"].get<double>(), 1e-12);
+        }
     }
 
     void train_step(const StepSettings& settings) {
@@ -224,8 +249,11 @@ class Ladder : public ::testing::TestWithParam<golden::Station> {
     std::unique_ptr<TrainLoader> loader_;
 };
 
-TEST_P(Ladder, InitialWeights) {
+TEST_P(Ladder, InitialWeightsAndPrefixes) {
     expect_tensors("init", &Parameter::value);
+    if (golden_.contains("prefix_table")) {
+        EXPECT_EQ(load_prefix_table(config_), golden_["prefix_table"].get<std::vector<int64_t>>());
+    }
 }
 
 TEST_P(Ladder, GradientOfOneMicroBatch) {
@@ -257,6 +285,29 @@ TEST_P(Ladder, WholeRun) {
     expect_state("normuon_momentum" + after, "momentum");
     expect_tables(golden_["tensors"]["yarn_end"]);
 }
+
+// The same runs with the records' own dtypes.
+class LadderInBf16 : public Ladder {
+  protected:
+    LadderInBf16()
+        : Ladder({"numerics.activations=bf16", "numerics.params=declared", "model.rope.table_dtype=bf16",
+                  "optimizer.matrix.orthogonalize.dtype=bf16"}) {}
+};
+
+// The Python in bf16 is up to 0.0072 from its fp64 in these steps (records 80, 82, 85 and 89; losses are
+// about 10), this program up to 0.0068 (0.0011 to 0.0068, by station). Twice that is allowed.
+TEST_P(LadderInBf16, LossesAreNearTheExactOnes) {
+    for (int64_t step = 0; step < 4; ++step) {
+        const StepSettings settings = settings_at(config_, step);
+        const auto sums = accumulate_gradients(*model_, config_, next_batches(settings), settings);
+        const double loss = at::stack(sums).sum().item<double>() / static_cast<double>(settings.batch_tokens);
+        EXPECT_NEAR(loss, golden_["losses"][std::to_string(step)]["mean_f64"].get<double>(), 0.0136) << step;
+        optimizer_->step(settings);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Record, LadderInBf16, ::testing::ValuesIn(golden::stations()),
+                         [](const auto& station) { return std::to_string(station.param.record); });
 
 INSTANTIATE_TEST_SUITE_P(Record, Ladder, ::testing::ValuesIn(golden::stations()),
                          [](const auto& station) { return std::to_string(station.param.record); });

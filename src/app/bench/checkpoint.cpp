@@ -138,8 +138,9 @@ int time_checkpoints(const cxxopts::ParseResult& options) {
     Optimizer optimizer(config, model->parameters(), *communicator);
     const ScratchFolder scratch(options["folder"].as<std::string>());
     const Subject subject{
-        config,        *model,         optimizer,
-        *communicator, scratch.path(), checkpoint_layout(config, model->parameters(), optimizer, 0, false)};
+        config,         *model,
+        optimizer,      *communicator,
+        scratch.path(), checkpoint_layout(config, model->parameters(), optimizer, 0, 1, false)};
     CheckpointWriter writer({.folder = scratch.path() / "checkpoints",
                              .config_json = config.resolved_json,
                              .token = "0",

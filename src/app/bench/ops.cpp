@@ -14,6 +14,7 @@
 #include "app/bench/timing.h"
 #include "app/session.h"
 #include "app/verbs.h"
+#include "data/prefix_table.h"
 #include "model/load_config.h"
 #include "ops/gemm.h"
 #include "plan/graph_work.h"
@@ -63,6 +64,7 @@ std::string names_of(const std::vector<TimedOp>& rows, const std::vector<Op>& up
 
 std::vector<TimedOp> time_ops(const Bench& bench, const std::string& only) {
     const auto model = make_model(bench.config, std::nullopt, bench.settings.row_tokens, bench.device);
+    model->use_prefixes(load_prefix_table(bench.config));
     std::vector<TimedOp> rows = time_nodes(bench, *model);
     std::vector<Op> updates = optimizer_ops(bench.config, model->graph(), bench.settings, bench.device);
     const std::string names = names_of(rows, updates);

@@ -16,6 +16,7 @@
 #include "app/session.h"
 #include "app/verbs.h"
 #include "comm/make_communicator.h"
+#include "data/prefix_table.h"
 #include "model/load_config.h"
 #include "ops/cuda/gpu.h"
 #include "ops/gemm.h"
@@ -161,6 +162,7 @@ int time_step(const cxxopts::ParseResult& options) {
     found.threads = set_threads(config.runtime);
     const at::Device device = choose_device(config.runtime);
     const auto model = make_model(config, std::nullopt, found.tokens, device);
+    model->use_prefixes(load_prefix_table(config));
     const auto communicator = make_self_communicator();
     Optimizer optimizer(config, model->parameters(), *communicator);
     const Batch batch = synthetic_batch(config, found.tokens, document);

@@ -1,5 +1,6 @@
 
 #include "app/plan/run_plan.h"
+#include "optim/rule.h"
 #include "plan/graph_work.h"
 #include "plan/throughput.h"
 #include "util/json_document.h"
@@ -24,7 +25,6 @@ Json buckets_json(const RunPlan& plan) {
     const auto unit_bytes = unit_state_bytes(plan.config);
     for (size_t i = 0; i < plan.ownership.buckets.size(); ++i) {
         const Bucket& bucket = plan.ownership.buckets[i];
-        const bool adam = bucket.rule == OptimParamConfig::Rule::adam;
         const BucketTraffic& traffic = plan.traffic[i];
         Json owners = Json::array();
         for (int64_t rank = 0; rank < plan.ownership.world_size; ++rank) {
@@ -34,7 +34,7 @@ Json buckets_json(const RunPlan& plan) {
             owners.push_back(pieces);
         }
         buckets.push_back({{"name", bucket.name},
-                           {"rule", adam ? "adam" : plan.config.optimizer.matrix.rule},
+                           {"rule", rule_name(plan.config.optimizer, bucket.rule)},
                            {"state_bytes", state_bytes(bucket, unit_bytes)},
                            {"unit_elements", bucket.unit_elements},
                            {"owners", owners},

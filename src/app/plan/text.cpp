@@ -4,6 +4,7 @@
 #include <string>
 
 #include "app/plan/run_plan.h"
+#include "optim/rule.h"
 #include "plan/graph_work.h"
 #include "util/text_table.h"
 
@@ -63,10 +64,10 @@ std::string owners_text(const RunPlan& plan) {
     for (size_t i = 0; i < own.buckets.size(); ++i) {
         const Bucket& bucket = own.buckets[i];
         const auto work = std::ranges::find(own.work_order, i) - own.work_order.begin();
-        const bool adam = bucket.rule == OptimParamConfig::Rule::adam;
+        const bool matrices = bucket.rule == OptimParamConfig::Rule::matrix;
         text += "  [" + std::to_string(work + 1) + "] " + bucket.name + ": " +
-                (adam ? "adam" : plan.config.optimizer.matrix.rule) + ", " + grouped(bucket.total_units()) +
-                (adam ? " rows of " : " entries of ") + grouped(bucket.unit_elements) + ", state " +
+                rule_name(plan.config.optimizer, bucket.rule) + ", " + grouped(bucket.total_units()) +
+                (matrices ? " entries of " : " rows of ") + grouped(bucket.unit_elements) + ", state " +
                 mib(state_bytes(bucket, unit_bytes)) + "\n";
         TextTable rows;
         for (int64_t rank = 0; rank < std::min(own.world_size, kShown); ++rank)

@@ -97,6 +97,11 @@ void GraphBuilder::use(Node& node, const WeightRef& weight, WeightUse::Kind kind
     node.weights_.push_back({{weight.param, weight.begin, shape}, kind});
 }
 
+int64_t GraphBuilder::in_fp8(Fp8Weight weight) {
+    graph_.fp8_weights_.push_back(std::move(weight));
+    return std::ssize(graph_.fp8_weights_) - 1;
+}
+
 int64_t GraphBuilder::add_scalars(Node& node, std::span<const Coefficient> coefficients) {
     const auto first = static_cast<int64_t>(graph_.scalars_.size());
     for (const Coefficient& coefficient : coefficients) {
@@ -157,6 +162,17 @@ TokenFactor GraphBuilder::output_of_net(const Coefficient& output, double offset
                      {in_quotes(output.net), "a net of an earlier layer, or of this one's entry", ""});
     used_nets_.insert(output.net);
     return {.value = net->second, .first = output.begin, .columns = output.count, .offset = offset};
+}
+
+TokenFactor GraphBuilder::outputs_of_net(const Coefficient& coefficient, int64_t count,
+                                         const std::string& path) {
+    if (coefficient.kind != Kind::output || coefficient.count != count)
+        report_.fail(
+            path, "not a number for each head",
+            {coefficient.kind == Kind::output ? std::to_string(coefficient.count) + " outputs" : "",
+             std::to_string(count) + " outputs of a net, such as \"g0[0:" + std::to_string(count) + "]\"",
+             ""});
+    return output_of_net(coefficient, 0, path);
 }
 
 // offset + gate, offset + sigmoid(gate), offset + tanh(gate) or offset + outputs of a net

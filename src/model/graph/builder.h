@@ -64,6 +64,9 @@ class GraphBuilder {
     void use(Node& node, const WeightRef& weight, WeightUse::Kind kind, const std::vector<int64_t>& shape,
              const std::string& path);
 
+    // The weight has a copy in 8-bit floats: its index among Graph::fp8_weights().
+    int64_t in_fp8(Fp8Weight weight);
+
     // Appends a node made of the builder and `arguments`.
     template <class N, class... A>
     N& add(A&&... arguments) {
@@ -80,6 +83,8 @@ class GraphBuilder {
 
     // Splits a coefficient; gates that it needs become nodes. UserError at `path` for what no node computes.
     TermCoefficient term(const Coefficient& coefficient, const Sources& sources, const std::string& path);
+    // A coefficient that must be `count` outputs of a net, one for each head; UserError at `path` otherwise.
+    TokenFactor outputs_of_net(const Coefficient& coefficient, int64_t count, const std::string& path);
     // The net's outputs, which coefficients may name from now on.
     void evaluated(const std::string& net, ValueId outputs) { nets_[net] = outputs; }
     // rms_norm of a value, computed once however many read it.

@@ -5,7 +5,9 @@
 #include "config/notation.h"
 #include "model/graph/builder.h"
 #include "model/nodes/attention.h"
+#include "model/nodes/bigram.h"
 #include "model/nodes/coef_net.h"
+#include "model/nodes/dynamic_composition.h"
 #include "model/nodes/embed.h"
 #include "model/nodes/head.h"
 #include "model/nodes/key_offset.h"
@@ -50,6 +52,7 @@ class Compiler {
         add_source("x0", x_);
         if (!in.value_embeds.empty()) value_embeds(build_.whole(in.value_embeds, "model.input.value_embeds"));
         if (in.bigram) bigram(*in.bigram);
+        nets(0);
         set_x(mix(in.init, "model.input.init", sources_));
     }
 
@@ -63,11 +66,7 @@ class Compiler {
     }
 
     void bigram(const Bigram& bigram) {
-        const std::string path = "model.input.bigram.table";
-        const WeightRef table = build_.whole(bigram.table, path);
-        add_source(
-            "x0_bigram",
-            build_.add<EmbedNode>("model.input.bigram", table, path, EmbedNode::Rows::bigram).output());
+        add_source("x0_bigram", build_.add<BigramNode>(bigram, "model.input.bigram").output());
     }
 
     // The bank [n, vocab_size, d_model] behind ve.0, ve.1, ...
@@ -103,7 +102,8 @@ class Compiler {
         }
     }
 
-    // Those that are evaluated on entering this layer; -1: after the last one.
+    // Those that are evaluated on entering this layer; 0: before model.input.init, where x is x0; -1: after
+    // the last layer.
     void nets(int64_t entry_of_layer) {
         for (const CoefNet& net : model_.coef_nets) {
             if (net.entry_of_layer != entry_of_layer) continue;
@@ -116,7 +116,7 @@ class Compiler {
     void layer(const LayerConfig& layer, const std::string& path) {
         if (layer.skip_layer) return;
         if (!layer.cache_entry.empty()) cache(layer.cache_entry, path + ".cache_entry");
-        nets(layer.index);
+        if (layer.index > 0) nets(layer.index);
         const LaneConfig lane = layer.lane1.value_or(LaneConfig{});
         advance(layer.entry, lane.entry, path, ".entry", {});
         advance(layer.before_attn, {}, path, ".before_attn", {});
@@ -196,13 +196,32 @@ class Compiler {
         const ValueId mixed = values(attn, v, sources, path);
         ValueId y =
             build_.add<AttentionNode>(path, q_turned, k_turned, mixed, attn.window, attn.kind).output();
-        if (!attn.xsa.param.empty()) y = build_.add<XsaNode>(path + ".xsa", y, mixed, attn.xsa).output();
+        if (attn.dc) y = compose(*attn.dc, {q_turned, k_turned, mixed, y}, sources, path + ".dc");
+        if (attn.xsa) y = build_.add<XsaNode>(path + ".xsa", y, mixed, *attn.xsa).output();
         if (out_gate)
             y = build_.add<MixNode>(path + ".out_gate", std::vector{MixNode::Term{*out_gate, y}}).output();
         return build_
             .add<LinearNode>(path + ".o", y, attn.o, MatrixLayout::out_in, model_.d_model,
                              StepPart::attention, path + ".o")
             .output();
+    }
+
+    ValueId compose(const DynamicComposition& dc, const DynamicCompositionNode::Heads& heads,
+                    const Sources& sources, const std::string& path) {
+        const TokenFactor w1 = composition_weight(*dc.w1, sources, path + ".w1"),
+                          w2 = composition_weight(*dc.w2, sources, path + ".w2");
+        return build_.add<DynamicCompositionNode>(path, heads, dc.window, w1, w2).output();
+    }
+
+    TokenFactor composition_weight(const Coefficient& weight, const Sources& sources,
+                                   const std::string& path) {
+        if (weight.kind != Coefficient::Kind::output || weight.count != model_.n_head)
+            report_.fail(
+                path, "not a net's outputs, one for each head",
+                {format_coefficient(weight, model_).dump(),
+                 "NET[begin:end], " + std::to_string(model_.n_head) + " outputs of one of model.coef_nets",
+                 ""});
+        return build_.term(weight, sources, path).factor;
     }
 
     void check_kind(const AttentionConfig& attn, const std::string& path) const {
@@ -212,8 +231,8 @@ class Compiler {
                          {std::to_string(model_.n_head) + " heads", "an even model.n_head", ""});
         if (!attn.key_offset.empty())
             report_.fail(path + ".key_offset", "paired heads have none", {"", "absent", ""});
-        if (!attn.xsa.param.empty())
-            report_.fail(path + ".xsa", "paired heads have none", {"", "absent", ""});
+        if (attn.xsa) report_.fail(path + ".xsa", "paired heads have none", {"", "absent", ""});
+        if (attn.dc) report_.fail(path + ".dc", "paired heads have none", {"", "absent", ""});
     }
 
     struct Projections {

@@ -15,6 +15,16 @@ namespace speedrun {
 
 class HeadNode;
 
+// A weight that training multiplies in 8-bit floats; which ones is the config's numerics.mlp.
+struct Fp8Weight {
+    WeightRef weight;  // [out, in], or [in, out] where `turned`
+    bool turned = false;
+    bool delayed = false;  // it and what it multiplies are scaled by amax that were measured before
+
+    int64_t out() const { return weight.shape[turned ? 1 : 0]; }
+    int64_t in() const { return weight.shape[turned ? 0 : 1]; }
+};
+
 class Graph {
   public:
     Graph();
@@ -28,6 +38,8 @@ class Graph {
     const std::vector<Coefficient>& scalars() const { return scalars_; }
     // The last node, which makes logits and losses.
     const HeadNode& head() const { return *head_; }
+    // In the order of forward; one for each use of a matrix.
+    const std::vector<Fp8Weight>& fp8_weights() const { return fp8_weights_; }
     // "x0", "h8" and other names that the config gives to values.
     const std::map<std::string, ValueId>& names() const { return names_; }
 
@@ -40,6 +52,7 @@ class Graph {
     std::vector<Value> values_;
     std::vector<std::unique_ptr<Node>> nodes_;
     std::vector<Coefficient> scalars_;
+    std::vector<Fp8Weight> fp8_weights_;
     std::map<std::string, ValueId> names_;
     const HeadNode* head_ = nullptr;
 };

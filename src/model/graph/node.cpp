@@ -4,6 +4,11 @@
 
 namespace speedrun {
 
+double mean_keys(int64_t window, int64_t length) {
+    const auto w = static_cast<double>(std::min(window, length - 1)), n = static_cast<double>(length);
+    return (w + 1) - w * (w + 1) / (2 * n);
+}
+
 Scratch larger(const Scratch& a, const Scratch& b) {
     return {.packed_left = std::max(a.packed_left, b.packed_left),
             .packed_right = std::max(a.packed_right, b.packed_right),

@@ -30,13 +30,18 @@ struct PassShape {
         double short_window = 0, long_window = 0;
     };
     Keys keys, paired_keys;  // that a query of an attention node sees on average, by its window
+    int64_t document = 1;    // tokens of a document
     int64_t item = 2;        // bytes of an activation
 };
 
+// Keys that a query of a document of `length` tokens sees on average: itself and up to `window` before it.
+double mean_keys(int64_t window, int64_t length);
+
 // What forward or backward must at least do, whatever computes it.
 struct Work {
-    double flop = 0;               // of matrix products and attention
-    double head_flop = 0;          // of those the head's, which may run in FP8
+    double flop = 0;               // of matrix products and attention but the head's
+    double fp8_flop = 0;           // that part of it which may run in FP8
+    double head_flop = 0;          // of the head's products, which may run in FP8
     double read = 0, written = 0;  // bytes
     double bytes() const { return read + written; }
 };

@@ -1,7 +1,6 @@
 #include "model/nodes/attention.h"
 
 #include "model/pass.h"
-#include "util/error.h"
 
 namespace speedrun {
 
@@ -67,20 +66,28 @@ void AttentionNode::forward(Pass& pass) const {
 void AttentionNode::backward(Pass& pass) const {
     Workspace& ws = pass.workspace;
     const auto dq = ws.grad_target(q_), dk = ws.grad_target(k_), dv = ws.grad_target(v_);
-    check(!dq.accumulate && !dk.accumulate, name() + ": its inputs have other readers");
-    // Where XSA reads the values too, its backward has been there.
-    const at::Tensor own_dv =
-        dv.accumulate ? ws.scratch({ws.tokens(), heads_ * head_dim_}, ws.activations()) : dv.tensor;
-    const ops::AttentionGrads memory{heads_of(dq.tensor), heads_of(dk.tensor), heads_of(own_dv)};
+    const at::Tensor own_dq = memory_for(ws, dq), own_dk = memory_for(ws, dk), own_dv = memory_for(ws, dv);
+    const ops::AttentionGrads memory{heads_of(own_dq), heads_of(own_dk), heads_of(own_dv)};
     const auto found = pass.attention.backward(heads_of(ws.grad(y_)), heads_of(ws.value(q_)),
                                                heads_of(ws.value(k_)), heads_of(ws.value(v_)),
                                                heads_of(ws.value(y_)), lse_of(ws.value(lse_), ws.tokens()),
                                                mask_of(pass), pass.rotary.attn_scale(), memory);
-    ws.replace_grad(q_, found.dq);
-    ws.replace_grad(k_, found.dk);
-    if (!dv.accumulate) return ws.replace_grad(v_, found.dv);
-    dv.tensor.add_(found.dv.reshape(dv.tensor.sizes()));
-    ws.release_scratch(own_dv);
+    hand_over(ws, q_, dq, own_dq, found.dq);
+    hand_over(ws, k_, dk, own_dk, found.dk);
+    hand_over(ws, v_, dv, own_dv, found.dv);
+}
+
+// Where dynamic composition or XSA read an input too, their backward has been there.
+at::Tensor AttentionNode::memory_for(Workspace& ws, const Workspace::Target& target) const {
+    if (!target.accumulate) return target.tensor;
+    return ws.scratch({ws.tokens(), heads_ * head_dim_}, ws.activations());
+}
+
+void AttentionNode::hand_over(Workspace& ws, ValueId id, const Workspace::Target& target,
+                              const at::Tensor& memory, const at::Tensor& found) const {
+    if (!target.accumulate) return ws.replace_grad(id, found);
+    target.tensor.add_(found.reshape(target.tensor.sizes()));
+    ws.release_scratch(memory);
 }
 
 }  // namespace speedrun

@@ -1,5 +1,6 @@
 #pragma once
 #include "model/graph/builder.h"
+#include "model/workspace.h"
 #include "ops/attention/attention.h"
 
 namespace speedrun {
@@ -23,6 +24,9 @@ class AttentionNode final : public Node {
     at::Tensor heads_of(const at::Tensor& x) const;
     at::Tensor lse_of(const at::Tensor& lse, int64_t tokens) const;
     const ops::AttentionMask& mask_of(const Pass& pass) const;
+    at::Tensor memory_for(Workspace& ws, const Workspace::Target& target) const;
+    void hand_over(Workspace& ws, ValueId id, const Workspace::Target& target, const at::Tensor& memory,
+                   const at::Tensor& found) const;
 
     ValueId q_, k_, v_;
     Window window_;

@@ -4,7 +4,6 @@
 
 #include "model/nodes/product_scratch.h"
 #include "model/pass.h"
-#include "ops/coef_net.h"
 #include "ops/gemm.h"
 
 namespace speedrun {
@@ -14,13 +13,16 @@ CoefNetNode::CoefNetNode(GraphBuilder& build, const CoefNet& net, ValueId input,
       w1_(net.w1),
       w2_(net.w2),
       b2_(net.b2),
-      scale_(net.scale),
+      scale_(build.add_scalars(*this, std::span(&net.scale, 1))),
+      trains_scale_(build.trainable(scale_)),
       input_(input),
       channels_(build.value(input).channels),
       hidden_count_(net.hidden()),
       outputs_count_(net.outputs()),
       grad_item_(build.grad_item(net.w1)) {
     using Read = GraphBuilder::Read;
+    if (build.term(net.scale, {}, path + ".scale").factor.value >= 0)
+        build.report().fail(path + ".scale", "differs from token to token", {"", "numbers and elements", ""});
     build.use(*this, w1_, WeightUse::Kind::multiplied, {hidden_count_, channels_}, path + ".w1");
     build.use(*this, w2_, WeightUse::Kind::multiplied, {outputs_count_, hidden_count_}, path + ".w2");
     build.use(*this, b2_, WeightUse::Kind::multiplied, {outputs_count_}, path + ".b2");
@@ -49,20 +51,28 @@ std::string CoefNetNode::shape() const {
     return fmt::format("{}x{}x{}", channels_, hidden_count_, outputs_count_);
 }
 
+ops::CoefNetWeights CoefNetNode::weights(const Pass& pass) const {
+    return {pass.parameters.used(w2_), pass.parameters.used(b2_), pass.scalars.values(scale_, 1)};
+}
+
+ops::CoefNetWeights CoefNetNode::grads(const Pass& pass) const {
+    return {pass.parameters.grad(w2_), pass.parameters.grad(b2_),
+            trains_scale_ ? pass.scalars.grads(scale_, 1) : at::Tensor()};
+}
+
 void CoefNetNode::forward(Pass& pass) const {
     Workspace& ws = pass.workspace;
     const ParameterTable& parameters = pass.parameters;
     const at::Tensor hidden = ws.allocate(hidden_);  // [T, K]
     ops::gemm(ws.value(input_), parameters.used(w1_).t(), hidden);
-    ops::coef_net(hidden, parameters.used(w2_), parameters.used(b2_), scale_, ws.allocate(values_));
+    ops::coef_net(hidden, weights(pass), ws.allocate(values_));
 }
 
 void CoefNetNode::backward(Pass& pass) const {
     Workspace& ws = pass.workspace;
     const ParameterTable& parameters = pass.parameters;
     const at::Tensor dhidden = ws.grad_target(hidden_).tensor;  // [T, K]
-    ops::coef_net_backward(ws.grad(values_), ws.value(hidden_), parameters.used(w2_), scale_, dhidden,
-                           parameters.grad(w2_), parameters.grad(b2_));
+    ops::coef_net_backward(ws.grad(values_), ws.value(hidden_), weights(pass), dhidden, grads(pass));
     ops::gemm(dhidden.t(), ws.value(input_), parameters.grad(w1_), /*accumulate=*/true);
     const auto [dinput, accumulate] = ws.grad_target(input_);
     ops::gemm(dhidden, parameters.used(w1_), dinput, accumulate);

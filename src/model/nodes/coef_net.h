@@ -1,5 +1,6 @@
 #pragma once
 #include "model/graph/builder.h"
+#include "ops/coef_net.h"
 
 namespace speedrun {
 
@@ -15,8 +16,12 @@ class CoefNetNode final : public Node {
     void backward(Pass& pass) const override;
 
   private:
+    ops::CoefNetWeights weights(const Pass& pass) const;
+    ops::CoefNetWeights grads(const Pass& pass) const;
+
     WeightRef w1_, w2_, b2_;
-    double scale_;
+    int64_t scale_;  // among the graph's scalars
+    bool trains_scale_;
     ValueId input_, hidden_, values_;
     int64_t channels_, hidden_count_, outputs_count_, grad_item_;
 };

@@ -6,10 +6,9 @@
 namespace speedrun {
 
 EmbedNode::EmbedNode(GraphBuilder& build, const std::string& name, const WeightRef& table,
-                     const std::string& path, Rows rows)
-    : Node(name, "embed", StepPart::norms), table_(table), rows_(rows), d_(build.model().d_model) {
-    const int64_t count = rows == Rows::tokens ? build.model().vocab_size : table.shape.front();
-    build.use(*this, table, WeightUse::Kind::looked_up, {count, d_}, path);
+                     const std::string& path)
+    : Node(name, "embed", StepPart::norms), table_(table), d_(build.model().d_model) {
+    build.use(*this, table, WeightUse::Kind::looked_up, {build.model().vocab_size, d_}, path);
     table_item_ = build.used_item(weights_.front());
     grad_item_ = build.grad_item(table);
     out_ = build.declare(*this, name, d_);
@@ -26,10 +25,6 @@ const WeightRef& EmbedNode::table(const Pass& pass) const {
     return pass.tied && !tied_to_.param.empty() ? tied_to_ : table_;
 }
 
-const at::Tensor& EmbedNode::rows(const Pass& pass) const {
-    return rows_ == Rows::tokens ? pass.inputs : pass.bigram_rows;
-}
-
 // Of the gradient at most one row a token is read and written.
 NodeCost EmbedNode::cost(const PassShape& shape) const {
     const auto rows = static_cast<double>(shape.tokens), cells = rows * static_cast<double>(d_);
@@ -44,11 +39,11 @@ std::string EmbedNode::shape() const {
 }
 
 void EmbedNode::forward(Pass& pass) const {
-    ops::embedding(pass.parameters.used(table(pass)), rows(pass), pass.workspace.allocate(out_));  // [T, d]
+    ops::embedding(pass.parameters.used(table(pass)), pass.inputs, pass.workspace.allocate(out_));  // [T, d]
 }
 
 void EmbedNode::backward(Pass& pass) const {
-    ops::embedding_backward(pass.workspace.grad(out_), rows(pass), pass.parameters.grad(table(pass)));
+    ops::embedding_backward(pass.workspace.grad(out_), pass.inputs, pass.parameters.grad(table(pass)));
 }
 
 }  // namespace speedrun

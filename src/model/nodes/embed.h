@@ -6,13 +6,8 @@ namespace speedrun {
 // out[t] = table[token t], or of another table while the two are tied (Pass::tied).
 class EmbedNode final : public Node {
   public:
-    enum class Rows : uint8_t {
-        tokens,  // table [vocab_size, d_model]
-        bigram   // row_t of config/model_config.h's Bigram
-    };
-    // `table`: [rows, d_model]; `path`: where the config names it.
-    EmbedNode(GraphBuilder& build, const std::string& name, const WeightRef& table, const std::string& path,
-              Rows rows = Rows::tokens);
+    // `table`: [vocab_size, d_model]; `path`: where the config names it.
+    EmbedNode(GraphBuilder& build, const std::string& name, const WeightRef& table, const std::string& path);
     // `table` is looked up where `tied_to`, of the same shape, is not.
     EmbedNode(GraphBuilder& build, const std::string& name, const WeightRef& table, const WeightRef& tied_to,
               const std::string& path);
@@ -26,10 +21,7 @@ class EmbedNode final : public Node {
   private:
     const WeightRef& table(const Pass& pass) const;
 
-    const at::Tensor& rows(const Pass& pass) const;
-
     WeightRef table_, tied_to_;
-    Rows rows_;
     int64_t d_, table_item_, grad_item_;
     ValueId out_;
 };

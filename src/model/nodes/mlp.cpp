@@ -40,10 +40,22 @@ MlpNode::MlpNode(GraphBuilder& build, const std::string& name, const MlpConfig& 
               name + ".fc");
     build.use(*this, mlp.proj, WeightUse::Kind::multiplied, stored_shape(mlp.proj_layout, hidden_, d_),
               name + ".proj");
-    pre_ = build.declare(*this, name + ".pre", hidden_);
+    const NumericsConfig::Mlp& numerics = build.config().numerics.mlp;
+    build.read(*this, x, Read::forward_and_backward);
+    if (numerics.save_for_backward == NumericsConfig::Mlp::Saved::pre_and_post) {
+        pre_ = build.declare(*this, name + ".pre", hidden_);
+        build.read(*this, pre_, Read::forward_and_backward);
+    }
     post_ = build.declare(*this, name + ".post", hidden_);
+    build.read(*this, post_, Read::forward_and_backward);
     out_ = build.declare(*this, name, d_);
-    for (const ValueId id : {x, pre_, post_}) build.read(*this, id, Read::forward_and_backward);
+    const auto fp8 = [&](NumericsConfig::Mlp::Format format, const WeightUse& use, MatrixLayout layout,
+                         bool delayed) -> int64_t {
+        if (format != NumericsConfig::Mlp::Format::fp8) return -1;
+        return build.in_fp8({use.weight, layout == MatrixLayout::in_out, delayed});
+    };
+    fp8_fc_ = fp8(numerics.up.format, weights()[0], mlp.fc_layout, /*delayed=*/false);
+    fp8_proj_ = fp8(numerics.down.format, weights()[1], mlp.proj_layout, /*delayed=*/true);
 }
 
 // Two products forward, four backward, relu^2 between them.
@@ -51,20 +63,36 @@ NodeCost MlpNode::cost(const PassShape& shape) const {
     const auto rows = static_cast<double>(shape.tokens), item = static_cast<double>(shape.item);
     const double x = rows * static_cast<double>(d_) * item, h = rows * static_cast<double>(hidden_) * item,
                  cells = static_cast<double>(d_ * hidden_), dw = cells * static_cast<double>(grad_item_);
+    const int in_fp8 = (fp8_fc_ >= 0 ? 1 : 0) + (fp8_proj_ >= 0 ? 1 : 0);
     const auto both = [&](const auto& scratch_of) {
         return larger(scratch_of(d_, hidden_, config_.fc_layout),
                       scratch_of(hidden_, d_, config_.proj_layout));
     };
-    return {.forward = {.flop = 4 * rows * cells, .read = x + 2 * h + 2 * cells * item, .written = 2 * h + x},
+    const Scratch forward = both([&](int64_t in, int64_t out, MatrixLayout) {
+        return forward_scratch(shape.tokens, in, out, shape.item);
+    });
+    return {.forward = {.flop = 4 * rows * cells,
+                        .fp8_flop = 2 * in_fp8 * rows * cells,
+                        .read = x + 2 * h + 2 * cells * item,
+                        .written = 2 * h + x},
             .backward = {.flop = 8 * rows * cells,
                          .read = 2 * x + 3 * h + 2 * h + x + 2 * cells * item + 2 * dw,
                          .written = 2 * h + x + 2 * dw},
-            .forward_scratch = both([&](int64_t in, int64_t out, MatrixLayout) {
-                return forward_scratch(shape.tokens, in, out, shape.item);
-            }),
+            .forward_scratch = larger(forward, fp8_scratch(shape)),
             .backward_scratch = both([&](int64_t in, int64_t out, MatrixLayout layout) {
                 return backward_scratch(shape.tokens, in, out, shape.item, layout == MatrixLayout::out_in);
             })};
+}
+
+// What is multiplied, in 8-bit floats; a CPU stores those as activations, and sums in fp32.
+Scratch MlpNode::fp8_scratch(const PassShape& shape) const {
+    constexpr int64_t wide = 4;
+    const int64_t sum_item = shape.item == wide ? 0 : wide;
+    const auto of_product = [&](int64_t fp8, int64_t in, int64_t out) -> Scratch {
+        if (fp8 < 0) return {};
+        return {.passing = shape.tokens * (in * shape.item + out * sum_item), .gpu = shape.tokens * in};
+    };
+    return larger(of_product(fp8_fc_, d_, hidden_), of_product(fp8_proj_, hidden_, d_));
 }
 
 std::string MlpNode::shape() const {
@@ -81,18 +109,31 @@ at::Tensor MlpNode::proj_in_out(const at::Tensor& weight) const {
 
 void MlpNode::forward(Pass& pass) const {
     Workspace& ws = pass.workspace;
-    ops::gemm(ws.value(x_), fc_in_out(pass.parameters.used(config_.fc)), ws.allocate(pre_));  // [T, hidden]
-    ops::relu2(ws.value(pre_), ws.allocate(post_));
-    ops::gemm(ws.value(post_), proj_in_out(pass.parameters.used(config_.proj)), ws.allocate(out_));  // [T, d]
+    const Fp8Weights& fp8 = pass.parameters.fp8();
+    const at::Tensor pre = ws.allocate(pre_ >= 0 ? pre_ : post_);  // [T, hidden]
+    if (fp8_fc_ >= 0 && ws.training())
+        fp8.multiply(ws.value(x_), fp8_fc_, pre);
+    else
+        ops::gemm(ws.value(x_), fc_in_out(pass.parameters.used(config_.fc)), pre);
+    const at::Tensor post = pre_ >= 0 ? ws.allocate(post_) : pre, out = ws.allocate(out_);  // out [T, d]
+    if (fp8_proj_ >= 0 && ws.training()) {
+        fp8.multiply_relu2(pre, post, fp8_proj_, out);
+    } else {
+        ops::relu2(pre, post);
+        ops::gemm(post, proj_in_out(pass.parameters.used(config_.proj)), out);
+    }
 }
 
 void MlpNode::backward(Pass& pass) const {
     Workspace& ws = pass.workspace;
-    const at::Tensor dout = ws.grad(out_);  // [T, d]
-    add_weight_gradient(ws.value(post_), dout, config_.proj_layout, pass.parameters.grad(config_.proj));
-    const at::Tensor dpre = ws.grad_target(pre_).tensor;  // [T, hidden], first of post
+    const at::Tensor dout = ws.grad(out_), post = ws.value(post_);  // [T, d], [T, hidden]
+    add_weight_gradient(post, dout, config_.proj_layout, pass.parameters.grad(config_.proj));
+    const at::Tensor dpre = ws.grad_target(pre_ >= 0 ? pre_ : post_).tensor;  // first of post
     ops::gemm(dout, proj_in_out(pass.parameters.used(config_.proj)).t(), dpre);
-    ops::relu2_backward(dpre, ws.value(pre_), dpre);
+    if (pre_ >= 0)
+        ops::relu2_backward(dpre, ws.value(pre_), dpre);
+    else
+        ops::relu2_backward_of_output(dpre, post, dpre);
     add_weight_gradient(ws.value(x_), dpre, config_.fc_layout, pass.parameters.grad(config_.fc));
     const auto [dx, accumulate] = ws.grad_target(x_);
     ops::gemm(dpre, fc_in_out(pass.parameters.used(config_.fc)).t(), dx, accumulate);

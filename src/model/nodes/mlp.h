@@ -3,7 +3,8 @@
 
 namespace speedrun {
 
-// relu(x fc)^2 proj
+// relu(x fc)^2 proj. In training its products may be of 8-bit floats (numerics.mlp), forward; backward is in
+// the activations' dtype from x, and pre = x fc and post = relu(pre)^2, or post alone.
 class MlpNode final : public Node {
   public:
     MlpNode(GraphBuilder& build, const std::string& name, const MlpConfig& mlp, ValueId x);
@@ -15,13 +16,15 @@ class MlpNode final : public Node {
     void backward(Pass& pass) const override;
 
   private:
+    Scratch fp8_scratch(const PassShape& shape) const;
     at::Tensor fc_in_out(const at::Tensor& weight) const;
     at::Tensor proj_in_out(const at::Tensor& weight) const;
 
     MlpConfig config_;
     ValueId x_;
     int64_t d_, hidden_, grad_item_;
-    ValueId pre_, post_, out_;
+    ValueId pre_ = -1, post_, out_;        // pre_ -1: post's root serves
+    int64_t fp8_fc_ = -1, fp8_proj_ = -1;  // among Graph::fp8_weights(); -1: multiplied as activations are
 };
 
 }  // namespace speedrun

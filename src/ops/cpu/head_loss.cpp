@@ -30,6 +30,8 @@ namespace {
 
 constexpr int64_t block_rows = 64;  // of the vocabulary
 
+constexpr int64_t target_slots = most_targets + 1;  // of a token; the last one is its target's prefix
+
 // Tokens of a chunk. Long chunks read w and dw less often; but a thread's sums of dx [chunk, d] want to stay
 // in L2.
 int64_t tokens_of_chunk(int64_t d) {
@@ -100,9 +102,23 @@ class HeadPass {
         });
     }
 
-    // How many targets lie in the row.
-    int64_t targets_of(int64_t t) const {
-        return std::min<int64_t>(std::ssize(p_.weights), p_.tokens - begin_ - t);
+    // f(slot, target, weight) for each target of the chunk's token t that there is.
+    template <class F>
+    void for_each_target(int64_t t, const F& f) const {
+        const int64_t in_row = std::min<int64_t>(std::ssize(p_.weights), p_.tokens - begin_ - t);
+        for (int64_t k = 0; k < in_row; ++k)
+            f(k, p_.targets[begin_ + t + k], p_.weights[static_cast<size_t>(k)]);
+        if (const int64_t prefix = prefix_at(t); prefix >= 0) f(most_targets, prefix, p_.prefix_weight);
+    }
+
+    // -1: the target has none.
+    int64_t prefix_at(int64_t t) const {
+        return p_.prefix_of == nullptr ? -1 : p_.prefix_of[p_.targets[begin_ + t]];
+    }
+
+    double all_weights(int64_t t) const {
+        return std::accumulate(p_.weights.begin(), p_.weights.end(),
+                               prefix_at(t) >= 0 ? p_.prefix_weight : 0.0);
     }
 
     void prepare_chunk() {
@@ -119,10 +135,11 @@ class HeadPass {
 
         by_target_.clear();
         for (int64_t t = 0; t < tokens_; ++t)
-            for (int64_t k = 0; k < targets_of(t); ++k)
-                by_target_.emplace_back(p_.targets[begin_ + t + k], t * most_targets + k);
+            for_each_target(t, [&](int64_t slot, int64_t target, double) {
+                by_target_.emplace_back(target, t * target_slots + slot);
+            });
         std::sort(by_target_.begin(), by_target_.end());
-        target_z_.resize(elements(tokens_, most_targets));
+        target_z_.resize(elements(tokens_, target_slots));
         if (out_ == nullptr) return;
         q_ = memory_.q.template get<T>(elements(p_.vocab, width_));
         scaled_x_ = memory_.scaled_x.template get<T>(elements(width_, p_.d));
@@ -142,7 +159,7 @@ class HeadPass {
             for (size_t t = 0; t < slot.sums.size(); ++t) slot.sums[t] += slot.block_sums[t];
             for (auto it = std::lower_bound(by_target_.begin(), by_target_.end(), std::pair{row, int64_t{0}});
                  it != by_target_.end() && it->first < row + rows; ++it) {
-                const int64_t at = (it->first - row) * width_ + it->second / most_targets;
+                const int64_t at = (it->first - row) * width_ + it->second / target_slots;
                 target_z_[static_cast<size_t>(it->second)] = z[at];
                 if (q != nullptr) q[at] = T(0.0F);
             }
@@ -178,19 +195,17 @@ class HeadPass {
     };
 
     // Returns how many there are.
-    size_t collect_targets(int64_t t, std::array<Target, most_targets>& targets) const {
+    size_t collect_targets(int64_t t, std::array<Target, target_slots>& targets) const {
         size_t count = 0;
-        for (int64_t k = 0; k < targets_of(t); ++k) {
-            const int64_t token = p_.targets[begin_ + t + k];
-            const double z = target_z_[static_cast<size_t>(t * most_targets + k)];
-            const double weight = p_.weights[static_cast<size_t>(k)];
+        for_each_target(t, [&](int64_t slot, int64_t token, double weight) {
+            const double z = target_z_[static_cast<size_t>(t * target_slots + slot)];
             const auto end = targets.begin() + count;
             const auto same = std::ranges::find(targets.begin(), end, token, &Target::token);
             if (same != end)
                 same->weight += weight;
             else
                 targets[count++] = {token, weight, 1 / (1 + std::exp(-(z + p_.softcap.b) / p_.softcap.c)), 0};
-        }
+        });
         return count;
     }
 
@@ -199,7 +214,7 @@ class HeadPass {
         double sum = 0;
         for (int64_t i = 0; i < slots_; ++i)
             sum += memory_.slots[static_cast<size_t>(i)].sums[static_cast<size_t>(t)];
-        std::array<Target, most_targets> memory;
+        std::array<Target, target_slots> memory;
         const std::span<Target> targets(memory.data(), collect_targets(t, memory));
         const double log_sum = std::log(sum) + a / 2;
         double loss = 0, normaliser = 0;
@@ -210,7 +225,7 @@ class HeadPass {
         p_.loss[begin_ + t] = static_cast<float>(loss);
         if (out_ == nullptr) return;
 
-        if (p_.keep_normaliser) normaliser = std::accumulate(p_.weights.begin(), p_.weights.end(), 0.0);
+        if (p_.keep_normaliser) normaliser = all_weights(t);
         for (auto& [token, weight, s, q] : targets) {
             q = static_cast<float>((std::exp(a * s - a / 2) - sum * weight / normaliser) * s * (1 - s));
             q_[token * width_ + t] = static_cast<T>(q);
@@ -259,7 +274,7 @@ class HeadPass {
     // of the current chunk
     int64_t begin_ = 0, tokens_ = 0;
     int64_t width_ = 0;  // tokens_ rounded up: the added ones have x = 0 and are left out of the results
-    std::vector<std::pair<int64_t, int64_t>> by_target_;  // (target, token * most_targets + k), sorted
+    std::vector<std::pair<int64_t, int64_t>> by_target_;  // (target, token * target_slots + slot), sorted
     std::vector<float> target_z_;                         // logits of each token's targets, before the cap
     T* packed_x_ = nullptr;                               // x^T [d, width]
     T* q_ = nullptr;                                      // [vocab, width]

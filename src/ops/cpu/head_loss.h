@@ -17,6 +17,8 @@ struct HeadProblem {
     const int64_t* targets;       // [tokens], each in [0, vocab)
     std::vector<double> weights;  // of a token's own target and of those of the tokens after it
     bool keep_normaliser;         // Targets::Tail
+    const int64_t* prefix_of;     // [vocab], of each target in [-1, vocab); null: no target has a prefix
+    double prefix_weight;
     int64_t tokens, vocab, d;
     Softcap softcap;
     float* loss;  // [tokens]

@@ -20,8 +20,8 @@ struct TypedNet {
     const T* h;
     T* dh;
     const W *w, *b;
+    const float* scale;
     int64_t outputs;
-    float scale;
 
     __device__ float weight(int64_t output, int64_t k) const { return load(w[output * kNetHidden + k]); }
 };
@@ -30,6 +30,7 @@ struct TypedNet {
 template <class T, class W>
 __global__ void coef_net_kernel(TypedNet<T, W> net, float* values, int64_t tokens) {
     const int lane = lane_index();
+    const float scale = *net.scale;
     for (int64_t t = warp_index(); t < tokens; t += warp_count()) {
         float gelu[kHiddenPerLane];
 #pragma unroll
@@ -41,17 +42,20 @@ __global__ void coef_net_kernel(TypedNet<T, W> net, float* values, int64_t token
 #pragma unroll
             for (int j = 0; j < kHiddenPerLane; ++j) sum += gelu[j] * net.weight(output, j * kWarp + lane);
             sum = warp_sum(sum);
-            if (lane == 0) values[t * net.outputs + output] = (sum + load(net.b[output])) * net.scale;
+            if (lane == 0) values[t * net.outputs + output] = (sum + load(net.b[output])) * scale;
         }
     }
 }
 
 // One warp a token. The sums for dw stay in registers, number output * kHiddenPerLane + j with the lane of
-// hidden number j * 32 + lane; those for db with the lane output % 32.
+// hidden number j * 32 + lane; those for db with the lane output % 32. dscale: what each lane's hidden
+// numbers add to it, and of lane 0 the biases too.
 template <class T, class W>
 __global__ void coef_net_backward_kernel(TypedNet<T, W> net, const float* dvalues, float* dw_partials,
-                                         float* db_partials, int64_t tokens) {
+                                         float* db_partials, float* dscale_partials, int64_t tokens) {
     const int lane = lane_index();
+    const float scale = *net.scale;
+    float dscale[1] = {};
     float dw[kMostNetOutputs * kHiddenPerLane] = {}, db[kOutputsPerLane] = {};
     for (int64_t t = warp_index(); t < tokens; t += warp_count()) {
         Gelu gelu[kHiddenPerLane];
@@ -63,13 +67,17 @@ __global__ void coef_net_backward_kernel(TypedNet<T, W> net, const float* dvalue
 #pragma unroll
         for (int output = 0; output < kMostNetOutputs; ++output) {
             if (output >= net.outputs) break;
-            const float dz = dvalues[t * net.outputs + output] * net.scale;
+            const float dvalue = dvalues[t * net.outputs + output], dz = dvalue * scale;
             if (lane == output % kWarp) db[output / kWarp] += dz;
+            float z = lane == 0 ? load(net.b[output]) : 0;
 #pragma unroll
             for (int j = 0; j < kHiddenPerLane; ++j) {
-                dgelu[j] += dz * net.weight(output, j * kWarp + lane);
+                const float w = net.weight(output, j * kWarp + lane);
+                dgelu[j] += dz * w;
+                z += w * gelu[j].value;
                 dw[output * kHiddenPerLane + j] += dz * gelu[j].value;
             }
+            dscale[0] += dvalue * z;
         }
 #pragma unroll
         for (int j = 0; j < kHiddenPerLane; ++j) {
@@ -78,6 +86,8 @@ __global__ void coef_net_backward_kernel(TypedNet<T, W> net, const float* dvalue
     }
     store_block_sums(dw, net.outputs * kNetHidden, dw_partials + blockIdx.x * net.outputs * kNetHidden);
     store_block_sums(db, net.outputs, db_partials + blockIdx.x * net.outputs);
+    dscale[0] = warp_sum(dscale[0]);
+    store_block_sums(dscale, 1, dscale_partials + blockIdx.x);
 }
 
 template <class T, class W>
@@ -86,8 +96,8 @@ TypedNet<T, W> typed(const CoefNet& net) {
             static_cast<T*>(net.dh.data),
             static_cast<const W*>(net.w.data),
             static_cast<const W*>(net.b.data),
-            net.outputs,
-            net.scale};
+            net.scale,
+            net.outputs};
 }
 
 // Calls body(T{}, W{}).
@@ -110,13 +120,15 @@ void coef_net(const CoefNet& net, float* values, int64_t tokens, Stream stream) 
 void coef_net_backward(const CoefNet& net, const float* dvalues, float* partials, int64_t tokens,
                        Stream stream) {
     const int64_t blocks = partial_blocks(tokens), weights = net.outputs * kNetHidden;
-    float* const db_partials = partials + blocks * weights;
+    float *const db_partials = partials + blocks * weights, *const dscale_partials =
+                                                                db_partials + blocks * net.outputs;
     with_types(net, [&]<class T, class W>(T, W) {
         launch(coef_net_backward_kernel<T, W>, blocks, kWarpsPerBlock * kWarp, stream, typed<T, W>(net),
-               dvalues, partials, db_partials, tokens);
+               dvalues, partials, db_partials, dscale_partials, tokens);
     });
     add_partials(partials, blocks, weights, weights, net.dw, stream);
     add_partials(db_partials, blocks, net.outputs, net.outputs, net.db, stream);
+    if (net.dscale.data) add_partials(dscale_partials, blocks, 1, 1, net.dscale, stream);
 }
 
 const Registration register_coef_net(&Kernels::coef_net, coef_net);

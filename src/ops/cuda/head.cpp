@@ -23,6 +23,13 @@ raw::SoftcapLoss softcap_loss_of(const at::Tensor& logits, const Targets& target
     loss.weights = floats(targets.weights, targets.count(), "softcap_loss: weights");
     loss.weight_count = static_cast<int>(targets.count());
     loss.keep_normaliser = targets.tail == Targets::Tail::keep_normaliser;
+    if (targets.prefix_of.defined()) {
+        check(targets.prefix_of.scalar_type() == at::kLong && targets.prefix_of.is_contiguous() &&
+                  targets.prefix_of.numel() == logits.size(1),
+              "softcap_loss: prefixes are not int64, one a token of the vocabulary");
+        loss.prefix_of = targets.prefix_of.const_data_ptr<int64_t>();
+        loss.prefix_weight = floats(targets.prefix_weight, 1, "softcap_loss: prefix_weight");
+    }
     loss.a = static_cast<float>(softcap.a);
     loss.b = static_cast<float>(softcap.b);
     loss.c = static_cast<float>(softcap.c);

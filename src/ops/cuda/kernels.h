@@ -110,21 +110,45 @@ struct Gate {
 };
 
 // ops::coef_net and its backward, of kNetHidden hidden numbers and at most kMostNetOutputs outputs.
-// partials: kPartialSets * outputs * (kNetHidden + 1).
+// partials: kPartialSets * (outputs * (kNetHidden + 1) + 1).
 inline constexpr int64_t kNetHidden = 64;
 inline constexpr int kMostNetOutputs = 44;
 struct CoefNet {
-    Flat h, dh;         // [T, hidden]; dh: of the backward, written
-    Flat w, b, dw, db;  // [outputs, hidden] and [outputs]; dw, db: of the backward, added to
+    Flat h, dh;                    // [T, hidden]; dh: of the backward, written
+    Flat w, b, dw, db;             // [outputs, hidden] and [outputs]; dw, db: of the backward, added to
+    const float* scale = nullptr;  // one number
+    Flat dscale;                   // added to; null: not wanted
     int64_t outputs = 0;
-    float scale = 1;
 };
 
-// ops::xsa_backward: rows are tokens, of `heads` heads, 32 at most. partials: kPartialSets * heads.
+// Of ops::xsa and its backward: [heads], or [T, heads] of fp32 with `stride` elements from token to token.
+struct XsaAlpha {
+    Flat numbers;
+    int64_t stride = 0;  // 0: the same for every token
+};
+
+// ops::xsa_backward: rows are tokens, of `heads` heads, 32 at most. partials: kPartialSets * heads, where
+// alpha is the same for every token.
 struct XsaBackward {
     Rows dy, x, v, dx, dv;
-    Flat alpha, dalpha;  // [heads]
+    XsaAlpha alpha, dalpha;
     int64_t heads = 0;
+};
+
+// ops::dynamic_composition: rows are tokens, of `heads` heads of shape.cols / heads numbers; of w1 and w2
+// `heads` fp32 numbers. At most kMostComposedKeys keys a query.
+inline constexpr int64_t kMostComposedKeys = 512;
+struct Composition {
+    Rows q, k, v, w1, w2;
+    const int32_t* cu_seqlens = nullptr;  // [documents + 1], the last one shape.rows
+    int64_t documents = 0;
+    int64_t heads = 0, window = 1;
+    float scale = 1;
+};
+struct CompositionGrads {
+    Rows dout, dq, dk, dv, dw1, dw2;
+    bool accumulate = false;
+    float* scratch = nullptr;  // [3, tokens, heads]
 };
 
 // ops::smear and its backward. partials: kPartialSets.
@@ -158,6 +182,10 @@ struct SoftcapLoss {
     const float* weights = nullptr;
     int weight_count = 1;
     bool keep_normaliser = false;
+    // One more target of token t is prefix_of[targets[t]], where that is not -1, with this weight; null: none
+    // has one.
+    const int64_t* prefix_of = nullptr;
+    const float* prefix_weight = nullptr;
     float a = 0, b = 0, c = 1;
     float* loss = nullptr;
     Rows gradient;
@@ -168,6 +196,22 @@ struct SoftcapLoss {
 };
 
 enum class Fp8 : int32_t { e4m3, e5m2 };
+enum class QuantizeOrder : int32_t { times, over_inverse, divided, divided_in_dtype };  // ops::Fp8Order
+// The largest absolute numbers of a matrix's rows, one for each warp of the launch that finds them, of which
+// there are this many at most; NaN where it has met one.
+inline constexpr int64_t kMostMaxima = kPartialSets * 4;
+// What is made of the maxima of a matrix of that shape, in fp32; what is null is not wanted. amax: their
+// largest, at least 1e-12.
+struct Fp8Scale {
+    const float* maxima = nullptr;
+    float* now = nullptr;  // [3]: 448 / amax, *weight_scale * amax / 448, 1
+    const float* weight_scale = nullptr;
+    float* exact = nullptr;  // amax / 448 in exact_type's arithmetic
+    Scalar exact_type = Scalar::bf16;
+    float* delayed = nullptr;  // amax * headroom, where that is finite
+    float headroom = 1;
+    float* replaced = nullptr;  // what was at `delayed` before
+};
 
 // A step of an expression in postfix order; ops/scalar_program.h.
 struct ScalarInstruction {
@@ -243,6 +287,7 @@ struct Kernels {
                               Stream stream);
     void (*relu2)(Rows x, Rows y, Shape shape, Stream stream);
     void (*relu2_backward)(Rows dy, Rows x, Rows dx, Shape shape, Stream stream);
+    void (*relu2_backward_of_output)(Rows dy, Rows y, Rows dx, Shape shape, Stream stream);
     void (*qk_norm_rotary)(Rows x, const Rotary& rotary, float eps, Rows y, float* rstd, Shape shape,
                            Stream stream);
     void (*qk_norm_rotary_backward)(Rows dy, Rows x, const Rotary& rotary, const float* rstd, Rows dx,
@@ -260,12 +305,17 @@ struct Kernels {
     void (*coef_net)(const CoefNet& net, float* values, int64_t tokens, Stream stream);
     void (*coef_net_backward)(const CoefNet& net, const float* dvalues, float* partials, int64_t tokens,
                               Stream stream);
-    void (*xsa)(Rows x, Rows v, Flat alpha, Rows y, int64_t heads, Shape shape, Stream stream);
+    void (*xsa)(Rows x, Rows v, XsaAlpha alpha, Rows y, int64_t heads, Shape shape, Stream stream);
     void (*xsa_backward)(const XsaBackward& xsa, float* partials, Shape shape, Stream stream);
+    void (*dynamic_composition)(const Composition& in, Rows y, Rows out, Shape shape, Stream stream);
+    void (*dynamic_composition_backward)(const Composition& in, const CompositionGrads& grads, Shape shape,
+                                         Stream stream);
     void (*smear)(Rows e, const Smear& smear, Rows out, Shape shape, Stream stream);
     // dfactor: null where smear.factor is.
     void (*smear_backward)(Rows dout, Rows e, const Smear& smear, Rows de, float* dfactor, float* dlambda,
                            float* partials, Shape shape, Stream stream);
+    // to[t] = from[t] * table[ids[t]], element by element.
+    void (*multiply_rows)(Rows from, Rows table, const int32_t* ids, Rows to, Shape shape, Stream stream);
     // shape is that of out.
     void (*embedding)(Rows table, const int32_t* ids, Rows out, Shape shape, Stream stream);
     // `sorted` are the ids in ascending order, `order` where each was, those of one id ascending. partials: 2
@@ -278,6 +328,15 @@ struct Kernels {
     // to[t][i] = from[t][i] / scale, rounded to nearest even, the format's largest number where it is larger;
     // `to` is a contiguous [T, d] of bytes.
     void (*quantize)(Rows from, float scale, Fp8 format, uint8_t* to, Shape shape, Stream stream);
+    // ops::fp8_quantize to e4m3: by the number at `scale`; `to` as above. Where `maxima` is not null, those
+    // of `from` too.
+    void (*quantize_scaled)(Rows from, const float* scale, QuantizeOrder order, uint8_t* to, float* maxima,
+                            Shape shape, Stream stream);
+    // relu2, and quantize_scaled of y by over_inverse, in one pass. y may be x.
+    void (*relu2_quantized)(Rows x, Rows y, const float* scale, uint8_t* to, float* maxima, Shape shape,
+                            Stream stream);
+    void (*fp8_maxima)(Rows x, float* maxima, Shape shape, Stream stream);
+    void (*fp8_scale)(const Fp8Scale& scale, Shape shape, Stream stream);
     // The transpose [cols, rows] of a matrix of bytes; rows and cols are multiples of 16, addresses of 16
     // bytes.
     void (*transpose_bytes)(const uint8_t* from, uint8_t* to, Shape shape, Stream stream);

@@ -92,8 +92,8 @@ __device__ __forceinline__ Pack<G, N> stored(const float (&gradients)[N], float 
 // The targets of a row; several may be the same token.
 struct TokenTargets {
     int count;
-    int64_t tokens[kMostTargets];
-    float weights[kMostTargets], shares[kMostTargets];
+    int64_t tokens[kMostTargets + 1];  // the prefix comes last
+    float weights[kMostTargets + 1], shares[kMostTargets + 1];
     float normaliser;  // what the softmax of the gradient is multiplied by
 
     template <class T>
@@ -109,6 +109,12 @@ struct TokenTargets {
             tokens[k] = loss.targets[t + k];
             shares[k] = cap.share(load(logits[tokens[k]]));
         }
+        const int64_t prefix = loss.prefix_of ? loss.prefix_of[loss.targets[t]] : -1;
+        if (prefix < 0) return;
+        weights[count] = *loss.prefix_weight;
+        tokens[count] = prefix;
+        shares[count] = cap.share(load(logits[prefix]));
+        normaliser += weights[count++];
     }
     // Of all targets that are the k-th one's token, or -1 where one before it is.
     __device__ float whole_weight(int k) const {

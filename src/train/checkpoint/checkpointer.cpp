@@ -74,7 +74,7 @@ void Checkpointer::begin(CheckpointManifest manifest) {
     drain();
     saving_step_ = manifest.step;
     writer_.begin(checkpoint_layout(run_.config, run_.parameters, run_.optimizer, run_.communicator.rank(),
-                                    manifest.pending_gradients),
+                                    run_.communicator.world_size(), manifest.pending_gradients),
                   std::move(manifest));
     phase_ = Phase::parts;
     wanted_ = false;

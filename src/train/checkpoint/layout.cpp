@@ -9,7 +9,7 @@
 namespace speedrun {
 namespace {
 
-constexpr size_t kWeights = 0, kOptimizer = 1, kGradients = 2;
+constexpr size_t kWeights = 0, kOptimizer = 1;
 
 TensorSpec spec(const std::string& name, at::ScalarType dtype, std::vector<int64_t> shape) {
     return {name, safetensors_dtype(dtype), std::move(shape)};
@@ -75,7 +75,22 @@ void add_gradients(const Config& config, const ParameterTable& parameters, int64
     const SafetensorsLayout& layout = checkpoint.files.back().layout;
     for (const TensorSpec& tensor : layout.tensors())
         checkpoint.extents.push_back(
-            {kGradients, layout.offset(tensor.name), parameters[tensor.name].grad.view(-1)});
+            {checkpoint.files.size() - 1, layout.offset(tensor.name), parameters[tensor.name].grad.view(-1)});
+}
+
+// Rank 0 writes the scales that all have.
+void add_fp8(const Fp8Weights& fp8, int64_t rank, int64_t ranks, CheckpointLayout& checkpoint) {
+    const at::Tensor &weights = fp8.weight_scales(), &activations = fp8.activation_scales();
+    const int64_t count = weights.numel();
+    std::vector<TensorSpec> tensors{spec(fp8_weight_scales, weights.scalar_type(), {count}),
+                                    spec(fp8_activation_scales, activations.scalar_type(), {ranks, count})};
+    checkpoint.files.push_back({fp8_file, SafetensorsLayout(std::move(tensors))});
+    const SafetensorsLayout& layout = checkpoint.files.back().layout;
+    const size_t file = checkpoint.files.size() - 1;
+    if (rank == 0) checkpoint.extents.push_back({file, layout.offset(fp8_weight_scales), weights});
+    checkpoint.extents.push_back(
+        {file, layout.offset(fp8_activation_scales) + static_cast<uint64_t>(rank) * activations.nbytes(),
+         activations});
 }
 
 }  // namespace
@@ -104,7 +119,8 @@ int64_t CheckpointLayout::extent_bytes() const {
 }
 
 CheckpointLayout checkpoint_layout(const Config& config, const ParameterTable& parameters,
-                                   const Optimizer& optimizer, int64_t rank, bool pending_gradients) {
+                                   const Optimizer& optimizer, int64_t rank, int64_t ranks,
+                                   bool pending_gradients) {
     CheckpointLayout checkpoint;
     checkpoint.files.push_back({"weights.safetensors", weights_layout(parameters)});
     checkpoint.files.push_back({"optimizer.safetensors", optimizer_layout(optimizer)});
@@ -117,6 +133,7 @@ CheckpointLayout checkpoint_layout(const Config& config, const ParameterTable& p
                                 static_cast<uint64_t>(part.begin * part.tensor.element_size());
         checkpoint.extents.push_back({kOptimizer, offset, part.tensor.view(-1)});
     }
+    if (!parameters.fp8().empty()) add_fp8(parameters.fp8(), rank, ranks, checkpoint);
     if (pending_gradients) add_gradients(config, parameters, rank, checkpoint);
     return checkpoint;
 }

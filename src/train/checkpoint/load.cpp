@@ -64,11 +64,27 @@ void load_gradients(const Checkpoint& checkpoint, const Config& config, Paramete
     }
 }
 
+// The scales, then the weights in 8 bits by them.
+void load_fp8(const Checkpoint& checkpoint, ParameterTable& parameters, const Communicator& communicator) {
+    const Fp8Weights& fp8 = parameters.fp8();
+    if (fp8.empty() || !checkpoint.manifest.files.contains(fp8_file)) return;
+    const int64_t wrote = checkpoint.manifest.world_size, count = fp8.weight_scales().numel();
+    const SafetensorsFile file(checkpoint.folder / fp8_file);
+    const at::Tensor activations =
+        copy_of(expect(file, fp8_activation_scales, at::kFloat, {wrote, count}), at::kFloat);
+    fp8.weight_scales().copy_(copy_of(expect(file, fp8_weight_scales, at::kFloat, {count}), at::kFloat));
+    fp8.activation_scales().copy_(wrote == communicator.world_size() ? activations[communicator.rank()]
+                                                                     : activations.amax(0));
+    file.check_unchanged();
+    parameters.restore_fp8();
+}
+
 }  // namespace
 
 void load_checkpoint(const Checkpoint& checkpoint, const Config& config, ParameterTable& parameters,
                      Optimizer& optimizer, const Communicator& communicator) {
     load_weights(parameters, checkpoint.folder / "weights.safetensors");
+    load_fp8(checkpoint, parameters, communicator);
     load_optimizer(checkpoint.folder / "optimizer.safetensors", optimizer);
     parameters.zero_grad();
     if (checkpoint.manifest.pending_gradients) load_gradients(checkpoint, config, parameters, communicator);

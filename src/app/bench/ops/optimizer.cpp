@@ -185,6 +185,7 @@ std::vector<Op> optimizer_ops(const Config& config, const Graph& graph, const St
                               at::Device device) {
     std::vector<Op> ops;
     for (const OptimParamConfig& row : config.optimizer.params) {
+        if (row.rule == OptimParamConfig::Rule::none) continue;
         const bool adam = row.rule == OptimParamConfig::Rule::adam;
         const double per_step = adam ? 1 / static_cast<double>(config.optimizer.adam.every_n_steps) : 1;
         const Update update = update_of(config, graph, row, settings, device);

@@ -6,14 +6,7 @@
 
 #include "ops/cpu/convert.h"
 #include "ops/cpu/exp2.h"
-
-// One copy of each loop for AVX-512 and one for the baseline, chosen when the program is loaded.
-// ThreadSanitizer is not ready yet where that choice is made.
-#ifdef __SANITIZE_THREAD__
-#define SPEEDRUN_VECTOR_CLONES
-#else
-#define SPEEDRUN_VECTOR_CLONES __attribute__((target_clones("arch=x86-64-v4", "default")))
-#endif
+#include "ops/cpu/vector_clones.h"
 
 namespace speedrun::ops::cpu {
 namespace {
