@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -100,6 +101,38 @@ TEST_F(AttemptVerb, ExitCodeZeroIsBelowTheTarget) {
     const Outcome good = attempt("--target 3.3 --json");
     EXPECT_EQ(good.exit_code, 0) << good.err;
     EXPECT_EQ(nlohmann::json::parse(good.out)["result"]["verdict"], "record");
+}
+
+// A learning rate of 0.03 costs 0.002 with every seed, 0.02 nothing.
+TEST_F(AttemptVerb, AGridComparesEachCellWithTheConfigAsItIs) {
+    write_file(script(), "dir=$6; seed=${8#runtime.seed=}; echo \"$seed\" >>" + (folder_ / "calls").string() +
+                             "\ncase $dir in *lr=0.03*) seed=$((seed + 2));; esac\nmkdir -p \"$dir\"; cp " +
+                             (folder_ / "log_").string() +
+                             "$seed \"$dir/log.txt\"; touch \"$dir/weights.safetensors\"\n");
+    const Outcome mistaken = attempt("--grid optimizer.matrix.lr=0.02,-1");
+    EXPECT_EQ(mistaken.exit_code, 2);
+    EXPECT_NE(mistaken.err.find("optimizer.matrix.lr"), std::string::npos) << mistaken.err;
+    EXPECT_FALSE(fs::exists(folder_ / "calls")) << "mistakes are found before the first run";
+
+    const std::string grid = "--json --grid optimizer.matrix.lr=0.02,0.03";
+    const Outcome whole = attempt(grid);
+    ASSERT_EQ(whole.exit_code, 0) << whole.err;
+    const auto cells = nlohmann::json::parse(whole.out);
+    ASSERT_EQ(cells.size(), 3U);
+    EXPECT_TRUE(cells[0]["difference"]["value"].is_null());
+    EXPECT_EQ(cells[1]["difference"]["value"], 0.0);
+    EXPECT_NEAR(cells[2]["difference"]["value"].get<double>(), 0.002, 1e-9);
+    EXPECT_TRUE(fs::exists(record() / "lr=0.03/summary.json"));
+    EXPECT_NE(contents(record() / "README.md").find("lr=0.03"), std::string::npos);
+    const std::string made = calls();
+    EXPECT_EQ(std::ranges::count(made, '\n'), 9);
+
+    EXPECT_EQ(attempt(grid).out, whole.out) << "a finished grid is only judged again";
+    EXPECT_EQ(calls(), made);
+    const Outcome other = attempt("--grid optimizer.matrix.lr=0.04");
+    EXPECT_EQ(other.exit_code, 2);
+    EXPECT_NE(other.err.find("another grid was stated"), std::string::npos) << other.err;
+    EXPECT_EQ(attempt(grid + " --stop-rule futility:2").exit_code, 2);
 }
 
 TEST_F(AttemptVerb, GoesOnWhereItWasInterrupted) {

@@ -2,13 +2,14 @@
 #include <chrono>
 #include <ctime>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
 #include "app/build_info.h"
-#include "app/record/attempt_runner.h"
+#include "app/record/attempt.h"
 #include "app/record/options.h"
 #include "app/verbs.h"
 #include "config/config.h"
@@ -36,13 +37,17 @@ cxxopts::Options attempt_options() {
         "summary.json\n"
         "before the first run and cannot change after. The same command continues an attempt that was "
         "interrupted.\n"
-        "Exit code: 0 a record, 1 not, 2 an error, 130 stopped by Ctrl-C.\n");
+        "Exit code: 0 a record, or a whole grid, 1 not, 2 an error, 130 stopped by Ctrl-C.\n");
     options.positional_help("CONFIG");
     add_target_options(options);
-    options.add_options()                                                                            //
-        ("runs", "how many", cxxopts::value<std::string>())                                          //
-        ("set", "override a value of both configs", cxxopts::value<std::vector<std::string>>())      //
-        ("baseline", "config to compare with", cxxopts::value<std::string>())                        //
+    options.add_options()                                                                        //
+        ("runs", "how many", cxxopts::value<std::string>())                                      //
+        ("set", "override a value of both configs", cxxopts::value<std::vector<std::string>>())  //
+        ("baseline", "config to compare with", cxxopts::value<std::string>())                    //
+        ("grid",
+         "KEY=V1,V2,...: an attempt for each value, for each combination where it is given again, and one of "
+         "the config as it is, all with the same seeds; a table says what each changed",
+         cxxopts::value<std::vector<std::string>>())                                                 //
         ("seed", "first seed, instead of the config's runtime.seed", cxxopts::value<std::string>())  //
         ("stop-rule",
          "none: all runs are made. futility:K: give up once the mean of K or more runs is not below the "
@@ -101,33 +106,20 @@ Configs load_configs(const AttemptPlan& plan) {
     return configs;
 }
 
-AttemptPlan plan_of(const cxxopts::ParseResult& args) {
-    const auto overrides = value_or_empty<std::vector<std::string>>(args, "set");
-    AttemptPlan plan;
-    plan.attempt = {args["config"].as<std::string>(), overrides, ""};
-    if (args.count("baseline") > 0) plan.baseline = {args["baseline"].as<std::string>(), overrides, ""};
-    plan.name = args.count("name") > 0 ? args["name"].as<std::string>()
-                                       : fs::path(plan.attempt.config).stem().string();
-    plan.date = today();
-    plan.runs = runs_of(args);
-    plan.first_seed = first_seed(args, overrides);
-    plan.target = target_of(args);
-    plan.stop_rule = parse_stop_rule(args["stop-rule"].as<std::string>(), plan.runs);
-    plan.launch = args["launch"].as<std::string>();
-    plan.commit = build_commit();
-    return plan;
-}
-
-// records/DATE_NAME of today, or that of an earlier day whose attempt has not ended.
-fs::path folder_of(const AttemptPlan& plan) {
+// records/DATE_NAME of today, or that of an earlier day where `unfinished` says that work is left.
+fs::path folder_of(const std::string& wanted, const std::function<bool(const fs::path& folder)>& unfinished) {
     const fs::path records = "records";
     for (const fs::path& entry : files::list_if_there(records)) {
         const std::string name = entry.filename();
-        if (name.size() != plan.name.size() + 11 || !name.ends_with("_" + plan.name)) continue;
-        const fs::path summary = entry / "summary.json";
-        if (files::exists(summary) && !read_attempt(summary).result) return entry;
+        if (name.size() == wanted.size() + 11 && name.ends_with("_" + wanted) && unfinished(entry))
+            return entry;
     }
-    return records / (plan.date + "_" + plan.name);
+    return records / (today() + "_" + wanted);
+}
+
+bool is_unfinished_attempt(const fs::path& folder) {
+    const fs::path summary = folder / "summary.json";
+    return files::exists(summary) && !read_attempt(summary).result;
 }
 
 // What begin() itself leaves where it is killed.
@@ -171,29 +163,71 @@ void print_result(const Attempt& attempt, const AttemptFolders& folders, bool js
               << attempt.result->reason << "\n";
 }
 
-int attempt_to(const cxxopts::ParseResult& args) {
-    AttemptPlan plan = plan_of(args);
+}  // namespace
+
+std::string name_of(const cxxopts::ParseResult& args) {
+    return args.count("name") > 0 ? args["name"].as<std::string>()
+                                  : fs::path(args["config"].as<std::string>()).stem().string();
+}
+
+AttemptPlan plan_of(const cxxopts::ParseResult& args, const std::vector<std::string>& more) {
+    auto overrides = value_or_empty<std::vector<std::string>>(args, "set");
+    overrides.insert(overrides.end(), more.begin(), more.end());
+    AttemptPlan plan;
+    plan.attempt = {args["config"].as<std::string>(), overrides, ""};
+    if (args.count("baseline") > 0) plan.baseline = {args["baseline"].as<std::string>(), overrides, ""};
+    plan.name = name_of(args);
+    plan.date = today();
+    plan.runs = runs_of(args);
+    plan.first_seed = first_seed(args, overrides);
+    plan.target = target_of(args);
+    plan.stop_rule = parse_stop_rule(args["stop-rule"].as<std::string>(), plan.runs);
+    plan.launch = args["launch"].as<std::string>();
+    plan.commit = build_commit();
+    return plan;
+}
+
+void check_configs(const AttemptPlan& plan) {
+    load_configs(plan);
+}
+
+AttemptFolders folders_of(const cxxopts::ParseResult& args,
+                          const std::function<bool(const fs::path& folder)>& unfinished) {
+    AttemptFolders folders;
+    folders.record = args.count("out") > 0 ? fs::path(args["out"].as<std::string>())
+                                           : folder_of(name_of(args), unfinished);
+    folders.runs = args.count("runs-dir") > 0 ? fs::path(args["runs-dir"].as<std::string>())
+                                              : "runs" / folders.record.filename();
+    return folders;
+}
+
+std::optional<Attempt> complete(AttemptPlan plan, const AttemptFolders& folders,
+                                const cxxopts::ParseResult& args) {
     const Configs configs = load_configs(plan);
     plan.attempt.config_hash = configs.attempt.hash;
     if (plan.baseline) plan.baseline->config_hash = configs.baseline->hash;
-    AttemptFolders folders;
-    folders.record = args.count("out") > 0 ? fs::path(args["out"].as<std::string>()) : folder_of(plan);
-    folders.runs = args.count("runs-dir") > 0 ? fs::path(args["runs-dir"].as<std::string>())
-                                              : "runs" / folders.record.filename();
     files::make_folders(folders.record);
     const FolderLock lock(folders.record);
     Attempt attempt = begin_or_continue(plan, configs, folders);
-    const bool json = args.count("json") > 0;
-    if (!attempt.result) {
-        const AttemptOptions options{.keep_weights = args.count("keep-weights") > 0, .quiet = json};
-        if (run_attempt(attempt, folders, options) == AttemptEnd::interrupted) {
-            inform("{}: interrupted; the same command continues it", folders.record.string());
-            return kInterrupted;
-        }
-        write_readme(attempt, configs, folders);
+    if (attempt.result) return attempt;
+    const AttemptOptions options{.keep_weights = args.count("keep-weights") > 0,
+                                 .quiet = args.count("json") > 0};
+    if (run_attempt(attempt, folders, options) == AttemptEnd::interrupted) {
+        inform("{}: interrupted; the same command continues it", folders.record.string());
+        return std::nullopt;
     }
-    print_result(attempt, folders, json);
-    return judged(attempt.result->record);
+    write_readme(attempt, configs, folders);
+    return attempt;
+}
+
+namespace {
+
+int attempt_to(const cxxopts::ParseResult& args) {
+    const AttemptFolders folders = folders_of(args, is_unfinished_attempt);
+    const std::optional<Attempt> attempt = complete(plan_of(args, {}), folders, args);
+    if (!attempt) return kInterrupted;
+    print_result(*attempt, folders, args.count("json") > 0);
+    return judged(attempt->result->record);
 }
 
 }  // namespace
@@ -205,7 +239,8 @@ int run_record_attempt(int argc, char** argv) {
     const cxxopts::ParseResult& args = *parsed;
     if (args.count("config") == 0) throw UserError("record attempt: which config?" + help_hint(options));
     outlive_readers();
-    return attempt_to(args);
+    if (args.count("grid") == 0) return attempt_to(args);
+    return make_grid(args);
 }
 
 }  // namespace speedrun
