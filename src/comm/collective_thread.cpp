@@ -119,7 +119,7 @@ void CollectiveThread::run(const std::function<void()>& open, std::promise<void>
         return;
     }
     opened.set_value();
-    for (int64_t sequence = 1; const auto item = next(); ++sequence) perform(*item, sequence);
+    for (int64_t sequence = 1; auto item = next(); ++sequence) perform(*std::move(item), sequence);
 }
 
 // The next collective; none when there will be no more.
@@ -132,7 +132,9 @@ std::optional<CollectiveThread::Item> CollectiveThread::next() {
     return item;
 }
 
-void CollectiveThread::perform(const Item& item, int64_t sequence) {
+// What the work holds is released before its wait ends, so that memory does not depend on which thread goes
+// on.
+void CollectiveThread::perform(Item item, int64_t sequence) {
     std::exception_ptr failure;
     {
         const std::lock_guard lock(mutex_);
@@ -152,6 +154,7 @@ void CollectiveThread::perform(const Item& item, int64_t sequence) {
         busy_ += Clock::now() - began;
         ++collectives_;
     }
+    item.work = {};
     item.state->finish(std::move(failure));
 }
 

@@ -50,7 +50,7 @@ class CollectiveThread {
 
     void run(const std::function<void()>& open, std::promise<void> opened);
     std::optional<Item> next();
-    void perform(const Item& item, int64_t sequence);
+    void perform(Item item, int64_t sequence);
     void begin(int64_t sequence, const std::string& what);
     void end(int64_t sequence);
 
