@@ -75,9 +75,11 @@ struct NumericsConfig {
             Format format = Format::activations;  // fp8 (record 84): scaled by the amax of the moment
         } up;
         struct Down {
-            Format format = Format::activations;  // fp8 (record 89): by that of the pass or step before,
-            double act_headroom = 1.80, weight_headroom = 1.12;  // times these
-            int64_t exact_weight_steps = 16;  // until then weights are scaled by their own amax
+            // fp8 (record 89): the scales come from the amax that activations had in the pass before and
+            // weights in the step before, each times its headroom.
+            Format format = Format::activations;
+            double act_headroom = 1.80, weight_headroom = 1.12;
+            int64_t exact_weight_steps = 16;  // before this step weights are scaled by their own amax
         } down;
         // Of pre and post = relu(pre)^2, what backward reads: both, or post alone, whose root it takes
         // (record 87).

@@ -27,19 +27,20 @@ class Fp8Weights {
     Fp8Weights(const NumericsConfig& numerics, const Graph& graph, at::Device device);
     bool empty() const { return entries_.empty(); }
 
-    // Weights came from elsewhere: all is as before the first step.
+    // Begins as before the first step, from weights that the optimizer has not made: initial or loaded ones.
     void start(const Used& used);
-    // After the optimizer's step of this index.
+    // Quantises the weights again, after the optimizer's step of this index.
     void follow(const Used& used, int64_t step);
-    // Weights came from a checkpoint, and weight_scales() and activation_scales() have been filled from it.
+    // Quantises the weights of a checkpoint by its scales, which the caller has put into weight_scales() and
+    // activation_scales() before.
     void restore(const Used& used);
 
-    // Of Graph::fp8_weights()[index]: codes [out, in], and what they are multiplied by.
+    // The codes [out, in] of Graph::fp8_weights()[index], and the scale that multiplies them.
     ops::Fp8Matrix matrix(int64_t index) const;
-    // In training, of a weight that is not delayed: y = x w^T. x [T, in], y [T, out].
+    // y = x w^T in training, w being a weight whose scales are not delayed. x [T, in], y [T, out].
     void multiply(const at::Tensor& x, int64_t index, const at::Tensor& y) const;
-    // Of one that is: post = max(pre, 0)^2, y = post w^T, and the scale of the next pass. pre, post [T, in],
-    // which may be one tensor.
+    // For a weight whose scales are: post = max(pre, 0)^2, y = post w^T, and the scale of the next pass is
+    // made. pre, post [T, in], which may be one tensor.
     void multiply_relu2(const at::Tensor& pre, const at::Tensor& post, int64_t index,
                         const at::Tensor& y) const;
 

@@ -40,9 +40,9 @@ class ParameterTable {
     // Copies every master into its compute copy, and begins its 8-bit floats anew; where values come from
     // elsewhere than the optimizer, which writes the copies itself.
     void refresh();
-    // After the optimizer's step of this index has updated what forward reads: the same in 8-bit floats.
+    // Makes the 8-bit floats again, after the optimizer's step of this index has updated what forward reads.
     void refresh_fp8(int64_t step);
-    // Whose scales have come from a checkpoint: the same.
+    // Makes the 8-bit floats again by the scales that a checkpoint has put into fp8().
     void restore_fp8();
     const Fp8Weights& fp8() const { return fp8_; }
     void zero_grad();       // all gradients to zero

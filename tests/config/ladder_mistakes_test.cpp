@@ -79,7 +79,8 @@ std::vector<LadderMistake> ladder_mistakes() {
         {82, {"model.layers[1].attn.xsa=resid_lambdas[0]"}, {"model.layers[1].attn.xsa", "[6]"}},
         {82,
          {"model.layers[10].attn.xsa=m0[0:2]"},
-         {"model.layers[10].attn.xsa", "not a number for each head", "6 outputs of a net"}},
+         {"model.layers[10].attn.xsa", "not a number for each head", "m0[0:2]",
+          "6 outputs of one of model.coef_nets"}},
         // prefix-token loss (record 88)
         {82,
          {prefix_with("\"from\": 0.25, \"to\": 0, \"begin\": 0, \"end\": 458")},

@@ -29,7 +29,8 @@ std::optional<Attempt> complete(AttemptPlan plan, const AttemptFolders& folders,
 // UserError where one of the plan's configs is none.
 void check_configs(const AttemptPlan& plan);
 
-// `record attempt --grid`: an exit code.
+// Makes the grid of `record attempt --grid`, prints its table, and returns the exit code. UserError for
+// options that do not fit a grid, cells that are no config, and another grid in its folder.
 int make_grid(const cxxopts::ParseResult& args);
 
 }  // namespace speedrun

@@ -167,11 +167,9 @@ TokenFactor GraphBuilder::output_of_net(const Coefficient& output, double offset
 TokenFactor GraphBuilder::outputs_of_net(const Coefficient& coefficient, int64_t count,
                                          const std::string& path) {
     if (coefficient.kind != Kind::output || coefficient.count != count)
-        report_.fail(
-            path, "not a number for each head",
-            {coefficient.kind == Kind::output ? std::to_string(coefficient.count) + " outputs" : "",
-             std::to_string(count) + " outputs of a net, such as \"g0[0:" + std::to_string(count) + "]\"",
-             ""});
+        report_.fail(path, "not a number for each head",
+                     {format_coefficient(coefficient, model()).dump(),
+                      "NET[begin:end], " + std::to_string(count) + " outputs of one of model.coef_nets", ""});
     return output_of_net(coefficient, 0, path);
 }
 

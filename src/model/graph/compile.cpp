@@ -196,7 +196,7 @@ class Compiler {
         const ValueId mixed = values(attn, v, sources, path);
         ValueId y =
             build_.add<AttentionNode>(path, q_turned, k_turned, mixed, attn.window, attn.kind).output();
-        if (attn.dc) y = compose(*attn.dc, {q_turned, k_turned, mixed, y}, sources, path + ".dc");
+        if (attn.dc) y = compose(*attn.dc, {q_turned, k_turned, mixed, y}, path + ".dc");
         if (attn.xsa) y = build_.add<XsaNode>(path + ".xsa", y, mixed, *attn.xsa).output();
         if (out_gate)
             y = build_.add<MixNode>(path + ".out_gate", std::vector{MixNode::Term{*out_gate, y}}).output();
@@ -207,21 +207,10 @@ class Compiler {
     }
 
     ValueId compose(const DynamicComposition& dc, const DynamicCompositionNode::Heads& heads,
-                    const Sources& sources, const std::string& path) {
-        const TokenFactor w1 = composition_weight(*dc.w1, sources, path + ".w1"),
-                          w2 = composition_weight(*dc.w2, sources, path + ".w2");
+                    const std::string& path) {
+        const TokenFactor w1 = build_.outputs_of_net(*dc.w1, model_.n_head, path + ".w1"),
+                          w2 = build_.outputs_of_net(*dc.w2, model_.n_head, path + ".w2");
         return build_.add<DynamicCompositionNode>(path, heads, dc.window, w1, w2).output();
-    }
-
-    TokenFactor composition_weight(const Coefficient& weight, const Sources& sources,
-                                   const std::string& path) {
-        if (weight.kind != Coefficient::Kind::output || weight.count != model_.n_head)
-            report_.fail(
-                path, "not a net's outputs, one for each head",
-                {format_coefficient(weight, model_).dump(),
-                 "NET[begin:end], " + std::to_string(model_.n_head) + " outputs of one of model.coef_nets",
-                 ""});
-        return build_.term(weight, sources, path).factor;
     }
 
     void check_kind(const AttentionConfig& attn, const std::string& path) const {

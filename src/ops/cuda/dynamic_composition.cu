@@ -43,7 +43,7 @@ struct Head {
 struct Document {
     int64_t begin, end;
 };
-// That of token t, which is one; cu_seqlens[last] is the number of tokens.
+// The document that token t lies in; cu_seqlens[last] is the number of tokens.
 __device__ __forceinline__ Document document_of(const int32_t* cu_seqlens, int64_t last, int64_t t) {
     int64_t low = 0, high = last;  // cu_seqlens[low] <= t < cu_seqlens[high]
     while (high - low > 1) {

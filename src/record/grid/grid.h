@@ -15,7 +15,7 @@ namespace speedrun {
 // One key and the values that it takes in turn.
 struct GridAxis {
     std::string key;
-    std::vector<std::string> values;  // two or more would be usual; one is an idea on or off
+    std::vector<std::string> values;  // at least one; the config's own value is a cell anyway
 };
 
 // "optimizer.matrix.lr=0.02,0.03"; UserError where there is no key, no value, or a value twice.
