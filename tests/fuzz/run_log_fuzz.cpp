@@ -19,7 +19,7 @@ uint64_t bits(double x) {
     return std::bit_cast<uint64_t>(x);
 }
 
-constexpr ParseOptions kEverything{.keep_clock = true, .keep_validations = true, .keep_train_losses = true};
+constexpr ParseOptions kEverything{.keep_clock = true, .keep_train_losses = true};
 
 // Pieces of varying size, which the bytes themselves choose.
 RunLog parse_in_pieces(std::string_view bytes) {
@@ -38,7 +38,7 @@ bool same(const std::vector<T>& a, const std::vector<T>& b) {
     static_assert(std::is_trivially_copyable_v<T>);
     const auto fields = [](const T& x) {
         if constexpr (std::is_same_v<T, Validation>)
-            return std::tuple(x.step, bits(x.loss), bits(x.train_time_ms), false);
+            return std::tuple(x.step, bits(x.loss), bits(x.train_time_ms), bits(x.ema_loss));
         if constexpr (std::is_same_v<T, ClockReading>)
             return std::tuple(x.step, bits(x.train_time_ms), 0UL, x.validation);
         if constexpr (std::is_same_v<T, TrainLoss>) return std::tuple(x.step, bits(x.loss), 0UL, false);

@@ -52,7 +52,7 @@ cxxopts::Options report_options() {
 
 Collection collect(const std::vector<fs::path>& paths) {
     CollectOptions options;
-    options.parse = {.keep_clock = true, .keep_validations = true, .keep_train_losses = true};
+    options.parse = {.keep_clock = true, .keep_train_losses = true};
     return collect_runs(paths, options);
 }
 

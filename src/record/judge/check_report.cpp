@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <cmath>
 
+#include "record/judge/group_text.h"
 #include "record/log/parse_report.h"
 #include "record/log/run_json.h"
 #include "util/json_document.h"
@@ -15,17 +16,6 @@ namespace {
 
 const char* verdict_text(const Verdict& verdict) {
     return verdict.record ? "record" : "not a record";
-}
-
-std::string run_name(const std::filesystem::path& path, size_t index) {
-    return index == 0 ? path.string() : path.string() + " (run " + std::to_string(index + 1) + ")";
-}
-
-Json excluded_json(const RunGroup& group) {
-    Json list = Json::array();
-    for (const Excluded& e : group.excluded)
-        list.push_back({{"path", e.path.string()}, {"run", e.index}, {"reason", e.reason}});
-    return list;
 }
 
 Json runs_json(const RunGroup& group) {
@@ -67,13 +57,6 @@ TextTable run_table(const RunGroup& group) {
                         number_text("{:.4f}", r.run.last_validation->loss),
                         number_text("{:.0f}", r.run.last_validation->train_time_ms)});
     return rows;
-}
-
-std::vector<std::string> left_out(const RunGroup& group) {
-    std::vector<std::string> lines;
-    for (const Excluded& e : group.excluded)
-        lines.push_back("left out: " + run_name(e.path, e.index) + ": " + e.reason);
-    return lines;
 }
 
 std::string what_it_is(const RunGroup& group) {
@@ -124,7 +107,7 @@ std::string check_table(const std::vector<JudgedGroup>& groups) {
         text += group.name() + ", " + std::to_string(group.steps) + " steps: " + verdict_text(v) + ": " +
                 v.reason + "\n";
         if (const std::string what = what_it_is(group); !what.empty()) text += "  " + what + "\n";
-        for (const std::string& line : left_out(group)) text += "  " + line + "\n";
+        for (const std::string& line : excluded_lines(group)) text += "  " + line + "\n";
     }
     return terminal_text(text);
 }
@@ -138,7 +121,7 @@ std::string check_markdown(const std::vector<JudgedGroup>& groups) {
             text += "\n" + markdown_text(what) + "\n";
         if (!group.runs.empty()) text += "\n" + markdown_table(run_table(group));
         if (!group.excluded.empty()) text += "\n";
-        for (const std::string& line : left_out(group)) text += "- " + markdown_text(line) + "\n";
+        for (const std::string& line : excluded_lines(group)) text += "- " + markdown_text(line) + "\n";
     }
     return text;
 }

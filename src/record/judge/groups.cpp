@@ -9,6 +9,8 @@
 #include <tuple>
 #include <utility>
 
+#include "record/judge/group_text.h"
+#include "record/judge/same_run.h"
 #include "record/log/parse_report.h"
 #include "util/error.h"
 #include "util/files.h"
@@ -136,29 +138,28 @@ struct LeftOut {
     bool is_run = false;  // not a file without runs
 };
 
-// What a run is known by once its log has been read.
-struct Sample {
-    std::string place;
-    uint64_t fingerprint = 0;
-    std::optional<uint64_t> seed;
-    std::vector<uint64_t> marks;
+// Why `run` is no sample beside `sample`; "" where it is one. The program is deterministic, so that a seed
+// makes one run, however often it is made.
+std::string repeat_reason(const GroupRun& run, const GroupRun& sample) {
+    if (same_run(run.run, sample.run)) return "the same run as " + run_name(sample.path, sample.index);
+    const bool same_source = run.run.header.source_hash == sample.run.header.source_hash;
+    if (!same_source || !run.run.seed || run.run.seed != sample.run.seed) return "";
+    return "seed " + std::to_string(*run.run.seed) + " once more, as in " +
+           run_name(sample.path, sample.index) + ": no sample of its own";
+}
 
-    // Whether a log of the same run: with the same numbers in every line, however it was copied; or one that
-    // shows more of its lines or fewer, with all validations of the shorter one in the longer. (A single one
-    // would be no proof: two runs may have equal losses after equal times.)
-    bool is_of(const Run& run) const {
-        if (run.fingerprint == fingerprint) return true;
-        const auto &a = marks, &b = run.validation_marks;
-        if (a.empty() || b.empty() || a.back() != b.back() || std::max(a.size(), b.size()) < 2) return false;
-        const auto &fewer = a.size() < b.size() ? a : b, &more = a.size() < b.size() ? b : a;
-        return std::ranges::all_of(
-            fewer, [&](uint64_t mark) { return std::ranges::find(more, mark) != more.end(); });
-    }
-};
+// Why the run has no place in a group of track 3; "" where it has one. Whoever left out a run that was
+// stopped might have stopped it for its losses: only one that had not shown any is left out.
+std::string unvalidated_reason(const Run& run) {
+    if (run.repeats_another) return "repeats lines of a run above it";
+    const bool validated = run.last_validation && run.last_validation->step > 0;
+    return validated ? "" : "has no validation after its start";
+}
 
 class Grouping {
   public:
-    Grouping(Collection& out, bool pool) : out_(out), pool_(pool) {}
+    Grouping(Collection& out, const CollectOptions& options)
+        : out_(out), pool_(options.pool), counts_steps_(options.counts_steps) {}
 
     void add(const Source& source, const RunLog& log) {
         out_.unplaced_count += log.unplaced_count;
@@ -173,13 +174,10 @@ class Grouping {
             originals_.try_emplace({folder.folder, log.bytes, log.content_hash}, source.file);
         for (size_t i = 0; i < log.runs.size(); ++i) {
             const Key key = key_of(folder.folder, log.runs[i]);
-            std::string reason = log.runs[i].incomplete_reason();
-            if (!is_new) reason = "same bytes as " + first->second.string();
-            if (reason.empty()) reason = repeats(key, {source.file, i, log.runs[i]});
-            if (reason.empty()) {
-                groups_[key].runs.push_back({source.file, i, log.runs[i]});
+            if (is_new) {
+                add_run(key, {source.file, i, log.runs[i]});
             } else {
-                left_.push_back({key, {source.file, i, reason}, true});
+                leave_out(key, {source.file, i, "same bytes as " + first->second.string(), true});
             }
         }
     }
@@ -212,26 +210,25 @@ class Grouping {
         return key;
     }
 
-    static Key key_of(const fs::path& folder, const Run& run) {
-        return {folder, run.scheduled_steps.value_or(run.final_step), run.header.source_hash,
-                run.header.hardware.text()};
+    Key key_of(const fs::path& folder, const Run& run) const {
+        const int64_t steps = run.scheduled_steps.value_or(run.final_step);
+        if (counts_steps_) return {folder, steps, "", ""};
+        return {folder, steps, run.header.source_hash, run.header.hardware.text()};
     }
 
-    // Why a complete run is no sample of its own; "" where it is one, which is kept in mind. The program is
-    // deterministic, so that a seed makes one run, however often it is made.
-    std::string repeats(const Key& key, const GroupRun& run) {
-        const std::string place =
-            run.path.string() + (run.index == 0 ? "" : " (run " + std::to_string(run.index + 1) + ")");
-        std::vector<Sample>& samples = samples_[key];
-        const auto same = std::ranges::find_if(samples, [&](const Sample& s) { return s.is_of(run.run); });
-        if (same != samples.end()) return "the same run as " + same->place;
-        const auto seeded = std::ranges::find_if(
-            samples, [&](const Sample& s) { return run.run.seed && s.seed == run.run.seed; });
-        if (seeded != samples.end())
-            return "seed " + std::to_string(*run.run.seed) + " once more, as in " + seeded->place +
-                   ": no sample of its own";
-        samples.push_back({place, run.run.fingerprint, run.run.seed, run.run.validation_marks});
-        return "";
+    void leave_out(const Key& key, Excluded what) { left_.push_back({key, std::move(what), true}); }
+
+    // Of several logs of one run the fullest is the sample.
+    void add_run(const Key& key, GroupRun run) {
+        std::string reason = counts_steps_ ? unvalidated_reason(run.run) : run.run.incomplete_reason();
+        if (!reason.empty()) return leave_out(key, {run.path, run.index, reason});
+        std::vector<GroupRun>& samples = groups_[key].runs;
+        for (GroupRun& sample : samples) {
+            if (repeat_reason(run, sample).empty()) continue;
+            if (run.run.validations.size() > sample.run.validations.size()) std::swap(run, sample);
+            return leave_out(key, {run.path, run.index, repeat_reason(run, sample), true});
+        }
+        samples.push_back(std::move(run));
     }
 
     // The group that an excluded run would have been in; else the largest of its folder; else one of its own.
@@ -246,11 +243,10 @@ class Grouping {
     }
 
     Collection& out_;
-    bool pool_;
+    bool pool_, counts_steps_;
     std::map<Key, RunGroup> groups_;
     std::vector<LeftOut> left_;
     std::map<std::tuple<fs::path, uint64_t, uint64_t>, fs::path> originals_;  // by folder, size, hash
-    std::map<Key, std::vector<Sample>> samples_;
 };
 
 }  // namespace
@@ -279,7 +275,7 @@ Collection collect_runs(std::span<const fs::path> paths, const CollectOptions& o
     Collection out;
     const auto sources = find_sources(paths, out);
     const auto files = read_all(sources, options);
-    Grouping grouping(out, options.pool);
+    Grouping grouping(out, options);
     for (size_t i = 0; i < files.size(); ++i) {
         ++out.files;
         out.bytes += files[i].log.bytes;

@@ -19,16 +19,17 @@ struct GroupRun {
 struct Excluded {
     std::filesystem::path path;
     size_t index = 0;
-    std::string reason;  // "stopped after step 500 of 1390", "the same run as a.txt", "no step lines", ...
+    std::string reason;   // "stopped after step 500 of 1390", "the same run as a.txt", "no step lines", ...
+    bool repeat = false;  // of a run that is not left out
 };
 
-// Complete runs that may be compared, each a sample of its own (a copy of a log is none, nor is a seed that
-// has a run already): one folder, one number of steps, one source, one kind of hardware. A folder none of
-// whose runs is complete has one group without runs.
+// Complete runs that may be compared, each a sample of its own (a log of the same_run is none, nor is a seed
+// that has a run already): one folder, one number of steps, one source, one kind of hardware. A folder none
+// of whose runs is complete has one group without runs.
 struct RunGroup {
     std::filesystem::path path;
-    int64_t steps = 0;  // scheduled, or done where the log does not say
-    std::string source_hash, hardware;
+    int64_t steps = 0;                  // scheduled, or done where the log does not say
+    std::string source_hash, hardware;  // "" where CollectOptions::counts_steps lets them differ
     std::vector<GroupRun> runs;
     std::vector<Excluded> excluded;
     bool has_log = false;  // some file of the group holds a run, complete or not
@@ -49,9 +50,12 @@ struct Collection {
 };
 
 struct CollectOptions {
-    ParseOptions parse{.keep_clock = false, .keep_validations = false, .keep_train_losses = false};
+    ParseOptions parse{.keep_clock = false, .keep_train_losses = false};
     bool pool = false;  // groups may span the folders
-    int threads = 0;    // 0: as many as the machine has
+    // For track 3: runs of one group may differ in source and hardware, and be stopped before their last
+    // step.
+    bool counts_steps = false;
+    int threads = 0;  // 0: as many as the machine has
 };
 
 // Reads the logs of files and folders, folders with everything below them. In a folder *.txt and *.log are

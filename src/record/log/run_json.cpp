@@ -41,6 +41,7 @@ Json validations_json(const Run& run) {
     for (const Validation& v : run.validations)
         list.push_back({{"step", v.step},
                         {"val_loss", finite_or_null(v.loss)},
+                        {"val_ema_loss", finite_or_null(v.ema_loss)},
                         {"train_time_ms", finite_or_null(v.train_time_ms)}});
     return list;
 }

@@ -19,6 +19,7 @@ struct Validation {
     int64_t step = 0;
     double loss = 0;  // nats per token; NaN and infinities as logged
     double train_time_ms = kNotLogged;
+    double ema_loss = kNotLogged;  // of the weights' moving average
 };
 
 // The clock as one line shows it: after training step `step`, or at the validation that followed it.
@@ -69,8 +70,6 @@ struct Run {
     int64_t lines = 0;       // step and validation lines
     // Of their numbers: two logs of one run have the same, whatever ends their lines.
     uint64_t fingerprint = 0;
-    // The same of each validation line that has a clock, but for step 0.
-    std::vector<uint64_t> validation_marks;
     bool repeats_another = false;  // some of its validation lines stand in a run above it, and are left out
     bool ends_validated = false;   // the last line is a validation
     std::optional<Validation> last_validation;
@@ -79,8 +78,8 @@ struct Run {
     int64_t peak_memory_mib = 0;        // 0 where not logged
     std::vector<DataShard> data;        // what the run has read, where the log says it
 
+    std::vector<Validation> validations;  // their steps grow
     // Kept where ParseOptions says so.
-    std::vector<Validation> validations;
     std::vector<ClockReading> clock;
     std::vector<TrainLoss> train_losses;
 
@@ -116,8 +115,7 @@ struct RunLog {
 };
 
 struct ParseOptions {
-    bool keep_clock = true;        // fill Run::clock
-    bool keep_validations = true;  // fill Run::validations
+    bool keep_clock = true;  // fill Run::clock
     bool keep_train_losses = false;
 };
 

@@ -169,7 +169,9 @@ bool RunLogLines::is_repeat(const StepLine& line) {
 bool RunLogLines::starts_run(const StepLine& line) const {
     if (new_run_ || log_.runs.empty()) return true;
     const Run& run = log_.runs.back();
-    return line.step < run.final_step || line.scheduled_steps != run.scheduled_steps;
+    const bool validated_again =
+        line.val_loss && run.last_validation && line.step > 0 && line.step <= run.last_validation->step;
+    return line.step < run.final_step || validated_again || line.scheduled_steps != run.scheduled_steps;
 }
 
 void RunLogLines::start_run(const StepLine& line) {
@@ -184,13 +186,15 @@ void RunLogLines::start_run(const StepLine& line) {
 void RunLogLines::add(Run& run, const StepLine& line) const {
     ++run.lines;
     run.fingerprint = mixed(run.fingerprint, fingerprint(line));
-    if (is_marked(line)) run.validation_marks.push_back(fingerprint(line));
     run.final_step = line.step;
     run.ends_validated = line.val_loss.has_value();
     run.train_time_ms = line.train_time_ms.value_or(kNotLogged);
     run.step_avg_ms = line.step_avg_ms.value_or(kNotLogged);
-    if (line.val_loss) run.last_validation = Validation{line.step, *line.val_loss, run.train_time_ms};
-    if (line.val_loss && options_.keep_validations) run.validations.push_back(*run.last_validation);
+    if (line.val_loss) {
+        run.last_validation =
+            Validation{line.step, *line.val_loss, run.train_time_ms, line.val_ema_loss.value_or(kNotLogged)};
+        run.validations.push_back(*run.last_validation);
+    }
     if (line.train_loss && options_.keep_train_losses)
         run.train_losses.push_back({line.step, *line.train_loss});
     if (line.train_time_ms && options_.keep_clock)

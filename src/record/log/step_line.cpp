@@ -140,6 +140,7 @@ bool take_field(std::string_view& text, StepLine& line) {
     if (take(text, "step_avg:")) return take_time(text, line.step_avg_ms, true);
     if (take(text, "train_time:")) return take_time(text, line.train_time_ms, false);
     if (take(text, "val_loss:") || take(text, "tel:")) return take_loss(text, line.val_loss);
+    if (take(text, "val_ema_loss:")) return take_loss(text, line.val_ema_loss);
     if (take(text, "train_loss:") || take(text, "trl:")) return take_loss(text, line.train_loss);
     return take_other(text);
 }

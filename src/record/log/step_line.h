@@ -14,7 +14,7 @@ namespace speedrun {
 struct StepLine {
     int64_t step = 0;
     std::optional<int64_t> scheduled_steps;
-    std::optional<double> val_loss, train_loss;
+    std::optional<double> val_loss, val_ema_loss, train_loss;
     std::optional<double> train_time_ms, step_avg_ms;  // NaN as logged
 };
 

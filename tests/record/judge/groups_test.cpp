@@ -176,6 +176,21 @@ TEST(Groups, ALogThatShowsLessOfARunIsTheSameRun) {
     EXPECT_EQ(runs.groups[1].runs.size(), 2U) << "one equal line is no proof";
 }
 
+// The same bits computed twice take other times, and no log need say their seed.
+TEST(Groups, EqualLossesAreOneRunWhateverTheTimes) {
+    const TemporaryFolder folder;
+    const auto run = [](double last, double step_ms) { return step_lines(40, last, step_ms); };
+    write_file(folder / "a.txt", run(3.27, 50));
+    write_file(folder / "again.txt", run(3.27, 51));
+    write_file(folder / "other.txt", run(3.271, 52));
+    const Collection runs = collect({folder.path()});
+    ASSERT_EQ(runs.groups.size(), 1U);
+    EXPECT_EQ(runs.groups[0].runs.size(), 2U);
+    EXPECT_EQ(reasons_of(runs.groups[0]),
+              (std::vector<std::string>{"again.txt 0: the same run as " + (folder / "a.txt").string()}));
+    EXPECT_TRUE(runs.groups[0].excluded[0].repeat);
+}
+
 TEST(Groups, OnlyUnfinishedRuns) {
     const TemporaryFolder folder;
     write_file(folder / "cut.txt", "step:1/20 train_time:5ms step_avg:5.00ms\n");

@@ -248,6 +248,16 @@ TEST(RunLog, AnEndlessLineTakesNoMemory) {
     EXPECT_TRUE(log.runs[1].complete());
 }
 
+// Logs whose first step is their last, one behind the other.
+TEST(RunLog, ARunBeginsWhereTheValidatedStepDoesNotGrow) {
+    const RunLog log = parse(
+        "step:8/8 val_loss:3.27 val_ema_loss:3.26 train_time:9ms step_avg:9ms\n"
+        "step:8/8 val_loss:3.28 train_time:9ms step_avg:9ms\n");
+    ASSERT_EQ(log.runs.size(), 2U);
+    EXPECT_EQ(log.runs[0].validations.at(0).ema_loss, 3.26);
+    EXPECT_TRUE(std::isnan(log.runs[1].validations.at(0).ema_loss));
+}
+
 TEST(RunLog, TooManyRunsAreShownAsUnplaced) {
     std::string text;
     for (size_t i = 0; i < RunLogParser::kMaxRuns + 5; ++i) text += "trial:1/1 seed:1\ns:1 tel:3.0\n";
@@ -258,9 +268,8 @@ TEST(RunLog, TooManyRunsAreShownAsUnplaced) {
 
 TEST(RunLog, ParseOptionsKeepWhatTheySay) {
     const std::string text = "step:1/1 train_loss:4.5 train_time:9ms step_avg:9ms\n" + step_lines(4, 3.1);
-    const RunLog bare =
-        parse(text, {.keep_clock = false, .keep_validations = false, .keep_train_losses = true});
-    EXPECT_TRUE(bare.runs[1].clock.empty() && bare.runs[1].validations.empty());
+    const RunLog bare = parse(text, {.keep_clock = false, .keep_train_losses = true});
+    EXPECT_TRUE(bare.runs[1].clock.empty());
     EXPECT_EQ(bare.runs[0].train_losses.at(0).loss, 4.5);
     EXPECT_TRUE(bare.runs[1].complete());
 }

@@ -41,6 +41,7 @@ TEST(StepLine, SecondsAndLaterFields) {
         "step_avg:770.52ms "
         "ema_beta:0 extrap_rel:1.000e-03 handoff:none ref_gamma:-0.075");
     EXPECT_EQ(line.val_loss, 4.25);
+    EXPECT_EQ(line.val_ema_loss, 4.35);
     EXPECT_EQ(line.train_time_ms, 96315);
     EXPECT_EQ(line.step_avg_ms, 770.52);
 }

@@ -33,7 +33,7 @@ std::string xml_fault(const std::string& text) {
 Collection collect(const std::filesystem::path& path) {
     const std::filesystem::path paths[] = {path};
     CollectOptions options;
-    options.parse.keep_clock = options.parse.keep_validations = options.parse.keep_train_losses = true;
+    options.parse.keep_clock = options.parse.keep_train_losses = true;
     return collect_runs(paths, options);
 }
 
