@@ -100,7 +100,7 @@ TEST_F(AttemptVerb, MakesItsRunsAndJudgesThem) {
 TEST_F(AttemptVerb, ExitCodeZeroIsBelowTheTarget) {
     const Outcome good = attempt("--target 3.3 --json");
     EXPECT_EQ(good.exit_code, 0) << good.err;
-    EXPECT_EQ(nlohmann::json::parse(good.out)["result"]["verdict"], "record");
+    EXPECT_EQ(nlohmann::json::parse(good.out)["result"]["verdict"], "below target, p < 0.01");
 }
 
 // A learning rate of 0.03 costs 0.002 with every seed, 0.02 nothing.
@@ -186,6 +186,19 @@ TEST_F(AttemptVerb, OnlyARunThatDivergesCountsAsFailed) {
     fs::remove_all(folder_ / "runs/run_02");
     EXPECT_EQ(attempt().exit_code, 1);
     EXPECT_EQ(calls(), "7 \n8 \n8 --overwrite\n9 \n");
+}
+
+// What a seed does not change is no second sample: the attempt ends as soon as a run repeats another.
+TEST_F(AttemptVerb, RepeatsAreNotCounted) {
+    write_file(folder_ / "log_7", log_text(40, 3.27, 50));
+    write_file(folder_ / "log_8", log_text(40, 3.27, 51));
+    const Outcome outcome = attempt("--target 3.3");
+    EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
+    EXPECT_EQ(calls(), "7 \n8 \n");
+    EXPECT_NE(
+        outcome.out.find("not a record: refused, as runs repeat others: run_01_seed_8.txt: the same run as"),
+        std::string::npos)
+        << outcome.out;
 }
 
 TEST_F(AttemptVerb, GoesOnWhereItWasKilledAtItsBeginning) {

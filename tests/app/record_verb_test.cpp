@@ -41,7 +41,7 @@ TEST(RecordCheck, ExitCodeIsTheVerdict) {
     EXPECT_NE(nothing.out.find("no step lines"), std::string::npos) << nothing.out;
     const Outcome some = record({"check", good, "/nowhere"});
     EXPECT_EQ(some.exit_code, 2) << "a verdict of a part is none";
-    EXPECT_NE(some.out.find(": record: mean loss"), std::string::npos) << some.out;
+    EXPECT_NE(some.out.find(": below target, p < 0.01: mean loss"), std::string::npos) << some.out;
     EXPECT_NE(some.err.find("/nowhere: No such file"), std::string::npos) << some.err;
     EXPECT_EQ(record({"check", "/nowhere"}).exit_code, 2);
 }
@@ -51,10 +51,24 @@ TEST(RecordCheck, Formats) {
     const std::string good = write_runs(dir, "good", 3.27);
     const auto json = nlohmann::json::parse(record({"check", "--json", good}).out);
     EXPECT_EQ(json.at(0).at("path"), good);
-    EXPECT_EQ(json.at(0).at("verdict"), "record");
+    EXPECT_EQ(json.at(0).at("verdict"), "below target, p < 0.01");
     EXPECT_EQ(json.at(0).at("n"), 4);
     EXPECT_EQ(record({"check", "--markdown", good}).out.rfind("| folder |", 0), 0U);
     EXPECT_EQ(nlohmann::json::parse(record({"check", "--json", "/nowhere"}).out), nlohmann::json::array());
+}
+
+TEST(RecordCheck, ABaselineMakesARecord) {
+    const TemporaryFolder dir;
+    const std::string good = write_runs(dir, "good", 3.27), slow = write_runs(dir, "slow", 3.27, 80);
+    const Outcome faster = record({"check", "--baseline", slow, good});
+    EXPECT_EQ(faster.exit_code, 0);
+    EXPECT_NE(faster.out.find(": record: mean loss"), std::string::npos) << faster.out;
+    EXPECT_EQ(record({"check", "--baseline", good, slow}).exit_code, 1);
+    expect_user_error(
+        [&] {
+            record({"check", "--baseline", dir / "none", good});
+        },
+        {"none", "no complete run"});
 }
 
 TEST(RecordParse, JsonAndText) {

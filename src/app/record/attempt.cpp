@@ -37,7 +37,8 @@ cxxopts::Options attempt_options() {
         "summary.json\n"
         "before the first run and cannot change after. The same command continues an attempt that was "
         "interrupted.\n"
-        "Exit code: 0 a record, or a whole grid, 1 not, 2 an error, 130 stopped by Ctrl-C.\n");
+        "Exit code: 0 below the target (with --baseline: a record), or a whole grid, 1 not, 2 an error, 130\n"
+        "stopped by Ctrl-C.\n");
     options.positional_help("CONFIG");
     add_target_options(options);
     options.add_options()                                                                        //
@@ -158,9 +159,12 @@ void print_result(const Attempt& attempt, const AttemptFolders& folders, bool js
         return;
     }
     const AttemptLogs logs = read_attempt_logs(attempt, folders.record);
-    std::cout << "\n" << check_table(judge_all(logs.attempt, attempt.plan.target));
-    std::cout << folders.record.string() << ": " << (attempt.result->record ? "a record: " : "not a record: ")
-              << attempt.result->reason << "\n";
+    const RunGroup* const baseline = logs.baseline ? only_group(*logs.baseline) : nullptr;
+    const AttemptResult& result = *attempt.result;
+    std::cout << "\n"
+              << check_table(judge_all(logs.attempt, attempt.plan.target, baseline, result.significance));
+    std::cout << folders.record.string() << ": " << verdict_text(result.below_target, result.record) << ": "
+              << result.reason << "\n";
 }
 
 }  // namespace
@@ -227,7 +231,7 @@ int attempt_to(const cxxopts::ParseResult& args) {
     const std::optional<Attempt> attempt = complete(plan_of(args, {}), folders, args);
     if (!attempt) return kInterrupted;
     print_result(*attempt, folders, args.count("json") > 0);
-    return judged(attempt->result->record);
+    return judged(attempt->plan.baseline ? attempt->result->record : attempt->result->below_target);
 }
 
 }  // namespace

@@ -122,8 +122,8 @@ AttemptEnd run_attempt(Attempt& attempt, const AttemptFolders& folders, const At
         const AttemptPlan& plan = attempt.plan;
         const auto reason =
             reason_to_stop(plan.stop_rule, losses_so_far(attempt, false), plan.target, plan.runs);
-        stopped = reason.value_or("");
-        if (reason) break;
+        stopped = reason.value_or(repeated_runs(read_attempt_logs(attempt, folders.record)));
+        if (!stopped.empty()) break;
         if (run.state == AttemptRun::State::done || run.state == AttemptRun::State::failed) continue;
         if (make_run(attempt, run, folders, options)) return AttemptEnd::interrupted;
     }

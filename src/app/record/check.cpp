@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "app/arguments.h"
 #include "app/record/options.h"
+#include "app/record/sides.h"
 #include "app/verbs.h"
 #include "record/judge/check_report.h"
 #include "record/log/run_json.h"
@@ -15,21 +17,23 @@
 namespace speedrun {
 namespace {
 
+constexpr const char* kCheckAbout =
+    R"(Judges the runs whose logs lie in folders (*.txt, *.log, at any depth) by the track's rules.
+The mean final validation loss is below the target with p < 0.01 (one-sided one-sample
+t-test); a record's runs are also faster than those of --baseline, on the same hardware.
+Runs are judged together within one folder, number of steps, source and kind of hardware. Unfinished runs,
+further logs of a run, and repeats of a seed are named and left out.
+Exit code: 0 every group is below the target (with --baseline: a record), 1 one is not,
+2 an error: no log, or something in what was named could not be read.
+)";
+
 cxxopts::Options check_options() {
-    cxxopts::Options options(
-        "speedrun record check",
-        "Judges the runs whose logs lie in folders (*.txt, *.log, at any depth) by the track's rule: a "
-        "record's\n"
-        "mean final validation loss is below the target with p < 0.01 (one-sided one-sample t-test).\n"
-        "Runs are compared within one folder, number of steps, source and kind of hardware; every such group "
-        "is\n"
-        "judged by itself. Unfinished runs, copies, and repeats of a seed are named and left out.\n"
-        "Exit code: 0 every group is a record, 1 one is not, 2 an error: no log, or something in what was "
-        "named "
-        "could not be read.\n");
+    cxxopts::Options options("speedrun record check", kCheckAbout);
     options.positional_help("FOLDERS|FILES...");
     add_target_options(options);
-    options.add_options()                                                         //
+    options.add_options()  //
+        ("baseline", "runs of the record before, a folder or a log, to be faster than",
+         cxxopts::value<std::string>())                                           //
         ("pool", "runs of different folders may form one group")                  //
         ("markdown", "print Markdown for a pull request")                         //
         ("json", "print a JSON list of the groups")                               //
@@ -39,10 +43,14 @@ cxxopts::Options check_options() {
     return options;
 }
 
-int exit_code(const Collection& runs, const std::vector<JudgedGroup>& groups) {
-    const bool any_log = std::ranges::any_of(runs.groups, &RunGroup::has_log);
-    if (!any_log || !runs.problems.empty()) return kUserError;  // a verdict of a part is none
-    return judged(std::ranges::all_of(groups, [](const JudgedGroup& g) { return g.verdict.record; }));
+bool passes(const Verdict& verdict, bool with_baseline) {
+    return with_baseline ? verdict.record : verdict.below_target;
+}
+
+std::vector<std::filesystem::path> paths_of(const cxxopts::ParseResult& args) {
+    std::vector<std::filesystem::path> paths;
+    for (const auto& path : args["paths"].as<std::vector<std::string>>()) paths.emplace_back(path);
+    return paths;
 }
 
 void print(const std::vector<JudgedGroup>& groups, const cxxopts::ParseResult& args) {
@@ -61,17 +69,21 @@ int run_record_check(int argc, char** argv) {
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;
     if (args.count("paths") == 0) throw UserError("record check: which folders?" + help_hint(options));
+    const std::vector<std::filesystem::path> paths = paths_of(args);
     const double target = target_of(args);
-    std::vector<std::filesystem::path> paths;
-    for (const auto& path : args["paths"].as<std::vector<std::string>>()) paths.emplace_back(path);
+    std::optional<RunGroup> baseline;
+    if (args.count("baseline") > 0) baseline = side_of(args["baseline"].as<std::string>());
     CollectOptions collect;
     collect.pool = args.count("pool") > 0;
     const Collection runs = collect_runs(paths, collect);
-    const auto groups = judge_all(runs, target);
+    const auto groups = judge_all(runs, target, baseline ? &*baseline : nullptr);
     if (!groups.empty() || args.count("json") > 0) print(groups, args);
     std::cout.flush();
     for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
-    return exit_code(runs, groups);
+    const bool any_log = std::ranges::any_of(runs.groups, &RunGroup::has_log);
+    if (!any_log || !runs.problems.empty()) return kUserError;  // a verdict of a part is none
+    return judged(std::ranges::all_of(
+        groups, [&](const JudgedGroup& g) { return passes(g.verdict, baseline.has_value()); }));
 }
 
 }  // namespace speedrun

@@ -69,6 +69,8 @@ int make_grid(const cxxopts::ParseResult& args) {
         const AttemptFolders own{folders.record / cells[i].name, folders.runs / cells[i].name};
         const std::optional<Attempt> attempt = complete(plans[i], own, args);
         if (!attempt) return kInterrupted;
+        if (const auto repeats = repeated_runs(read_attempt_logs(*attempt, own.record)); !repeats.empty())
+            throw UserError(own.record.string() + ": runs of a cell repeat others: " + repeats);
         losses.push_back({cells[i].name, losses_so_far(*attempt, false)});
     }
     const std::vector<GridRow> rows = grid_rows(losses);

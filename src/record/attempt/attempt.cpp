@@ -103,6 +103,18 @@ AttemptLogs read_attempt_logs(const Attempt& attempt, const fs::path& folder) {
     return logs;
 }
 
+std::string repeated_runs(const AttemptLogs& logs) {
+    std::vector<std::string> repeats;
+    const auto add = [&](const Collection& runs) {
+        for (const RunGroup& group : runs.groups)
+            for (const Excluded& e : group.excluded)
+                if (e.repeat) repeats.push_back(e.path.filename().string() + ": " + e.reason);
+    };
+    add(logs.attempt);
+    if (logs.baseline) add(*logs.baseline);
+    return joined(repeats, "; ");
+}
+
 const RunGroup* only_group(const Collection& runs) {
     const RunGroup* only = nullptr;
     for (const RunGroup& group : runs.groups) {
@@ -117,21 +129,21 @@ AttemptResult judge_attempt(const Attempt& attempt, const AttemptLogs& logs, con
     AttemptResult result;
     result.significance = significance_level(attempt.plan.stop_rule, attempt.plan.runs);
     result.stopped = stopped;
-    result.groups = check_json(judge_all(logs.attempt, attempt.plan.target));
-    const RunGroup* group = only_group(logs.attempt);
+    const RunGroup* const group = only_group(logs.attempt);
+    const RunGroup* const baseline = logs.baseline ? only_group(*logs.baseline) : nullptr;
+    result.groups = check_json(judge_all(logs.attempt, attempt.plan.target, baseline, result.significance));
     if (const std::string failed = failed_runs(attempt); !failed.empty()) {
         result.reason = "failed: " + failed;
+    } else if (const std::string repeats = repeated_runs(logs); !repeats.empty()) {
+        result.reason = "refused, as runs repeat others: " + repeats;
     } else if (group == nullptr) {
         result.reason = "the runs differ in steps, source or hardware, or none is complete";
     } else {
-        const Verdict verdict = judge(*group, attempt.plan.target);
-        result.record = verdict.test.p < result.significance;
+        const Verdict verdict = judge(*group, attempt.plan.target, baseline, result.significance);
+        result.below_target = verdict.below_target;
+        result.record = verdict.record;
         result.reason = verdict.reason;
-        if (verdict.record && !result.record)
-            result.reason +=
-                fmt::format(", and not below {:.3g}, the level of this stop rule", result.significance);
     }
-    const RunGroup* baseline = logs.baseline ? only_group(*logs.baseline) : nullptr;
     if (group != nullptr && baseline != nullptr)
         result.comparison = comparison_json(compare_groups(*baseline, *group));
     return result;

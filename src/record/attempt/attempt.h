@@ -49,7 +49,7 @@ struct AttemptRun {
 
 // What came of it.
 struct AttemptResult {
-    bool record = false;
+    bool below_target = false, record = false;  // as in Verdict
     double significance = 0;
     std::string reason;                 // of the verdict
     std::string stopped;                // why before the last run; "" where it was not
@@ -85,10 +85,14 @@ struct AttemptLogs {
 };
 AttemptLogs read_attempt_logs(const Attempt& attempt, const std::filesystem::path& folder);
 
+// "run_01_seed_8.txt: the same run as ...": what repeats another run of its side, and is no sample; "" where
+// none does.
+std::string repeated_runs(const AttemptLogs& logs);
+
 // The only group that holds complete runs; null where there are none or several.
 const RunGroup* only_group(const Collection& runs);
 
-// Judges the runs that are done. `stopped` as in AttemptResult.
+// Judges the runs that are done, where none of them repeats another. `stopped` as in AttemptResult.
 AttemptResult judge_attempt(const Attempt& attempt, const AttemptLogs& logs, const std::string& stopped);
 
 // README.md in the track's shape: what was tried, the numbers, how it was run.

@@ -99,7 +99,7 @@ AttemptRun run_of(const Json& json) {
 }
 
 Json result_json(const AttemptResult& result) {
-    return {{"verdict", result.record ? "record" : "not a record"},
+    return {{"verdict", verdict_text(result.below_target, result.record)},
             {"reason", result.reason},
             {"stopped_early", result.stopped.empty() ? Json(nullptr) : Json(result.stopped)},
             {"significance", result.significance},
@@ -109,7 +109,8 @@ Json result_json(const AttemptResult& result) {
 
 AttemptResult result_of(const Json& json) {
     AttemptResult result;
-    result.record = json.at("verdict") == "record";
+    result.record = json.at("verdict") == verdict_text(true, true);
+    result.below_target = json.at("verdict") != verdict_text(false, false);
     result.reason = json.at("reason");
     if (!json.at("stopped_early").is_null()) result.stopped = json.at("stopped_early");
     result.significance = json.at("significance");

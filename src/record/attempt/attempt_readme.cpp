@@ -44,8 +44,7 @@ std::string lists(const Attempt& attempt) {
 }
 
 std::string verdict_of(const AttemptResult& result) {
-    std::string text = result.record ? "**Below the target**: " : "**Not below the target**: ";
-    text += result.reason + ".";
+    std::string text = "**" + verdict_text(result.below_target, result.record) + "**: " + result.reason + ".";
     if (!result.stopped.empty()) text += " The attempt ended early (" + result.stopped + ").";
     return text + "\n";
 }
@@ -80,9 +79,11 @@ std::string attempt_readme(const Attempt& attempt, const AttemptLogs& logs, cons
         text += "What differs from the baseline (`baseline_config.json`):\n\n```\n" +
                 (difference.empty() ? "nothing\n" : difference) + "```\n\n";
     text += "## Result\n" + (attempt.result ? verdict_of(*attempt.result) : "") + "\n";
-    text += check_markdown(judge_all(logs.attempt, plan.target)) + "\n" + lists(attempt);
     const RunGroup* const own = only_group(logs.attempt);
     const RunGroup* const baseline = logs.baseline ? only_group(*logs.baseline) : nullptr;
+    const double significance = significance_level(plan.stop_rule, plan.runs);
+    text +=
+        check_markdown(judge_all(logs.attempt, plan.target, baseline, significance)) + "\n" + lists(attempt);
     if (own != nullptr && baseline != nullptr)
         text += "\n## Against the baseline\n" + comparison_markdown(compare_groups(*baseline, *own));
     return text + "\n" + how(attempt) +

@@ -14,10 +14,6 @@
 namespace speedrun {
 namespace {
 
-const char* verdict_text(const Verdict& verdict) {
-    return verdict.record ? "record" : "not a record";
-}
-
 Json runs_json(const RunGroup& group) {
     Json list = Json::array();
     for (const GroupRun& r : group.runs)
@@ -40,7 +36,7 @@ std::vector<std::string> group_row(const JudgedGroup& judged) {
             number_text("{:.6g}", v.test.p),
             number_text("{:.1f}", v.time_ms.mean),
             number_text("{:.1f}", v.time_ms.std),
-            verdict_text(v)};
+            v.text()};
 }
 
 TextTable group_table(const std::vector<JudgedGroup>& groups) {
@@ -68,9 +64,11 @@ std::string what_it_is(const RunGroup& group) {
 
 }  // namespace
 
-std::vector<JudgedGroup> judge_all(const Collection& runs, double target) {
+std::vector<JudgedGroup> judge_all(const Collection& runs, double target, const RunGroup* baseline,
+                                   double significance) {
     std::vector<JudgedGroup> judged;
-    for (const RunGroup& group : runs.groups) judged.push_back({group, judge(group, target)});
+    for (const RunGroup& group : runs.groups)
+        judged.push_back({group, judge(group, target, baseline, significance)});
     return judged;
 }
 
@@ -91,7 +89,7 @@ Json check_json(const std::vector<JudgedGroup>& groups) {
                         {"min_time_ms", finite_or_null(v.time_ms.min)},
                         {"max_time_ms", finite_or_null(v.time_ms.max)},
                         {"target", v.target},
-                        {"verdict", verdict_text(v)},
+                        {"verdict", v.text()},
                         {"reason", v.reason},
                         {"source_hash", group.source_hash},
                         {"hardware", group.hardware},
@@ -104,8 +102,8 @@ Json check_json(const std::vector<JudgedGroup>& groups) {
 std::string check_table(const std::vector<JudgedGroup>& groups) {
     std::string text = plain_table(group_table(groups)) + "\n";
     for (const auto& [group, v] : groups) {
-        text += group.name() + ", " + std::to_string(group.steps) + " steps: " + verdict_text(v) + ": " +
-                v.reason + "\n";
+        text += group.name() + ", " + std::to_string(group.steps) + " steps: " + v.text() + ": " + v.reason +
+                "\n";
         if (const std::string what = what_it_is(group); !what.empty()) text += "  " + what + "\n";
         for (const std::string& line : excluded_lines(group)) text += "  " + line + "\n";
     }
@@ -115,8 +113,8 @@ std::string check_table(const std::vector<JudgedGroup>& groups) {
 std::string check_markdown(const std::vector<JudgedGroup>& groups) {
     std::string text = markdown_table(group_table(groups));
     for (const auto& [group, v] : groups) {
-        text += "\n### " + markdown_text(group.name()) + "\n" + (v.record ? "A record" : "Not a record") +
-                ": " + v.reason + " (one-sided one-sample t-test, n = " + std::to_string(v.loss.n) + ").\n";
+        text += "\n### " + markdown_text(group.name()) + "\n**" + v.text() + "**: " + v.reason +
+                " (one-sided one-sample t-test, n = " + std::to_string(v.loss.n) + ").\n";
         if (const std::string what = what_it_is(group); !what.empty())
             text += "\n" + markdown_text(what) + "\n";
         if (!group.runs.empty()) text += "\n" + markdown_table(run_table(group));

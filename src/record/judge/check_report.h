@@ -12,11 +12,13 @@ struct JudgedGroup {
     RunGroup group;
     Verdict verdict;
 };
-std::vector<JudgedGroup> judge_all(const Collection& runs, double target);
+// Every group by judge().
+std::vector<JudgedGroup> judge_all(const Collection& runs, double target, const RunGroup* baseline = nullptr,
+                                   double significance = kSignificance);
 
 // A list of groups: path, n, steps, mean_loss, std_loss, min_loss, max_loss, p_value, mean_time_ms,
-// std_time_ms, target, verdict ("record" or "not a record"), reason, excluded[]; more may follow. Numbers
-// that do not exist are null.
+// std_time_ms, target, verdict (Verdict::text), reason, excluded[]; more may follow. Numbers that do not
+// exist are null.
 nlohmann::ordered_json check_json(const std::vector<JudgedGroup>& groups);
 
 // One line a group, then what was left out and why.

@@ -18,9 +18,9 @@ std::string formatted(NumberFormat format, double value) {
 std::string verdicts(const Report& report) {
     std::string html;
     for (const FigureGroup& g : report.groups) {
-        html += "<div class=\"verdict" + std::string(g.verdict.record ? " yes" : "") + "\">" +
-                html_element("strong", g.verdict.record ? "Below the target" : "Not below the target") + " " +
-                xml_text(g.name + ": " + g.verdict.reason) + "</div>\n";
+        html += "<div class=\"verdict" + std::string(g.verdict.below_target ? " yes" : "") + "\">" +
+                html_element("strong", g.verdict.below_target ? "Below the target" : "Not below the target") +
+                " " + xml_text(g.name + ": " + g.verdict.reason) + "</div>\n";
     }
     return html;
 }

@@ -58,7 +58,7 @@ TEST(Attempt, SummaryComesBack) {
     attempt.runs[2].state = AttemptRun::State::done;
     attempt.runs[2].val_loss = 3.2784;
     AttemptResult result;
-    result.record = true;
+    result.below_target = true;
     result.reason = "because";
     result.stopped = "early";
     result.significance = 0.01;
@@ -70,6 +70,8 @@ TEST(Attempt, SummaryComesBack) {
     EXPECT_EQ(back.runs[2].val_loss, 3.2784);
     EXPECT_TRUE(std::isnan(back.runs[1].val_loss));
     EXPECT_EQ(back.result->stopped, "early");
+    EXPECT_TRUE(back.result->below_target);
+    EXPECT_FALSE(back.result->record);
 }
 
 TEST(Attempt, ABrokenSummaryIsAUserError) {
@@ -106,7 +108,7 @@ TEST(Attempt, RunsOfDifferentSourcesAreNoRecord) {
     const TemporaryFolder folder;
     const Attempt attempt = finished(folder.path(), plan(), 3.27);
     const AttemptResult result = judge_attempt(attempt, read_attempt_logs(attempt, folder.path()), "");
-    EXPECT_FALSE(result.record);
+    EXPECT_FALSE(result.below_target);
     EXPECT_NE(result.reason.find("differ"), std::string::npos) << result.reason;
 }
 
@@ -114,7 +116,8 @@ Attempt of_one_source(const std::filesystem::path& folder, const AttemptPlan& pl
     Attempt attempt = finished(folder, plan, loss);
     for (const AttemptRun& run : attempt.runs)
         write_file(folder / run.log,
-                   log_text(20, run.val_loss, run.baseline ? 60 : 50, run.baseline ? "old" : "new"));
+                   log_text(20, run.val_loss, (run.baseline ? 60 : 50) + 0.1 * static_cast<double>(run.index),
+                            run.baseline ? "old" : "new"));
     return attempt;
 }
 
@@ -129,7 +132,7 @@ TEST(Attempt, IsJudgedAsCheckDoesAndComparedWithItsBaseline) {
     EXPECT_NEAR(attempt.result->comparison["time_ms"]["difference"].get<double>(), -200, 1e-9);
     const std::string readme = attempt_readme(attempt, logs, "a: 1 -> 2\n");
     for (const char* part :
-         {"# tiny\n", "**Below the target**", "losses = [3.2600, 3.2610, 3.2620]", "a: 1 -> 2",
+         {"# tiny\n", "**record**", "losses = [3.2600, 3.2610, 3.2620]", "a: 1 -> 2",
           "## Against the baseline", "--launch 'mpirun -n 8'", "--target 3.28", "all 3 runs are made"})
         EXPECT_NE(readme.find(part), std::string::npos) << part << " not in\n" << readme;
 }
@@ -142,11 +145,26 @@ TEST(Attempt, TheLevelOfTheStopRuleDecides) {
     // 0.01 / 2 looks and 0.01.
     const Attempt attempt = of_one_source(folder.path(), strict, 3.2744);
     const AttemptResult result = judge_attempt(attempt, read_attempt_logs(attempt, folder.path()), "");
-    EXPECT_FALSE(result.record);
-    EXPECT_NE(result.reason.find("the level of this stop rule"), std::string::npos) << result.reason;
+    EXPECT_FALSE(result.below_target);
+    EXPECT_NE(result.reason.find("is not below 0.005"), std::string::npos) << result.reason;
     Attempt lax = attempt;
     lax.plan.stop_rule = {};
-    EXPECT_TRUE(judge_attempt(lax, read_attempt_logs(lax, folder.path()), "").record);
+    EXPECT_TRUE(judge_attempt(lax, read_attempt_logs(lax, folder.path()), "").below_target);
+}
+
+// A seed that changes nothing makes one sample, and its attempt would have fewer than were stated.
+TEST(Attempt, RepeatsAreNotCounted) {
+    const TemporaryFolder folder;
+    const Attempt attempt = of_one_source(folder.path(), plan(), 3.26);
+    const auto logs = [&] { return read_attempt_logs(attempt, folder.path()); };
+    EXPECT_EQ(repeated_runs(logs()), "");
+    write_file(folder / attempt.runs[2].log, log_text(40, 3.26, 51, "new"));
+    write_file(folder / attempt.runs[1].log, log_text(40, 3.26, 52, "new"));
+    EXPECT_EQ(repeated_runs(logs()),
+              attempt.runs[2].log + ": the same run as " + (folder / attempt.runs[1].log).string());
+    const AttemptResult result = judge_attempt(attempt, logs(), "");
+    EXPECT_FALSE(result.below_target);
+    EXPECT_NE(result.reason.find("refused, as runs repeat others"), std::string::npos) << result.reason;
 }
 
 TEST(Attempt, AFailedRunFailsIt) {
@@ -155,7 +173,7 @@ TEST(Attempt, AFailedRunFailsIt) {
     attempt.runs[1].state = AttemptRun::State::failed;
     attempt.runs[1].exit_code = 2;
     const AttemptResult result = judge_attempt(attempt, read_attempt_logs(attempt, folder.path()), "");
-    EXPECT_FALSE(result.record);
+    EXPECT_FALSE(result.below_target);
     EXPECT_NE(result.reason.find(attempt.runs[1].log + " (exit code 2)"), std::string::npos) << result.reason;
 }
 

@@ -264,22 +264,56 @@ TEST(Verdict, NeedsSignificance) {
         }
         return judge(group, target);
     };
-    EXPECT_TRUE(judged({3.2775, 3.2781, 3.2790, 3.2768}).record);
-    EXPECT_FALSE(judged({3.2775, 3.2781, 3.2799, 3.2768}).record);
-    EXPECT_TRUE(judged({2.9, 2.901, 2.902}, kMediumTarget).record);
-    EXPECT_FALSE(judged({3.2}).record);
+    EXPECT_TRUE(judged({3.2775, 3.2781, 3.2790, 3.2768}).below_target);
+    EXPECT_FALSE(judged({3.2775, 3.2781, 3.2799, 3.2768}).below_target);
+    EXPECT_TRUE(judged({2.9, 2.901, 2.902}, kMediumTarget).below_target);
+    EXPECT_FALSE(judged({3.2}).below_target);
     EXPECT_NE(judged({3.2}).reason.find("one run"), std::string::npos);
     for (const double loss : {3.2, 3.28}) {  // logs have four decimals: equal ones do not rule chance out
         const Verdict equal = judged({loss, loss});
-        EXPECT_FALSE(equal.record);
+        EXPECT_FALSE(equal.below_target);
         EXPECT_TRUE(std::isnan(equal.test.p));
         EXPECT_NE(equal.reason.find("no variance: all 2 losses are"), std::string::npos) << equal.reason;
     }
     for (const double loss : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
-        EXPECT_FALSE(judged({3.2, loss}).record);
+        EXPECT_FALSE(judged({3.2, loss}).below_target);
         EXPECT_NE(judged({3.2, loss}).reason.find("not a finite number"), std::string::npos);
     }
     EXPECT_NE(judged({3.3, 3.31}).reason.find("is not below 3.28"), std::string::npos);
+}
+
+RunGroup timed_group(const std::vector<double>& losses, const std::vector<double>& times_ms) {
+    RunGroup group;
+    group.hardware = "8 x NVIDIA H100";
+    for (size_t i = 0; i < losses.size(); ++i)
+        group.runs.emplace_back().run.last_validation = Validation{10, losses[i], times_ms[i]};
+    return group;
+}
+
+// Rule 4. The means of the times differ by 10 ms; with deviations of 1 ms that is beyond doubt, with 10 ms
+// not.
+TEST(Verdict, ARecordIsFasterThanItsBaselineOnTheSameHardware) {
+    const std::vector<double> low = {3.270, 3.271, 3.272};
+    const RunGroup baseline = timed_group(low, {99, 100, 101}), faster = timed_group(low, {89, 90, 91});
+    const auto judged = [&](const RunGroup& group) { return judge(group, kShortTarget, &baseline); };
+    EXPECT_EQ(judged(faster).text(), "record");
+    EXPECT_NE(judged(faster).reason.find("differs from the baseline's by -10.0 ms"), std::string::npos);
+    const auto denied = [](const Verdict& verdict, const std::string& why) {
+        EXPECT_EQ(verdict.text(), "below target, p < 0.01");
+        EXPECT_NE(verdict.reason.find(why), std::string::npos) << verdict.reason;
+    };
+    denied(judge(faster), "no baseline was given");
+    denied(judged(timed_group(low, {109, 110, 111})), "not shown to be faster");
+    denied(judged(timed_group(low, {80, 90, 100})), "not shown to be faster");
+    denied(judged(timed_group(low, {90, 90, kNotLogged})), "whose times vary are needed");
+    const RunGroup fixed = timed_group(low, {100, 100, 100});
+    denied(judge(timed_group(low, {90, 90, 90}), kShortTarget, &fixed), "whose times vary are needed");
+    RunGroup elsewhere = faster;
+    elsewhere.hardware = "8 x NVIDIA H200";
+    denied(judged(elsewhere), "the baseline's hardware is 8 x NVIDIA H100, not 8 x NVIDIA H200");
+    elsewhere.hardware = "";
+    denied(judged(elsewhere), "not logged here");
+    EXPECT_EQ(judged(timed_group({3.29, 3.30, 3.31}, {89, 90, 91})).text(), "not a record");
 }
 
 // The losses and times of four published records, with what their statistics are known to be.
@@ -305,7 +339,7 @@ TEST(Verdict, PublishedFigures) {
         EXPECT_EQ(fmt::format("{:.6g}", verdict.test.p), record.at("p"));
         EXPECT_EQ(fmt::format("{:.1f}", verdict.time_ms.mean), record.at("mean_time_ms"));
         EXPECT_EQ(fmt::format("{:.1f}", verdict.time_ms.std), record.at("std_time_ms"));
-        EXPECT_EQ(verdict.record, std::stod(record.at("p").get<std::string>()) < 0.01);
+        EXPECT_EQ(verdict.below_target, std::stod(record.at("p").get<std::string>()) < 0.01);
     }
 }
 
@@ -333,7 +367,8 @@ TEST(CheckReport, TableAndMarkdown) {
         EXPECT_NE(text.find("3.271500"), std::string::npos) << text;
         EXPECT_NE(text.find("cut.txt: stopped after step 1 of 20"), std::string::npos) << text;
     }
-    EXPECT_NE(table.find(": record: mean loss"), std::string::npos) << table;
+    EXPECT_NE(table.find(": below target, p < 0.01: mean loss"), std::string::npos) << table;
+    EXPECT_NE(markdown.find("**below target, p < 0.01**: mean loss"), std::string::npos) << markdown;
     EXPECT_NE(markdown.find("| 3.txt | 3.2730 | 1000 |"), std::string::npos) << markdown;
 }
 

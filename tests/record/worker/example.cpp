@@ -13,6 +13,6 @@ int main(int argc, char** argv) {
         const auto verdict = speedrun::judge(group, speedrun::kShortTarget);
         std::printf("%s: n=%lld loss=%.4f p=%.3g time=%.0fms %s\n", group.path.c_str(),
                     static_cast<long long>(verdict.loss.n), verdict.loss.mean, verdict.test.p,
-                    verdict.time_ms.min, verdict.record ? "record" : "no record");
+                    verdict.time_ms.min, verdict.text().c_str());
     }
 }
