@@ -71,6 +71,64 @@ TEST(RecordCheck, ABaselineMakesARecord) {
         {"none", "no complete run"});
 }
 
+const std::string track_3_logs = SPEEDRUN_SOURCE_DIR "/tests/record/track_3_logs/";
+
+TEST(RecordCheck, TrackThreeCountsSteps) {
+    const std::string complete = track_3_logs + "complete", early = track_3_logs + "early_stop";
+    const Outcome valid = record({"check", "--track", "optimization", complete});
+    EXPECT_EQ(valid.exit_code, 0);
+    EXPECT_NE(valid.out.find("valid: at step 38"), std::string::npos) << valid.out;
+    EXPECT_EQ(record({"check", "--track", "3", early}).exit_code, 1);
+    EXPECT_EQ(record({"check", "--track", "3", "--ema", early}).exit_code, 0);
+    EXPECT_EQ(record({"check", "--track", "3", "--at-step", "36", complete}).exit_code, 1);
+    EXPECT_EQ(record({"check", "--track", "3", "--target", "3.4", "--at-step", "36", complete}).exit_code, 0);
+    const auto json = nlohmann::json::parse(record({"check", "--track", "3", "--json", complete, early}).out);
+    EXPECT_EQ(json.at(0).at("step"), 38);
+    EXPECT_TRUE(json.at(1).at("step").is_null());
+    EXPECT_EQ(record({"check", "--track", "3", "--markdown", complete}).out.rfind("| folder |", 0), 0U);
+    EXPECT_EQ(record({"check", "--track", "3", "/nowhere"}).exit_code, 2);
+    for (const char* option : {"--at-step=38", "--ema"})
+        expect_user_error([&] { record({"check", option, complete}); }, {"no place with --track short"});
+    expect_user_error(
+        [&] {
+            record({"check", "--track", "3", "--baseline", complete, early});
+        },
+        {"--baseline", "no place with --track 3"});
+    expect_user_error(
+        [&] {
+            record({"check", "--track", "3", "--at-step", "0", early});
+        },
+        {"--at-step is 0"});
+    expect_user_error(
+        [&] {
+            record({"report", "--track", "3", complete});
+        },
+        {"counts steps", "record check"});
+}
+
+TEST(RecordCompare, TrackThreeComparesPairs) {
+    const std::string complete = track_3_logs + "complete", early = track_3_logs + "early_stop";
+    const auto compare = [&](std::vector<std::string> more) {
+        more.insert(more.begin(), {"compare", "--track", "3"});
+        return record(more);
+    };
+    const Outcome worse = compare({"--at-step", "36", complete, early});
+    EXPECT_EQ(worse.exit_code, 1);
+    EXPECT_NE(worse.out.find("not shown to be better"), std::string::npos) << worse.out;
+    EXPECT_EQ(compare({"--at-step", "38", "--baseline-step", "36", complete, complete}).exit_code, 1);
+    const Outcome json = compare({"--json", "--ema", "--baseline-ema", early, early});
+    EXPECT_EQ(nlohmann::json::parse(json.out).at("new").at("step"), 36);
+    EXPECT_EQ(compare({"--markdown", complete, complete}).out.rfind("|", 0), 0U);
+    expect_user_error(
+        [&] {
+            compare({complete, early});
+        },
+        {"early_stop", "no common step passes", "--at-step"});
+    expect_user_error([&] { compare({complete}); }, {"two sides"});
+    expect_user_error([&] { compare({"--paired", complete, early}); }, {"--paired", "--track 3"});
+    expect_user_error([&] { record({"compare", "--at-step", "36", complete, early}); }, {"--at-step"});
+}
+
 TEST(RecordParse, JsonAndText) {
     const TemporaryFolder dir;
     const std::string file = dir / "log", cut = dir / "cut";

@@ -184,7 +184,7 @@ AttemptPlan plan_of(const cxxopts::ParseResult& args, const std::vector<std::str
     plan.date = today();
     plan.runs = runs_of(args);
     plan.first_seed = first_seed(args, overrides);
-    plan.target = target_of(args);
+    plan.target = timed_target_of(args);
     plan.stop_rule = parse_stop_rule(args["stop-rule"].as<std::string>(), plan.runs);
     plan.launch = args["launch"].as<std::string>();
     plan.commit = build_commit();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "app/arguments.h"
+#include "app/record/by_steps.h"
 #include "app/record/options.h"
 #include "app/record/sides.h"
 #include "app/verbs.h"
@@ -19,11 +20,13 @@ namespace {
 
 constexpr const char* kCheckAbout =
     R"(Judges the runs whose logs lie in folders (*.txt, *.log, at any depth) by the track's rules.
-The mean final validation loss is below the target with p < 0.01 (one-sided one-sample
+Tracks 1 and 2: the mean final validation loss is below the target with p < 0.01 (one-sided one-sample
 t-test); a record's runs are also faster than those of --baseline, on the same hardware.
-Runs are judged together within one folder, number of steps, source and kind of hardware. Unfinished runs,
-further logs of a run, and repeats of a seed are named and left out.
-Exit code: 0 every group is below the target (with --baseline: a record), 1 one is not,
+Track 3: (target - mean) sqrt(n) >= 0.004 at one step that every run has reached.
+Runs are judged together within one folder, number of steps, source and kind of hardware (track 3: folder
+and number of steps). Unfinished runs (track 3: those without a validation), further logs of a run, and
+repeats of a seed are named and left out.
+Exit code: 0 every group is below the target (with --baseline: a record; track 3: valid), 1 one is not,
 2 an error: no log, or something in what was named could not be read.
 )";
 
@@ -31,6 +34,7 @@ cxxopts::Options check_options() {
     cxxopts::Options options("speedrun record check", kCheckAbout);
     options.positional_help("FOLDERS|FILES...");
     add_target_options(options);
+    add_step_options(options);
     options.add_options()  //
         ("baseline", "runs of the record before, a folder or a log, to be faster than",
          cxxopts::value<std::string>())                                           //
@@ -70,18 +74,18 @@ int run_record_check(int argc, char** argv) {
     const cxxopts::ParseResult& args = *parsed;
     if (args.count("paths") == 0) throw UserError("record check: which folders?" + help_hint(options));
     const std::vector<std::filesystem::path> paths = paths_of(args);
+    if (track_of(args).counts_steps) return check_by_steps(args, paths);
+    refuse_options(args, {"at-step", "ema"});
     const double target = target_of(args);
     std::optional<RunGroup> baseline;
-    if (args.count("baseline") > 0) baseline = side_of(args["baseline"].as<std::string>());
+    if (args.count("baseline") > 0) baseline = side_of(args["baseline"].as<std::string>(), false);
     CollectOptions collect;
     collect.pool = args.count("pool") > 0;
     const Collection runs = collect_runs(paths, collect);
     const auto groups = judge_all(runs, target, baseline ? &*baseline : nullptr);
     if (!groups.empty() || args.count("json") > 0) print(groups, args);
-    std::cout.flush();
-    for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
-    const bool any_log = std::ranges::any_of(runs.groups, &RunGroup::has_log);
-    if (!any_log || !runs.problems.empty()) return kUserError;  // a verdict of a part is none
+    tell_warnings(runs);
+    if (!all_read(runs)) return kUserError;
     return judged(std::ranges::all_of(
         groups, [&](const JudgedGroup& g) { return passes(g.verdict, baseline.has_value()); }));
 }

@@ -77,7 +77,7 @@ int run_record_report(int argc, char** argv) {
         make_report(runs, baseline,
                     {.title = value_or_empty<std::string>(args, "title"),
                      .made_by = "Made by speedrun " + build_version() + ", commit " + build_commit(),
-                     .target = target_of(args)});
+                     .target = timed_target_of(args)});
     const fs::path page = args["out"].as<std::string>();
     write_atomically(page, report_html(report));
     std::vector<std::string> written{page.string()};

@@ -12,10 +12,11 @@ namespace speedrun {
 
 namespace fs = std::filesystem;
 
-std::vector<RunGroup> groups_of(const fs::path& path) {
+std::vector<RunGroup> groups_of(const fs::path& path, bool counts_steps) {
     const std::array paths = {path};
     CollectOptions options;
     options.pool = true;
+    options.counts_steps = counts_steps;
     Collection runs = collect_runs(paths, options);
     for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
     std::erase_if(runs.groups, [](const RunGroup& g) { return g.runs.empty(); });
@@ -28,8 +29,8 @@ std::vector<RunGroup> groups_of(const fs::path& path) {
     return std::move(runs.groups);
 }
 
-RunGroup side_of(const fs::path& path) {
-    auto groups = groups_of(path);
+RunGroup side_of(const fs::path& path, bool counts_steps) {
+    auto groups = groups_of(path, counts_steps);
     if (groups.empty()) throw UserError(path.string() + ": no complete run");
     if (groups.size() == 1) return std::move(groups.front());
     std::string text =

@@ -3,10 +3,10 @@
 
 #include "record/judge/groups.h"
 #include "record/judge/statistics.h"
+#include "record/judge/track.h"
 
 namespace speedrun {
 
-inline constexpr double kShortTarget = 3.28, kMediumTarget = 2.92;  // nats per token
 inline constexpr double kSignificance = 0.01;
 
 // The test that the rule rests on: t_test_less, with p NaN where the losses do not vary at all. Logs have
