@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -7,6 +8,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "util/error.h"
 
@@ -31,15 +33,24 @@ inline cxxopts::ParseResult parse_arguments(cxxopts::Options& options, int argc,
     }
 }
 
-// As above, for a verb that explains itself: prints its usage and finds nothing where --help is given, and
-// throws a UserError where a required option is not.
+// As above, for a verb that explains itself: prints its usage and finds nothing where -h or --help is given,
+// whatever is wrong with the other words, and throws a UserError where a required option is missing.
 inline std::optional<cxxopts::ParseResult> parse_verb(cxxopts::Options& options, int argc, char** argv,
                                                       std::initializer_list<const char*> required) {
-    auto result = parse_arguments(options, argc, argv);
-    if (result.count("help") > 0) {
+    options.add_options()("h,help", "this text");
+    const auto explain = [&] {
         std::puts(options.help().c_str());
         return std::nullopt;
+    };
+    const auto asks = [](std::string_view word) { return word == "-h" || word == "--help"; };
+    cxxopts::ParseResult result;
+    try {
+        result = parse_arguments(options, argc, argv);
+    } catch (const UserError&) {
+        if (std::any_of(argv + 1, argv + argc, asks)) return explain();
+        throw;
     }
+    if (result.count("help") > 0) return explain();
     for (const char* name : required)
         if (result.count(name) == 0)
             throw UserError(options.program() + ": --" + name + " is missing" + help_hint(options));

@@ -55,18 +55,18 @@ constexpr Verb kVerbs[] = {
     {"bench", "time the parts of a step on this machine", nullptr, kBench},
 };
 
-void print_usage(std::FILE* out) {
-    std::fprintf(out,
-                 "usage: speedrun VERB [options]\n\n%s\n"
-                 "  speedrun help VERB   the options of a verb\n"
-                 "  speedrun --version   what this program was built of\n",
-                 listing(kVerbs).c_str());
+void print_usage() {
+    std::printf(
+        "usage: speedrun VERB [options]\n\n%s\n"
+        "  speedrun help VERB   the options of a verb\n"
+        "  speedrun --version   what this program was built of\n",
+        listing(kVerbs).c_str());
 }
 
 // `help VERB ...` is `VERB ... --help`.
 int help(std::span<char*> args) {
     if (args.size() < 2) {
-        print_usage(stdout);
+        print_usage();
         return 0;
     }
     std::string option = "--help";
@@ -97,11 +97,7 @@ void require_printed() {
 }  // namespace
 
 int run_command(std::span<char*> args) {
-    if (args.empty()) {
-        print_usage(stderr);
-        return kUserError;
-    }
-    const std::string_view name = args[0];
+    const std::string_view name = args.empty() ? "" : args[0];
     if (name == "--help" || name == "-h" || name == "help") return help(args);
     if (name == "--version") {
         std::puts(version_text().c_str());

@@ -17,7 +17,6 @@ int run_eval(int argc, char** argv) {
     add("config", "config to use instead", cxxopts::value<std::string>());
     add("weights", "weights to use instead", cxxopts::value<std::string>());
     add("set", "override a value, such as data.val_tokens=65536", cxxopts::value<std::vector<std::string>>());
-    add("help", "this text");
     const auto parsed = parse_verb(specification, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& options = *parsed;

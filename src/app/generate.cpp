@@ -28,7 +28,6 @@ cxxopts::Options generate_options() {
         cxxopts::value<std::string>()->default_value("50"));
     add("seed", "of the draw", cxxopts::value<std::string>()->default_value("1"));
     add("set", "override a value of the config", cxxopts::value<std::vector<std::string>>());
-    add("help", "this text");
     return options;
 }
 

@@ -62,7 +62,6 @@ cxxopts::Options train_options() {
     add("overwrite", "replace what an earlier run left in the run directory");
     add("diagnostics", "every N steps: RMS, update RMS and condition number of each matrix",
         cxxopts::value<std::string>()->default_value("0"));
-    add("help", "this text");
     return options;
 }
 

@@ -24,8 +24,10 @@ const Verb& find_verb(std::span<const Verb> verbs, const std::string& kind, std:
     for (const Verb& verb : verbs)
         if (verb.name == name) return verb;
     const auto names = names_of(verbs);
-    throw UserError(fmt::format("unknown {0} \"{1}\"; did you mean \"{2}\"? The {0}s: {3}", kind, name,
-                                nearest(name, names), joined(names)));
+    const std::string near = nearest(name, names);
+    throw UserError(fmt::format("unknown {0} {1}{2} The {0}s: {3}", kind, in_quotes(name),
+                                near.empty() ? "." : "; did you mean " + in_quotes(near) + "?",
+                                joined(names)));
 }
 
 int run_part(const Verb& verb, std::span<char*> words) {
@@ -54,6 +56,9 @@ std::string listing(std::span<const Verb> verbs) {
 }
 
 int run_verb(std::span<const Verb> verbs, std::span<char*> words) {
+    if (words.empty())
+        throw UserError(
+            fmt::format("which verb? {}; `speedrun help` says what they do", joined(names_of(verbs))));
     const Verb& verb = find_verb(verbs, "verb", words[0]);
     return verb.run ? verb.run(static_cast<int>(words.size()), words.data())
                     : run_part(verb, words.subspan(1));

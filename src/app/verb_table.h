@@ -16,7 +16,7 @@ struct Verb {
 // A line each: name and summary.
 std::string listing(std::span<const Verb> verbs);
 
-// Runs the verb that words[0] names. UserError with the nearest and all names where there is no such one.
+// Runs the verb that words[0] names. UserError with all names, and the nearest, where there is no such one.
 int run_verb(std::span<const Verb> verbs, std::span<char*> words);
 
 }  // namespace speedrun

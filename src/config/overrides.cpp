@@ -73,6 +73,35 @@ void add_shapes(const Json& schema, Shapes& shapes) {
     }
 }
 
+constexpr int kDeepestName = 6;  // objects within objects of a config: the schema has recursive ones
+
+// Adds the paths below `path` whose last key is `key`. Entries of lists and tables have no names of their
+// own.
+void find_paths(const Shapes& shapes, const std::string& path, const std::string& key, int depth,
+                std::vector<std::string>& found) {
+    for (const Json* shape : shapes) {
+        const auto properties = shape->find("properties");
+        if (properties == shape->end() || depth == kDeepestName) continue;
+        for (const auto& [name, schema] : properties->items()) {
+            const std::string below = join_path(path, name);
+            if (name == key && std::ranges::find(found, below) == found.end()) found.push_back(below);
+            Shapes inner;
+            add_shapes(schema, inner);
+            find_paths(inner, below, key, depth + 1, found);
+        }
+    }
+}
+
+// What a key at the top that is none may have meant: "; keys of that name: a.lr, b.lr", or the nearest name.
+std::string what_was_meant(const std::string& path, const Shapes& shapes, const std::string& key,
+                           const std::vector<std::string>& known) {
+    std::vector<std::string> paths;
+    if (path.empty()) find_paths(shapes, "", key, 0, paths);
+    if (!paths.empty()) return "; keys of that name: " + joined(paths);
+    const std::string near = nearest_name(key, known);
+    return near.empty() ? "" : "; nearest valid name: " + in_quotes(near);
+}
+
 Shapes members(const std::string& text, const std::string& path, const Shapes& shapes,
                const std::string& key) {
     Shapes found;
@@ -89,7 +118,7 @@ Shapes members(const std::string& text, const std::string& path, const Shapes& s
     if (!found.empty()) return found;
     fail(text, (path.empty() ? "top level" : path) + ": no key " + in_quotes(key) +
                    "; allowed: " + (known.empty() ? "nothing below a plain value" : joined(known)) +
-                   (known.empty() ? "" : "; nearest valid name: \"" + nearest_name(key, known) + "\""));
+                   what_was_meant(path, shapes, key, known));
 }
 
 Shapes elements(const Shapes& shapes) {

@@ -22,11 +22,14 @@ int edit_distance(std::string_view a, std::string_view b) {
 
 std::string nearest(std::string_view word, std::span<const std::string> candidates) {
     constexpr size_t longest = 200;  // of what is compared: names come from files
-    const auto distance = [&](const std::string& candidate) {
-        return edit_distance(word.substr(0, longest), std::string_view(candidate).substr(0, longest));
+    word = word.substr(0, longest);
+    const auto distance = [&](std::string_view candidate) {
+        return edit_distance(word, candidate.substr(0, longest));
     };
     const auto best = std::ranges::min_element(candidates, {}, distance);
-    return best == candidates.end() ? std::string() : *best;
+    if (best == candidates.end()) return "";
+    const size_t letters = std::max(word.size(), std::min(best->size(), longest));
+    return 2 * static_cast<size_t>(distance(*best)) > letters ? "" : *best;
 }
 
 }  // namespace speedrun

@@ -30,7 +30,8 @@ TEST(Cli, WithoutAVerbShowsTheUsageAndFails) {
     const Outcome outcome = run({});
     EXPECT_EQ(outcome.exit_code, 2);
     EXPECT_EQ(outcome.out, "");
-    EXPECT_TRUE(has(outcome.err, "usage: speedrun VERB"));
+    EXPECT_TRUE(has(outcome.err, "error: which verb? train, eval, ")) << outcome.err;
+    EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
 }
 
 TEST(Cli, HelpListsEveryVerb) {
@@ -47,7 +48,12 @@ TEST(Cli, HelpOfAVerbIsThatVerbsOwn) {
         EXPECT_EQ(outcome.exit_code, 0) << verb << outcome.err;
         EXPECT_TRUE(has(outcome.out, "speedrun " + verb)) << outcome.out;
         EXPECT_EQ(run({verb, "--help"}).out, outcome.out);
+        EXPECT_EQ(run({verb, "-h"}).out, outcome.out);
     }
+    const std::string help = run({"train", "--help"}).out;
+    EXPECT_EQ(run({"train", "--config", "c.json", "-h"}).out, help);
+    EXPECT_EQ(run({"train", "--no-such-option", "--help", "x"}).out, help) << "whatever else is wrong";
+    EXPECT_EQ(run({"record", "check", "folder", "-h"}).out, run({"record", "check", "--help"}).out);
 }
 
 TEST(Cli, UnknownVerbNamesTheNearest) {
@@ -57,6 +63,12 @@ TEST(Cli, UnknownVerbNamesTheNearest) {
         EXPECT_TRUE(has(outcome.err, "error: unknown verb \"trian\"; did you mean \"train\"?"))
             << outcome.err;
     }
+}
+
+TEST(Cli, AVerbThatIsNearNoneHasNoSuggestion) {
+    const Outcome outcome = run({"help", "nosuch"});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_TRUE(has(outcome.err, "error: unknown verb \"nosuch\". The verbs: train, ")) << outcome.err;
 }
 
 TEST(Cli, PartsOfAVerbAreListedFoundAndMissed) {

@@ -105,6 +105,8 @@ TEST(Override, PathsThatLeadNowhere) {
                                               "d_model, n_head", "nearest valid name: \"n_head\""});
     expect_override_error("shedule.block_size=3",
                           {"top level: no key \"shedule\"", "nearest valid name: \"schedule\""});
+    expect_override_error("lr=0.02", {"top level: no key \"lr\"",
+                                      "keys of that name: ", "optimizer.matrix.lr", "optimizer.adam.lr"});
     expect_override_error("data.train.x=3", {"data.train: no key \"x\"", "nothing below a plain value"});
     expect_override_error("schedule.stages[4].start=1", {"schedule.stages: has no entry [4]"});
     expect_override_error("data[0]=1", {"data: has no entry [0]"});

@@ -21,12 +21,15 @@ TEST(Nearest, IsTheFirstOfTheBest) {
     EXPECT_EQ(nearest("evla", words), "eval");
     EXPECT_EQ(nearest("rain", words), "train");
     EXPECT_EQ(nearest("x", {}), "");
+    EXPECT_EQ(nearest("nosuch", std::vector<std::string>{"bench", "config"}), "") << "too far off";
+    EXPECT_EQ(nearest("lx", std::vector<std::string>{"lr"}), "lr");
 }
 
 // Names come from files: a table of 200 MB by 5 entries would be 4 GB.
 TEST(Nearest, LongNamesCostLittle) {
     const std::string long_name(200'000'000, 'x');
-    EXPECT_EQ(nearest(long_name, std::vector<std::string>{"xxxxx", "yyyyy"}), "xxxxx");
+    EXPECT_EQ(nearest(long_name, std::vector<std::string>{"xxxxx", std::string(150, 'x')}),
+              std::string(150, 'x'));
 }
 
 }  // namespace

@@ -144,7 +144,6 @@ int bench_attention(int argc, char** argv) {
     add("tokens", "tokens of the micro-batch; 0: the config's",
         cxxopts::value<std::string>()->default_value("0"));
     add("json", "one JSON object instead of a table");
-    add("help", "this text");
     const auto options = parse_verb(specification, argc, argv, {"config"});
     return options ? time_attention(*options) : 0;
 }

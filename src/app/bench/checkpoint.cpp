@@ -171,7 +171,6 @@ int bench_checkpoint(int argc, char** argv) {
     add("folder", "where the disk is; a folder is made there and removed",
         cxxopts::value<std::string>()->default_value("."));
     add("rounds", "how often each is timed, in turns", cxxopts::value<std::string>()->default_value("5"));
-    add("help", "this text");
     const auto options = parse_verb(specification, argc, argv, {"config"});
     return options ? time_checkpoints(*options) : 0;
 }

@@ -144,7 +144,6 @@ int bench_ops(int argc, char** argv) {
     add("ms", "milliseconds to spend on each update, or six calls",
         cxxopts::value<std::string>()->default_value("250"));
     add("json", "one JSON object instead of a table");
-    add("help", "this text");
     const auto options = parse_verb(specification, argc, argv, {});
     return options ? run(*options) : 0;
 }

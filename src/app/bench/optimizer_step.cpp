@@ -76,7 +76,6 @@ int bench_optimizer_step(int argc, char** argv) {
     add("steps", "timed steps of a round", cxxopts::value<std::string>()->default_value("10"));
     add("rounds", "all rules in turns", cxxopts::value<std::string>()->default_value("3"));
     add("json", "one JSON object a rule instead of a table");
-    add("help", "this text");
     const auto parsed = parse_verb(specification, argc, argv, {"config"});
     if (!parsed) return 0;
     const auto& options = *parsed;

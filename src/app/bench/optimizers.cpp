@@ -46,7 +46,6 @@ cxxopts::Options optimizers_options() {
     add("short", "ten minutes: 32 steps, 1 seed, published learning rates only");
     add("target", "loss to reach; adamw's final one if not given", cxxopts::value<std::string>());
     add("png", "the pictures as PNG too (needs rsvg-convert)");
-    add("help", "this text");
     return options;
 }
 

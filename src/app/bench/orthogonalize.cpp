@@ -136,7 +136,6 @@ int bench_orthogonalize(int argc, char** argv) {
         cxxopts::value<std::string>()->default_value("bf16"));
     add("threads", "0: the cores this process may use", cxxopts::value<std::string>()->default_value("0"));
     add("json", "one JSON object a line instead of a table");
-    add("help", "this text");
     const auto parsed = parse_verb(specification, argc, argv, {});
     if (!parsed) return 0;
     const auto& options = *parsed;

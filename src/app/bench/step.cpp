@@ -199,7 +199,6 @@ int bench_step(int argc, char** argv) {
     add("document", "tokens of a document", cxxopts::value<std::string>()->default_value("400"));
     add("steps", "timed steps, after two that are not", cxxopts::value<std::string>()->default_value("10"));
     add("json", "one JSON object instead of a table");
-    add("help", "this text");
     const auto options = parse_verb(specification, argc, argv, {"config"});
     return options ? time_step(*options) : 0;
 }

@@ -17,8 +17,7 @@ int run_data_baseline(int argc, char** argv) {
         ("train", "glob of training shards", cxxopts::value<std::string>())        //
         ("val", "glob of validation shards", cxxopts::value<std::string>())        //
         ("vocab-size", "", cxxopts::value<std::string>()->default_value("50257"))  //
-        ("json", "print JSON")                                                     //
-        ("help", "this text");
+        ("json", "print JSON");
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

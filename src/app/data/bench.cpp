@@ -71,8 +71,7 @@ int run_data_bench(int argc, char** argv) {
         ("text", "text file to tokenize", cxxopts::value<std::string>())                        //
         ("shard", "shard to index", cxxopts::value<std::string>())                              //
         ("bos-id", "", cxxopts::value<std::string>()->default_value("50256"))                   //
-        ("runs", "", cxxopts::value<std::string>()->default_value("10"))                        //
-        ("help", "this text");
+        ("runs", "", cxxopts::value<std::string>()->default_value("10"));
     const auto parsed = parse_verb(options, argc, argv, {});
     if (!parsed) return 0;
     const cxxopts::ParseResult& args = *parsed;

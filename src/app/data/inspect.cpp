@@ -119,8 +119,7 @@ cxxopts::Options inspect_options() {
         ("vocab-size", "every token must be less", cxxopts::value<std::string>()->default_value("50257"))  //
         ("bos-id", "token that starts a document", cxxopts::value<std::string>()->default_value("50256"))  //
         ("json", "print one JSON array")                                                                   //
-        ("files", "shards", cxxopts::value<std::vector<std::string>>())                                    //
-        ("help", "this text");
+        ("files", "shards", cxxopts::value<std::vector<std::string>>());
     options.parse_positional({"files"});
     return options;
 }

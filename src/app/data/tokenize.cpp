@@ -26,10 +26,9 @@ cxxopts::Options tokenize_options() {
          cxxopts::value<std::string>()->default_value("100000000"))                             //
         ("document-separator",
          "\"file\": each file is a document; else documents end at lines that equal this",
-         cxxopts::value<std::string>()->default_value("file"))               //
-        ("force", "overwrite shards of this prefix")                         //
-        ("files", "text files", cxxopts::value<std::vector<std::string>>())  //
-        ("help", "this text");
+         cxxopts::value<std::string>()->default_value("file"))  //
+        ("force", "overwrite shards of this prefix")            //
+        ("files", "text files", cxxopts::value<std::vector<std::string>>());
     options.parse_positional({"files"});
     return options;
 }

@@ -42,7 +42,6 @@ cxxopts::Options plan_options() {
     add("link-gbps", "10^9 bytes/s between ranks of a node", cxxopts::value<std::string>());
     add("network-gbps", "10^9 bytes/s of a rank between nodes", cxxopts::value<std::string>());
     add("memory-gib", "GiB of a rank's memory", cxxopts::value<std::string>());
-    add("help", "this text");
     return options;
 }
 

@@ -63,8 +63,7 @@ cxxopts::Options attempt_options() {
          cxxopts::value<std::string>())                                                //
         ("keep-weights", "keep each run's weights in its run directory")               //
         ("json", "print summary.json at the end; what the runs print goes to stderr")  //
-        ("config", "the run's JSON file", cxxopts::value<std::string>())               //
-        ("help", "this text");
+        ("config", "the run's JSON file", cxxopts::value<std::string>());
     options.parse_positional({"config"});
     return options;
 }

@@ -37,12 +37,11 @@ cxxopts::Options check_options() {
     add_step_options(options);
     options.add_options()  //
         ("baseline", "runs of the record before, a folder or a log, to be faster than",
-         cxxopts::value<std::string>())                                           //
-        ("pool", "runs of different folders may form one group")                  //
-        ("markdown", "print Markdown for a pull request")                         //
-        ("json", "print a JSON list of the groups")                               //
-        ("paths", "folders or logs", cxxopts::value<std::vector<std::string>>())  //
-        ("help", "this text");
+         cxxopts::value<std::string>())                           //
+        ("pool", "runs of different folders may form one group")  //
+        ("markdown", "print Markdown for a pull request")         //
+        ("json", "print a JSON list of the groups")               //
+        ("paths", "folders or logs", cxxopts::value<std::vector<std::string>>());
     options.parse_positional({"paths"});
     return options;
 }

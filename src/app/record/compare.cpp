@@ -39,14 +39,13 @@ cxxopts::Options compare_options() {
     add_step_options(options);
     options.add_options()  //
         ("baseline-step", "track 3: the baseline's step, instead of --at-step",
-         cxxopts::value<std::string>())                                                              //
-        ("baseline-ema", "track 3: as --ema, for the baseline")                                      //
-        ("confidence", "of the intervals", cxxopts::value<std::string>()->default_value("0.95"))     //
-        ("paired", "also compare the i-th run of one side with the i-th of the other, by start")     //
-        ("markdown", "print Markdown for a pull request")                                            //
-        ("json", "print JSON")                                                                       //
-        ("paths", "two folders or logs, or one folder", cxxopts::value<std::vector<std::string>>())  //
-        ("help", "this text");
+         cxxopts::value<std::string>())                                                           //
+        ("baseline-ema", "track 3: as --ema, for the baseline")                                   //
+        ("confidence", "of the intervals", cxxopts::value<std::string>()->default_value("0.95"))  //
+        ("paired", "also compare the i-th run of one side with the i-th of the other, by start")  //
+        ("markdown", "print Markdown for a pull request")                                         //
+        ("json", "print JSON")                                                                    //
+        ("paths", "two folders or logs, or one folder", cxxopts::value<std::vector<std::string>>());
     options.parse_positional({"paths"});
     return options;
 }

@@ -18,10 +18,9 @@ cxxopts::Options parse_options() {
                              "Says what logs hold: their runs, validations, stalls, hardware.\n"
                              "Exit code: 0, or 2 where a file cannot be read or none holds a run.\n");
     options.positional_help("FILES...");
-    options.add_options()                                              //
-        ("json", "print a JSON list of the runs")                      //
-        ("files", "logs", cxxopts::value<std::vector<std::string>>())  //
-        ("help", "this text");
+    options.add_options()                          //
+        ("json", "print a JSON list of the runs")  //
+        ("files", "logs", cxxopts::value<std::vector<std::string>>());
     options.parse_positional({"files"});
     return options;
 }

@@ -44,8 +44,7 @@ cxxopts::Options report_options() {
          "also write each picture as a PNG file into this folder; needs rsvg-convert (librsvg2-bin)",  //
          cxxopts::value<std::string>())                                                                //
         ("json", "print what was written as JSON")                                                     //
-        ("paths", "folders or logs", cxxopts::value<std::vector<std::string>>())                       //
-        ("help", "this text");
+        ("paths", "folders or logs", cxxopts::value<std::vector<std::string>>());
     options.parse_positional({"paths"});
     return options;
 }

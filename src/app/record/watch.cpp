@@ -39,8 +39,7 @@ cxxopts::Options watch_options() {
         ("patience", "seconds without a new line after which a log that no process here writes has ended",  //
          cxxopts::value<std::string>()->default_value("60"))                                                //
         ("json", "print a JSON object a line: at each validation, every ten seconds, and at the end")       //
-        ("log", "run directory or log", cxxopts::value<std::string>())                                      //
-        ("help", "this text");
+        ("log", "run directory or log", cxxopts::value<std::string>());
     options.parse_positional({"log"});
     return options;
 }
