@@ -32,6 +32,13 @@ const std::array kMachines{
             2e-6, 20e-6, 5e-6, 24 * kGib, 1 * kGib, 4, false},
 };
 
+// Names are small letters and digits.
+std::string lower_case(std::string text) {
+    for (char& c : text)
+        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    return text;
+}
+
 }  // namespace
 
 std::span<const Machine> machines() {
@@ -39,13 +46,15 @@ std::span<const Machine> machines() {
 }
 
 const Machine& find_machine(const std::string& name) {
-    const auto found = std::ranges::find(kMachines, name, &Machine::name);
+    const std::string lower = lower_case(name);
+    const auto found = std::ranges::find(kMachines, lower, &Machine::name);
     if (found != kMachines.end()) return *found;
     std::vector<std::string> names;
     for (const Machine& machine : kMachines) names.push_back(machine.name);
-    const std::string near = nearest(name, names);
-    throw UserError("no machine \"" + name + "\" is known" +
-                    (near.empty() ? "" : "; did you mean \"" + near + "\"?") + " Known: " + joined(names));
+    const std::string near = nearest(lower, names);
+    throw UserError("no machine " + in_quotes(name) + " is known" +
+                    (near.empty() ? "." : "; did you mean " + in_quotes(near) + "?") +
+                    " Known: " + joined(names));
 }
 
 }  // namespace speedrun

@@ -26,7 +26,7 @@ struct Machine {
 
 std::span<const Machine> machines();
 
-// UserError with the names there are.
+// By its name, in whatever case. UserError with the names there are.
 const Machine& find_machine(const std::string& name);
 
 }  // namespace speedrun

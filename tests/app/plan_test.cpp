@@ -65,6 +65,23 @@ TEST(PlanVerb, SaysEverythingOfRecord43) {
         EXPECT_NE(found.output.find(text), std::string::npos) << text << " is not in:\n" << found.output;
 }
 
+// Steps of the last stage, whose floor `step` says, have three times the tokens of those of the first.
+TEST(PlanVerb, PriceOfARunAndAnAttempt) {
+    const std::string config = "--config " SPEEDRUN_SOURCE_DIR "/configs/record_89.json --ranks 8 ";
+    const JobResult found = plan(config + "--gpu H100 --price 3.00 --runs 5 --json");
+    ASSERT_EQ(found.exit_code, 0) << found.output;
+    const Json json = Json::parse(found.output), price = json["price"];
+    EXPECT_EQ(json["assumed"]["name"], "h100") << "whatever its case";
+    const double seconds = price["run_seconds"],
+                 longest = 1285 * json["step"]["with_adam"]["floor_s"].get<double>();
+    EXPECT_LT(seconds, longest);
+    EXPECT_GT(seconds, longest / 3);
+    EXPECT_NEAR(price["run"].get<double>(), seconds / 3600 * 8 * 3, 1e-9);
+    EXPECT_NEAR(price["attempt"].get<double>(), 5 * price["run"].get<double>(), 1e-9);
+    EXPECT_NE(plan(config + "--price 3").output.find("price at $3.00 an hour of a GPU"), std::string::npos);
+    EXPECT_EQ(plan(config).output.find("price"), std::string::npos);
+}
+
 TEST(PlanVerb, OnAThousandRanksOnlySomeOwn) {
     const JobResult found =
         plan("--config " + record_config + " --set data.rows=1024 --ranks 1024 --ranks-per-node 8 --json");
@@ -117,6 +134,8 @@ TEST(PlanVerb, Mistakes) {
     expect_error("--config " + golden_config + " --gpu h10", "did you mean \"h100\"");
     expect_error("--config " + golden_config + " --ranks 0", "--ranks is 0, allowed: 1 to");
     expect_error("--config " + golden_config + " --link-gbps -1", "--link-gbps must be positive");
+    expect_error("--config " + golden_config + " --price 0", "--price is 0, allowed: dollars above 0");
+    expect_error("--config " + golden_config + " --price 3 --runs 0", "--runs is 0, allowed: 1 to 1000");
     expect_error("--ranks 2", "plan needs --config");
 }
 

@@ -130,6 +130,12 @@ Json plan_json(const RunPlan& plan) {
              {"scaling", scaling_json(plan)},
              {"scaling_text", scaling_text(plan.config, plan.scaling, plan.machine, plan.ranks_per_node)}};
     if (plan.fewest_rows) out["fewest_rows"] = *plan.fewest_rows;
+    if (plan.price)
+        out["price"] = {{"gpu_hour", plan.price->gpu_hour},
+                        {"run_seconds", plan.price->run_seconds},
+                        {"run", plan.price->run},
+                        {"runs", plan.price->runs},
+                        {"attempt", plan.price->attempt()}};
     return out;
 }
 

@@ -36,6 +36,9 @@ cxxopts::Options plan_options() {
     add("every", "with --schedule: print them every N steps",
         cxxopts::value<std::string>()->default_value("0"));
     add("json", "print one JSON object");
+    add("price", "dollars an hour of a GPU: adds what a run and an attempt cost at least",
+        cxxopts::value<std::string>());
+    add("runs", "with --price: runs of the attempt", cxxopts::value<std::string>()->default_value("10"));
     add("bf16-tflops", "another rate than assumed", cxxopts::value<std::string>());
     add("fp8-tflops", "the same for FP8; 0: none", cxxopts::value<std::string>());
     add("memory-gbps", "10^9 bytes/s of a rank's memory", cxxopts::value<std::string>());
@@ -70,6 +73,15 @@ Machine machine_of(const cxxopts::ParseResult& options) {
     return machine;
 }
 
+double gpu_hour_of(const cxxopts::ParseResult& options) {
+    constexpr double most = 1e6;
+    const double price = decimal(options, "price");
+    if (!(price > 0 && price <= most))
+        throw UserError("plan: --price is " + options["price"].as<std::string>() +
+                        ", allowed: dollars above 0, up to 1000000");
+    return price;
+}
+
 int64_t at_least(const cxxopts::ParseResult& options, const char* name, int64_t least, int64_t most) {
     const auto value = whole<int64_t>(options, name);
     if (value < least || value > most)
@@ -101,7 +113,9 @@ int run_plan(int argc, char** argv) {
     LaunchEnvironment launch;  // what operators keep depends on the threads of a rank
     launch.local_size = std::min(ranks, ranks_per_node);
     set_threads(config.runtime, launch);
-    const RunPlan plan = make_plan(std::move(config), file, ranks, ranks_per_node, machine);
+    RunPlan plan = make_plan(std::move(config), file, ranks, ranks_per_node, machine);
+    if (options.count("price") > 0)
+        plan.price = price_of(plan, gpu_hour_of(options), at_least(options, "runs", 1, 1000));
     std::cout << (json ? plan_json(plan).dump(2) + "\n" : plan_text(plan));
     return 0;
 }

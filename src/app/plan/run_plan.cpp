@@ -37,7 +37,8 @@ RunPlan make_plan(Config config, std::string file, int64_t ranks, int64_t ranks_
                  .without_adam = {},
                  .with_adam = {},
                  .scaling = {},
-                 .fewest_rows = {}};
+                 .fewest_rows = {},
+                 .price = {}};
     plan.graph = compile(plan.config);
     plan.ownership = plan_ownership(plan.config, ranks);
     plan.traffic = bucket_traffic(plan.config, plan.graph, plan.ownership);
@@ -54,6 +55,17 @@ RunPlan make_plan(Config config, std::string file, int64_t ranks, int64_t ranks_
                                        return fullest(all) + machine.reserved_bytes <= machine.memory_bytes;
                                    });
     return plan;
+}
+
+Price price_of(const RunPlan& plan, double gpu_hour, int64_t runs) {
+    constexpr double hour = 3600;
+    Price price{.gpu_hour = gpu_hour, .runs = runs};
+    for (int64_t step = 0; step < plan.config.schedule.total_steps(); ++step)
+        price.run_seconds += step_floor(plan.config, plan.graph, plan.ownership,
+                                        settings_at(plan.config, step), plan.machine, plan.ranks_per_node)
+                                 .overlapped();
+    price.run = price.run_seconds / hour * static_cast<double>(plan.ownership.world_size) * gpu_hour;
+    return price;
 }
 
 size_t fullest_rank(const RunPlan& plan) {

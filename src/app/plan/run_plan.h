@@ -15,6 +15,16 @@
 
 namespace speedrun {
 
+// What the GPUs of a run cost at least: its steps at their floors, without start, warm-up and validations.
+struct Price {
+    double gpu_hour = 0;     // dollars
+    double run_seconds = 0;  // of all steps
+    double run = 0;          // dollars
+    int64_t runs = 0;        // of an attempt
+
+    double attempt() const { return run * static_cast<double>(runs); }
+};
+
 struct RunPlan {
     Config config;
     std::string file;
@@ -28,11 +38,14 @@ struct RunPlan {
     StepFloor without_adam, with_adam;
     std::vector<ScalingRow> scaling;
     std::optional<int64_t> fewest_rows;  // that fit the machine's memory; none: not even rows of one token
+    std::optional<Price> price;          // where one of an hour is known
 };
 
 // Throws UserError where the batch does not divide over the ranks.
 RunPlan make_plan(Config config, std::string file, int64_t ranks, int64_t ranks_per_node,
                   const Machine& machine);
+
+Price price_of(const RunPlan& plan, double gpu_hour, int64_t runs);
 
 // The rank that needs the most memory.
 size_t fullest_rank(const RunPlan& plan);

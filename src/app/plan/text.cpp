@@ -195,11 +195,22 @@ std::string scaling_table_text(const RunPlan& plan) {
            scaling_text(plan.config, plan.scaling, plan.machine, plan.ranks_per_node) + "\n";
 }
 
+std::string price_text(const RunPlan& plan) {
+    if (!plan.price) return "";
+    const Price& price = *plan.price;
+    return fmt::format(
+        "\nprice at ${:.2f} an hour of a GPU, all steps at their floors: a run of {:.1f} s at least ${:.2f}, "
+        "an "
+        "attempt of {} runs ${:.2f}\n"
+        "start, warm-up and validations cost more, and no run reaches its floor\n",
+        price.gpu_hour, price.run_seconds, price.run, price.runs, price.attempt());
+}
+
 }  // namespace
 
 std::string plan_text(const RunPlan& plan) {
     return head_text(plan) + owners_text(plan) + memory_text(plan) + fit_text(plan) + traffic_text(plan) +
-           floor_text(plan) + scaling_table_text(plan);
+           floor_text(plan) + scaling_table_text(plan) + price_text(plan);
 }
 
 }  // namespace speedrun
