@@ -38,6 +38,18 @@ bool is_free(const std::string& path) {
     return among(kFree, path) || (path.starts_with("optimizer.params.") && path.ends_with(".comm"));
 }
 
+// A line a value, as config_diff has them.
+std::vector<std::string> differences(const Config& a, const Config& b) {
+    std::vector<std::string> all;
+    std::istringstream lines(config_diff(a, b));
+    for (std::string line; std::getline(lines, line);) all.push_back(line);
+    return all;
+}
+
+std::string path_of(const std::string& difference) {
+    return difference.substr(0, difference.find(':'));
+}
+
 // Each line indented below the text in front of them.
 std::string below(const std::vector<std::string>& lines) {
     return "\n  " + joined(lines, "\n  ");
@@ -85,13 +97,11 @@ std::optional<Checkpoint> choose_checkpoint(const std::string& where, const fs::
 
 std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Config& now, bool accepted) {
     const Config then = load_saved_config(checkpoint.folder / "config.json");
-    std::vector<std::string> all, fixed, asked;
-    std::istringstream lines(config_diff(then, now));
-    for (std::string line; std::getline(lines, line);) {
-        const std::string path = line.substr(0, line.find(':'));
-        all.push_back(line);
-        if (is_free(path)) continue;
-        (among(kFixed, path) ? fixed : asked).push_back(line);
+    const std::vector<std::string> all = differences(then, now);
+    std::vector<std::string> fixed, asked;
+    for (const std::string& line : all) {
+        if (is_free(path_of(line))) continue;
+        (among(kFixed, path_of(line)) ? fixed : asked).push_back(line);
     }
     if (!fixed.empty())
         throw UserError(
@@ -100,6 +110,11 @@ std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Conf
             below(fixed));
     if (!accepted) require_none("settings differ", asked);
     return all;
+}
+
+bool compute_the_same(const Config& a, const Config& b) {
+    return std::ranges::all_of(differences(a, b),
+                               [](const std::string& line) { return is_free(path_of(line)); });
 }
 
 std::vector<std::string> data_changes(const Checkpoint& checkpoint, std::span<const ShardIdentity> train,

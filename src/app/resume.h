@@ -21,6 +21,9 @@ std::optional<Checkpoint> choose_checkpoint(const std::string& where, const std:
 // any that change results and `accepted` is false.
 std::vector<std::string> config_changes(const Checkpoint& checkpoint, const Config& now, bool accepted);
 
+// Whether runs of both configs compute the same: they differ in where and how they run, or in nothing.
+bool compute_the_same(const Config& a, const Config& b);
+
 // The differences between the shards that the run of a checkpoint read and those that this one would, a line
 // each; files that have another name only are the same. UserError where there are any and `accepted` is
 // false.

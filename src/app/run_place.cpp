@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "app/resume.h"
 #include "comm/gather_text.h"
 #include "model/load_config.h"
 #include "record/live/status_file.h"
@@ -74,8 +75,7 @@ bool is_finished(const fs::path& run_dir, const Config& config, const std::optio
         return false;
     const bool to_make_again = checkpoint && (checkpoint->manifest.step < config.schedule.total_steps() ||
                                               !files::exists(run_dir / run_files::weights));
-    return !to_make_again &&
-           load_saved_config(run_dir / run_files::config).resolved_json == config.resolved_json;
+    return !to_make_again && compute_the_same(load_saved_config(run_dir / run_files::config), config);
 }
 
 RunDir::Former former_run(const fs::path& run_dir, const std::optional<Checkpoint>& checkpoint,

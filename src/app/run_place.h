@@ -16,8 +16,9 @@ namespace speedrun {
 // Whether `checkpoint` lies among the checkpoints of the run in `run_dir`, whose log can then go on.
 bool belongs_to(const Checkpoint& checkpoint, const std::filesystem::path& run_dir);
 
-// Whether the run in the directory is finished and was of this config: then `--resume auto` has nothing to
-// do. Where its last steps or its weights are gone and `checkpoint` is left of it, they are made again.
+// Whether the run in the directory is finished and computed what this config does: then `--resume auto` has
+// nothing to do. Where its last steps or its weights are gone and `checkpoint` is left of it, they are made
+// again.
 bool is_finished(const std::filesystem::path& run_dir, const Config& config,
                  const std::optional<Checkpoint>& checkpoint);
 

@@ -305,8 +305,6 @@ int train(const Rank& rank, Job& job) {
     require_threads(config.runtime, own.core_count);
     use_threads(own.threads);
     check_memory(rank, placements);
-    const Shards shards = find_shards_of(config);
-    const std::vector<int64_t> prefixes = load_prefix_table(config);
     const std::string init = rank.text("init");
     std::vector<std::string> notes;
     if (config.record > 0 && config.data.rows != record_rows)
@@ -315,8 +313,10 @@ int train(const Rank& rank, Job& job) {
     note_rows(config, rank.launch.world_size, notes);
     const auto checkpoint =
         agree_on_checkpoint(rank.text("resume"), rank.text("run-dir"), rank.launch, rank.communicator, notes);
+    if (nothing_to_do(rank, checkpoint)) return 0;  // whatever has become of the data since
+    const Shards shards = find_shards_of(config);
+    const std::vector<int64_t> prefixes = load_prefix_table(config);
     job.require_same(facts_of_inputs(shards, init, prefixes, checkpoint));
-    if (nothing_to_do(rank, checkpoint)) return 0;
     if (checkpoint) note_changes(rank, *checkpoint, shards, all_threads(placements), notes);
     auto model =
         make_model(config, init.empty() ? std::nullopt : std::optional<std::filesystem::path>(init),

@@ -129,6 +129,12 @@ TEST_F(Resume, KilledBeforeItsFirstCheckpoint) {
     EXPECT_EQ(finished.exit_code, 0);
     EXPECT_NE(finished.output.find("the run is finished already"), std::string::npos) << finished.output;
     EXPECT_EQ(contents(whole.weights), weights);
+    const JobResult threads = start(1, "whole", "--resume auto --set runtime.threads=2");
+    EXPECT_EQ(threads.exit_code, 0) << threads.output;
+    fs::rename(folder_ / "train_1.bin", folder_ / "gone");
+    const JobResult without_data = start(1, "whole", "--resume auto ");
+    EXPECT_EQ(without_data.exit_code, 0) << without_data.output;
+    fs::rename(folder_ / "gone", folder_ / "train_1.bin");
     const JobResult other = start(1, "whole", "--resume auto --set optimizer.matrix.lr=0.02");
     EXPECT_EQ(other.exit_code, 2);
     EXPECT_NE(other.output.find("already holds a run"), std::string::npos) << other.output;
