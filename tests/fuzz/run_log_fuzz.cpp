@@ -71,6 +71,7 @@ void check_run(const RunLog& log, size_t index) {
     const Stalls stalls = find_stalls(run);
     check(stalls.lost_ms >= 0 && stalls.periodic_ms >= 0, "a stall loses time");
     check(std::ranges::is_sorted(stalls.hiccups, {}, &Stall::step), "stalls are in order");
+    check(std::ranges::is_sorted(run.validations, {}, &Validation::step), "validations are in order");
     check(!run_text(log, index).empty(), "there is something to say of a run");
 }
 
