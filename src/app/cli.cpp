@@ -48,6 +48,7 @@ constexpr Verb kVerbs[] = {
     {"train", "train a model as a config says", run_train},
     {"eval", "validation loss of saved weights", run_eval},
     {"generate", "sample text from saved weights", run_generate},
+    {"export", "saved weights as a model of Hugging Face's transformers", run_export},
     {"data", "tokenize, inspect and judge shards of tokens", nullptr, kData},
     {"record", "read logs, judge a record attempt, compare two", nullptr, kRecord},
     {"plan", "memory, traffic, schedule and scaling of a run, without running it", run_plan},

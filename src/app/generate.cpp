@@ -43,9 +43,6 @@ SampleOptions sample_options(const cxxopts::ParseResult& options, const Config& 
     if (sampling.tokens < 1) throw UserError("generate: --tokens must be positive");
     if (!(sampling.temperature >= 0)) throw UserError("generate: --temperature must be 0 or more");
     if (sampling.top_k < 0) throw UserError("generate: --top-k must be 0 or more");
-    if (tokenizer.vocab_size() != config.data.vocab_size)
-        throw UserError("generate: the tokenizer has " + std::to_string(tokenizer.vocab_size()) +
-                        " tokens, the model was trained on " + std::to_string(config.data.vocab_size));
     return sampling;
 }
 
@@ -81,7 +78,7 @@ int generate(const cxxopts::ParseResult& options) {
     const auto text = [&](const char* name) { return value_or_empty<std::string>(options, name); };
     const SavedModel saved = find_saved_model(text("run-dir"), text("config"), text("weights"),
                                               value_or_empty<std::vector<std::string>>(options, "set"));
-    const Tokenizer tokenizer(options["tokenizer"].as<std::string>());
+    const Tokenizer tokenizer = load_tokenizer(options["tokenizer"].as<std::string>(), saved.config);
     const SampleOptions sampling = sample_options(options, saved.config, tokenizer);
     set_threads(saved.config.runtime);
     const auto model =

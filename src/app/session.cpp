@@ -104,4 +104,12 @@ SavedModel find_saved_model(const std::string& run_dir, const std::string& confi
         weights.empty() ? dir / "weights.safetensors" : std::filesystem::path(weights)};
 }
 
+Tokenizer load_tokenizer(const std::filesystem::path& folder, const Config& config) {
+    Tokenizer tokenizer(folder);
+    if (tokenizer.vocab_size() != config.data.vocab_size)
+        throw UserError(folder.string() + ": the tokenizer has " + std::to_string(tokenizer.vocab_size()) +
+                        " tokens, the model was trained on " + std::to_string(config.data.vocab_size));
+    return tokenizer;
+}
+
 }  // namespace speedrun

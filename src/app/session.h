@@ -10,6 +10,7 @@
 
 #include "comm/launch.h"
 #include "config/config.h"
+#include "data/tokenizer.h"
 #include "model/gpt.h"
 
 namespace speedrun {
@@ -47,5 +48,8 @@ struct SavedModel {
 };
 SavedModel find_saved_model(const std::string& run_dir, const std::string& config, const std::string& weights,
                             const std::vector<std::string>& overrides);
+
+// The tokenizer of a folder. UserError where it is not the one that the config's data are made with.
+Tokenizer load_tokenizer(const std::filesystem::path& folder, const Config& config);
 
 }  // namespace speedrun

@@ -8,6 +8,7 @@ namespace speedrun {
 int run_train(int argc, char** argv);
 int run_eval(int argc, char** argv);
 int run_generate(int argc, char** argv);
+int run_export(int argc, char** argv);
 int run_plan(int argc, char** argv);
 int run_config(int argc, char** argv);
 

@@ -23,7 +23,7 @@ bool has(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
 }
 
-const std::vector<std::string> kVerbs = {"train",  "eval", "generate", "data",
+const std::vector<std::string> kVerbs = {"train",  "eval", "generate", "export", "data",
                                          "record", "plan", "config",   "bench"};
 
 TEST(Cli, WithoutAVerbShowsTheUsageAndFails) {

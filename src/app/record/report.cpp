@@ -72,7 +72,7 @@ int run_record_report(int argc, char** argv) {
     for (const auto& warning : collection_warnings(runs)) warn("{}", warning);
     if (baseline)
         for (const auto& warning : collection_warnings(*baseline)) warn("{}", warning);
-    const Report report =
+    const RunReport report =
         make_report(runs, baseline,
                     {.title = value_or_empty<std::string>(args, "title"),
                      .made_by = "Made by speedrun " + build_version() + ", commit " + build_commit(),

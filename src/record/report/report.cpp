@@ -53,9 +53,9 @@ void append(std::vector<std::string>& list, const std::vector<std::string>& more
 
 }  // namespace
 
-Report make_report(const Collection& runs, const std::optional<Collection>& baseline,
-                   const ReportOptions& options) {
-    Report report;
+RunReport make_report(const Collection& runs, const std::optional<Collection>& baseline,
+                      const ReportOptions& options) {
+    RunReport report;
     report.made_by = options.made_by;
     if (baseline) {
         add_groups(*baseline, options.target, report.groups);
@@ -75,7 +75,7 @@ Report make_report(const Collection& runs, const std::optional<Collection>& base
     return report;
 }
 
-NamedFigures report_figures(const Report& report) {
+NamedFigures report_figures(const RunReport& report) {
     std::vector<std::pair<std::string, Svg>> figures;
     figures.emplace_back("final_losses", final_loss_figure(report.groups));
     figures.emplace_back("loss_over_steps", loss_figure(report.groups, Over::steps));

@@ -12,7 +12,7 @@
 namespace speedrun {
 
 // What a reader of a record or a comparison is shown.
-struct Report {
+struct RunReport {
     std::string title, made_by;
     std::vector<FigureGroup> groups;       // the baseline first
     std::optional<Comparison> comparison;  // of the first two
@@ -28,13 +28,13 @@ struct ReportOptions {
 
 // Needs the runs' clocks and validations. With a baseline, that is compared with the first group of `runs`.
 // UserError where there is no complete run, or more groups than can be told apart (kSeriesLooks).
-Report make_report(const Collection& runs, const std::optional<Collection>& baseline,
-                   const ReportOptions& options);
+RunReport make_report(const Collection& runs, const std::optional<Collection>& baseline,
+                      const ReportOptions& options);
 
 // Name and picture, such as "loss_over_steps"; those for which the logs have no data are missing.
-NamedFigures report_figures(const Report& report);
+NamedFigures report_figures(const RunReport& report);
 
 // One page that needs nothing else: for a screen, light or dark, and for paper.
-std::string report_html(const Report& report);
+std::string report_html(const RunReport& report);
 
 }  // namespace speedrun

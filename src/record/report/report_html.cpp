@@ -15,7 +15,7 @@ std::string formatted(NumberFormat format, double value) {
     return number_text(format, value, "–");
 }
 
-std::string verdicts(const Report& report) {
+std::string verdicts(const RunReport& report) {
     std::string html;
     for (const FigureGroup& g : report.groups) {
         html += "<div class=\"verdict" + std::string(g.verdict.below_target ? " yes" : "") + "\">" +
@@ -44,13 +44,13 @@ std::string caption_of(const std::string& name) {
     return captions.at(name);
 }
 
-std::string figures(const Report& report) {
+std::string figures(const RunReport& report) {
     std::string html;
     for (const auto& [name, svg] : report_figures(report)) html += html_figure(svg, caption_of(name));
     return html;
 }
 
-std::string comparison(const Report& report) {
+std::string comparison(const RunReport& report) {
     if (!report.comparison) return "";
     std::string html = "<h2>Comparison</h2>\n" + html_table(comparison_table(*report.comparison)) +
                        html_element("p", comparison_gain(*report.comparison)) + "\n";
@@ -59,7 +59,7 @@ std::string comparison(const Report& report) {
     return html;
 }
 
-std::string difference(const Report& report) {
+std::string difference(const RunReport& report) {
     if (report.groups.size() < 2) return "";
     std::string html = "<h2>What differs in what was run</h2>\n";
     if (report.source_difference.empty()) return html + "<p>Nothing.</p>\n";
@@ -82,7 +82,7 @@ std::string difference(const Report& report) {
     return html + "</pre>\n";
 }
 
-std::string groups(const Report& report) {
+std::string groups(const RunReport& report) {
     TextTable rows = {
         {"group", "runs", "steps", "mean loss", "std", "min", "max", "p", "mean time (ms)", "std"}};
     for (const FigureGroup& g : report.groups) {
@@ -96,7 +96,7 @@ std::string groups(const Report& report) {
     return "<h2>Statistics</h2>\n" + html_table(rows);
 }
 
-std::string runs(const Report& report) {
+std::string runs(const RunReport& report) {
     std::string html = "<h2>Runs</h2>\n";
     for (const FigureGroup& g : report.groups) {
         TextTable rows = {{g.name, "seed", "loss", "time (ms)", "step (ms)", "stalls", "lost (ms)"}};
@@ -116,7 +116,7 @@ std::string runs(const Report& report) {
     return html;
 }
 
-std::string excluded(const Report& report) {
+std::string excluded(const RunReport& report) {
     TextTable rows = {{"Left out", "why"}};
     for (const FigureGroup& g : report.groups)
         for (const Excluded& e : g.group.excluded) rows.push_back({e.path.string(), e.reason});
@@ -142,7 +142,7 @@ std::map<std::string, std::set<std::string>> environment_of(const FigureGroup& g
     return values;
 }
 
-std::string environment(const Report& report) {
+std::string environment(const RunReport& report) {
     std::string html = "<h2>Where it ran</h2>\n";
     for (const FigureGroup& g : report.groups) {
         TextTable rows = {{g.name, ""}};
@@ -152,7 +152,7 @@ std::string environment(const Report& report) {
     return html;
 }
 
-std::string warnings(const Report& report) {
+std::string warnings(const RunReport& report) {
     if (report.warnings.empty()) return "";
     std::string html = "<h2>About the logs</h2>\n<ul>\n";
     for (const auto& warning : report.warnings) html += html_element("li", warning) + "\n";
@@ -161,7 +161,7 @@ std::string warnings(const Report& report) {
 
 }  // namespace
 
-std::string report_html(const Report& report) {
+std::string report_html(const RunReport& report) {
     return html_page(report.title,
                      verdicts(report) + comparison(report) + figures(report) + groups(report) + runs(report) +
                          excluded(report) + difference(report) + environment(report) + warnings(report),

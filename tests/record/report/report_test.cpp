@@ -50,7 +50,7 @@ void write_group(const std::filesystem::path& folder, double loss, const std::st
         write_file(folder / ("run" + std::to_string(i) + ".txt"), log_text(40, loss + 0.001 * i, 50, source));
 }
 
-std::vector<std::string> names(const Report& report) {
+std::vector<std::string> names(const RunReport& report) {
     std::vector<std::string> names;
     for (const auto& [name, svg] : report_figures(report)) names.push_back(name);
     return names;
@@ -59,7 +59,7 @@ std::vector<std::string> names(const Report& report) {
 TEST(Report, ShowsARecord) {
     const TemporaryFolder folder;
     write_group(folder / "good", 3.27);
-    const Report report =
+    const RunReport report =
         make_report(collect(folder / "good"), std::nullopt, {.title = "A <b> & c", .made_by = "test"});
     EXPECT_EQ(names(report), (std::vector<std::string>{"final_losses", "loss_over_steps", "loss_over_time",
                                                        "final_times", "step_times"}));
@@ -79,7 +79,7 @@ TEST(Report, ShowsAComparisonWithWhatDiffers) {
     const TemporaryFolder folder;
     write_group(folder / "old", 3.275, "a");
     write_group(folder / "new", 3.27, "b");
-    const Report report = make_report(collect(folder / "new"), collect(folder / "old"), {});
+    const RunReport report = make_report(collect(folder / "new"), collect(folder / "old"), {});
     ASSERT_TRUE(report.comparison.has_value());
     EXPECT_EQ(report.groups[0].name, "old");
     EXPECT_EQ(report.title, "new");
@@ -93,7 +93,7 @@ TEST(Report, MarksStallsAndHintsAtThem) {
     const TemporaryFolder folder;
     write_group(folder / "a", 3.27);
     write_file(folder / "a" / "slow.txt", log_with_stall());
-    const Report report = make_report(collect(folder / "a"), std::nullopt, {});
+    const RunReport report = make_report(collect(folder / "a"), std::nullopt, {});
     const std::string svg = step_time_figure(report.groups).alone();
     EXPECT_NE(svg.find("step 12: 950 ms, usually 50"), std::string::npos);
     EXPECT_NE(svg.find("1 stall, 900 ms"), std::string::npos);
@@ -103,7 +103,7 @@ TEST(Report, MarksStallsAndHintsAtThem) {
 TEST(Report, LeavesOutWhatTheLogsDoNotHold) {
     const TemporaryFolder folder;
     write_file(folder / "a" / "log.txt", "s:0 tel:10.8\ns:125 tel:4.1\ns:250 tel:3.3\n");
-    const Report report = make_report(collect(folder / "a"), std::nullopt, {});
+    const RunReport report = make_report(collect(folder / "a"), std::nullopt, {});
     EXPECT_EQ(names(report), (std::vector<std::string>{"final_losses", "loss_over_steps"}));
     for (const auto& [name, svg] : report_figures(report)) EXPECT_EQ(xml_fault(svg.alone()), "") << name;
 }
@@ -112,7 +112,7 @@ TEST(Report, OddLossesBreakNoPicture) {
     const TemporaryFolder folder;
     for (int i = 0; i < 2; ++i)
         write_file(folder / "a" / (std::to_string(i) + "<&\".txt"), log_text(3, i == 0 ? 3.3 : std::nan("")));
-    const Report report = make_report(collect(folder / "a"), std::nullopt, {});
+    const RunReport report = make_report(collect(folder / "a"), std::nullopt, {});
     const std::string html = report_html(report);
     EXPECT_EQ(xml_fault(html.substr(html.find("<main>"), html.find("</body>") - html.find("<main>"))), "");
     for (const auto& [name, svg] : report_figures(report)) EXPECT_EQ(xml_fault(svg.alone()), "") << name;
