@@ -22,6 +22,9 @@ constexpr std::array kFixed{"model.",
                             "optimizer.matrix.rule",
                             "optimizer.matrix.second_moment",
                             "optimizer.matrix.orthogonalize.method",
+                            "optimizer.matrix.momentum.form",
+                            "optimizer.matrix.direction.kind",
+                            "optimizer.matrix.row_norms",
                             "optimizer.matrix.preconditioner.max_size",
                             "data.vocab_size"};
 // Where and how a run runs, but not what it computes.

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "config/matrix_config.h"
 #include "config/model_config.h"
 
 namespace speedrun {
@@ -100,80 +101,13 @@ struct AdamConfig {
         lr,         // lr * lr_mul, as the schedule has it
         lr_squared  // the square of that
     } decay_coefficient = DecayCoefficient::lr;
-    Dtype state_dtype =
-        Dtype::fp32;  // parameters of fewer than 2 dimensions keep fp32 state, as the reference's do
-    int64_t every_n_steps = 1;  // steps when step % n == n - 1; gradients in between add up
-};
-
-// The rule of matrices and its parts. `rule` is a name in matrix_rules.h, whose row there chooses what
-// follows; a config may give any part beside it. What a rule does not have, it does not look at.
-struct MatrixConfig {
-    std::string rule;
-    double lr = 0, weight_decay = 0;
-    // With c = weight_decay * wd_mul * what decay_coefficient says:
-    // decoupled: p *= 1 - c; cautious (arXiv 2510.12402): u += c p where u p >= 0; then p -= lr * lr_mul * u.
-    enum class Decay { none, decoupled, cautious } decay = Decay::none;
-    enum class DecayCoefficient {
-        lr,        // the learning rate of the step, without lr_mul
-        schedule,  // the schedule's scale alone: 1 before it falls
-        constant   // 1
-    } decay_coefficient = DecayCoefficient::lr;
-    struct Momentum {
-        enum class Form {
-            lerp,       // m <- mu m + (1 - mu) g
-            accumulate  // m <- mu m + g
-        } form = Form::lerp;
-        enum class Type {
-            gradient,  // m has the gradient's dtype
-            fp32
-        } dtype = Type::gradient;
-        bool nesterov = true;  // u = the same form once more with g and the new m; otherwise u = m
-        double min = 0, max = 0;
-        int64_t warmup_steps = 0, cooldown_steps = 0;
-    } momentum;
-    struct Orthogonalize {
-        enum class Method {
-            polar_express,
-            newton_schulz,
-            preconditioner,
-            none
-        } method = Method::polar_express;
-        int64_t iters = 5;
-        Dtype dtype = Dtype::bf16;
-        double norm_safety = 1.02, norm_eps = 1e-6;
-    } orthogonalize;
-    enum class Signs { keep, gradient, momentum } signs = Signs::keep;
-    enum class SecondMoment {
-        none,
-        rows,         // one number for each row of matrix_view
-        columns,      // for each column
-        longer_side,  // for each row of tall and square matrices, each column of wide ones
-        matrix        // one of each matrix's ||u||_F before it is orthogonalised
-    } second_moment = SecondMoment::columns;
-    double beta1 = 0, beta2 = 0, eps = 1e-10;
+    // Parameters of fewer than 2 dimensions keep fp32 state, as the reference's do.
+    enum class StateDtype { fp32, bf16, parameter } state_dtype = StateDtype::fp32;  // parameter: its own
     enum class EpsForm {
-        clamp,
-        add
-    } eps_form = EpsForm::clamp;   // x / sqrt(max(v, eps)), x / (sqrt(v) + eps)
-    bool bias_correction = false;  // v / (1 - beta2^t)
-    enum class Scale {
-        restore_norm,  // u has the norm that it had before the second moment
-        paper,         // ||u||_F = 0.2 sqrt(rows cols)
-        none
-    } scale = Scale::restore_norm;
-    enum class ScaleFactor {
-        none,
-        rows_over_cols,  // sqrt(max(1, rows / cols))
-        longer_side      // 0.2 sqrt(max(rows, cols))
-    } scale_factor = ScaleFactor::none;
-    // Of rules that multiply by a matrix made of gradients: see running_root.h, shampoo.cpp, soap.cpp.
-    struct Preconditioner {
-        int64_t every_n_steps = 1;  // it is made anew in the 1st, (n+1)-th, ... step
-        double beta = 0.9;          // of its running average; 1 (Shampoo): a sum
-        double eps = 0;
-        bool normalize_input = false;  // running root: multiplies u / ||u||, not u
-        int64_t max_size = 0;          // sides longer than this are left as they are
-    } preconditioner;
+        raw,       // sqrt(v) + eps
+        corrected  // sqrt(v / (1 - beta2^t)) + eps, as torch.optim.AdamW has it
+    } eps_form = EpsForm::raw;
+    int64_t every_n_steps = 1;  // steps when step % n == n - 1; gradients in between add up
 };
 
 // One row of the optimizer's table.
@@ -193,8 +127,13 @@ struct OptimParamConfig {
     } comm = Comm::sharded;
     double lr_mul = 1, wd_mul = 1;
     std::optional<std::array<double, 2>> betas;  // adam: instead of optimizer.adam.betas
+    bool bias_correction = true;                 // adam: of both moments
     std::array<int64_t, 3> matrix_view{};        // matrix: [matrices, rows, cols] of the bank
     std::vector<double> per_matrix_lr_mul;       // matrix: multiply lr_mul, in turn; empty: all 1
+    // matrix: whether each has optimizer.matrix.direction, in turn: "off", "on", or "gated", as far as its
+    // gate lets it; empty: all "on"
+    std::vector<std::string> per_matrix_direction;
+    std::vector<double> per_matrix_norm_mul;  // matrix: multiply row_norms.target, in turn; empty: all 1
     // matrix: dimension the second moment averages over, -1 (one number a row) or -2 (a column); 0, until the
     // config is resolved: as optimizer.matrix.second_moment says
     int64_t var_reduce_dim = 0;

@@ -2,51 +2,16 @@
 // Every rule that a config can choose for its matrices: its name, where it is published, what it looks at,
 // and the numbers it has there. A row whose parts include `pipeline` needs nothing else; any other needs one
 // file in src/optim (see optim/rule.h).
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
 
-#include "config/config.h"
+#include "config/track3_rules.h"
 
 namespace speedrun {
 
-// What a rule reads of MatrixConfig beside lr and decay.
-namespace matrix_part {
-inline constexpr unsigned momentum = 1;
-inline constexpr unsigned pipeline = 2;  // orthogonalize, signs, second moment, scale
-inline constexpr unsigned moments = 4;   // beta1, beta2, eps
-inline constexpr unsigned preconditioner = 8;
-}  // namespace matrix_part
-
-struct MatrixRule {
-    const char* name;
-    const char* source;
-    unsigned parts;
-    void (*defaults)(MatrixConfig& config);  // changes MatrixConfig{} into the rule as published
-};
-
-namespace matrix_part {
-// Muon of https://kellerjordan.github.io/posts/muon, from which the others differ.
-constexpr void muon(MatrixConfig& c) {
-    using Orthogonalize = MatrixConfig::Orthogonalize;
-    c.lr = 0.02;
-    c.momentum.min = c.momentum.max = 0.95;
-    c.orthogonalize = {.method = Orthogonalize::Method::newton_schulz, .norm_safety = 1, .norm_eps = 1e-7};
-    c.second_moment = MatrixConfig::SecondMoment::none;
-    c.scale = MatrixConfig::Scale::none;
-    c.scale_factor = MatrixConfig::ScaleFactor::rows_over_cols;
-    c.beta2 = 0.95;
-}
-
-// The Muon of MuonVariants: accumulating momentum, six iterations.
-constexpr void muon_variant(MatrixConfig& c) {
-    muon(c);
-    c.momentum.form = MatrixConfig::Momentum::Form::accumulate;
-    c.orthogonalize.iters = 6;
-}
-}  // namespace matrix_part
-
-inline constexpr auto matrix_rules = std::to_array<MatrixRule>({
+inline constexpr auto published_rules = std::to_array<MatrixRule>({
     {"normuon", "modded-nanogpt record 43, class NorMuon; arXiv 2510.05491 with the norm restored",
      matrix_part::momentum | matrix_part::pipeline,
      [](MatrixConfig& c) {
@@ -120,6 +85,16 @@ inline constexpr auto matrix_rules = std::to_array<MatrixRule>({
          c.momentum.min = c.momentum.max = 0.9;
      }},
 });
+
+template <size_t a, size_t b>
+constexpr std::array<MatrixRule, a + b> joined_rules(const std::array<MatrixRule, a>& first,
+                                                     const std::array<MatrixRule, b>& second) {
+    std::array<MatrixRule, a + b> all{};
+    std::copy(second.begin(), second.end(), std::copy(first.begin(), first.end(), all.begin()));
+    return all;
+}
+
+inline constexpr auto matrix_rules = joined_rules(published_rules, track3_rules);
 
 // Its place in the table; its size where there is no such rule.
 constexpr size_t matrix_rule_index(std::string_view name) {

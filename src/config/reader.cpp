@@ -261,8 +261,9 @@ void Reader::object(Key key, const Visit& visit) {
 
 void Reader::nullable(Key key, bool& present, const Visit& visit) {
     const Json* json = find(key);
-    present = json != nullptr;
-    if (present) read(*json, at(key), scope_, visit);
+    if (json == nullptr) return;
+    present = true;
+    read(*json, at(key), scope_, visit);
 }
 
 void Reader::list(Key key, size_t, const VisitItem& visit) {

@@ -13,6 +13,7 @@ void visit_layer(Fields& fields, LayerConfig& layer);
 void visit_objective(Fields& fields, ObjectiveConfig& objective);
 void visit_numerics(Fields& fields, NumericsConfig& numerics);
 void visit_optimizer(Fields& fields, OptimizerConfig& optimizer);
+void visit_matrix(Fields& fields, MatrixConfig& matrix);
 void visit_schedule(Fields& fields, ScheduleConfig& schedule);
 void visit_runtime(Fields& fields, RuntimeConfig& runtime);
 

@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "config/matrix_rules.h"
 #include "config/notation.h"
 #include "config/validate.h"
 #include "util/json_document.h"
@@ -14,84 +13,6 @@ void check_multiple(const std::string& path, int64_t value, const std::string& o
     if (value % unit != 0)
         report.fail(path, "is no multiple of " + of,
                     {std::to_string(value), "a multiple of " + std::to_string(unit), ""});
-}
-
-using Method = MatrixConfig::Orthogonalize::Method;
-
-// A side that the rule multiplies by a preconditioner of its own.
-bool has_side(const MatrixConfig& matrix, const OptimParamConfig& row) {
-    return std::min(row.matrix_view[1], row.matrix_view[2]) <= matrix.preconditioner.max_size;
-}
-
-// What only the rules that are a choice of parts know.
-void check_pipeline_parts(const MatrixConfig& matrix, const OptimParamConfig& row, const ParamConfig& param,
-                          const std::string& path, const Report& report) {
-    const bool pipeline = (matrix_rule(matrix.rule).parts & matrix_part::pipeline) != 0;
-    if (!pipeline && param.master == ParamConfig::Master::mantissa)
-        report.fail("model.params." + param.name + ".master", matrix.rule + " keeps no 16 more bits",
-                    {"\"bf16+u16\"", "value", ""});
-    if (!pipeline && !row.per_matrix_lr_mul.empty())
-        report.fail(path + ".per_matrix_lr_mul", matrix.rule + " has one rate for all matrices",
-                    {Json(row.per_matrix_lr_mul).dump(), "none", ""});
-    const auto turn = std::max<int64_t>(1, std::ssize(row.per_matrix_lr_mul));
-    if (row.matrix_view[0] / param.shape[0] % turn != 0)
-        report.fail(path + ".per_matrix_lr_mul", "does not go evenly into an entry's matrices",
-                    {std::to_string(turn) + " numbers",
-                     "a divisor of " + std::to_string(row.matrix_view[0] / param.shape[0]), ""});
-}
-
-void check_row(const Config& config, const OptimParamConfig& row, const ParamConfig& param,
-               const Report& report) {
-    if (param.master == ParamConfig::Master::mantissa &&
-        (param.dtype != Dtype::bf16 || row.rule != OptimParamConfig::Rule::matrix))
-        report.fail("model.params." + param.name + ".master", "16 more bits need bf16 and a rule of matrices",
-                    {"\"bf16+u16\"", "value", ""});
-    if (row.rule != OptimParamConfig::Rule::matrix) return;
-    const std::string path = "optimizer.params." + row.param;
-    if (param.shape.size() < 2)
-        report.fail(path + ".optim", "the parameter holds no matrices",
-                    {"\"matrix\" for shape " + Json(param.shape).dump(), "adam", ""});
-    const std::vector<int64_t> view(row.matrix_view.begin(), row.matrix_view.end());
-    if (product(view) != product(param.shape))
-        report.fail(path + ".matrix_view", "does not hold the parameter",
-                    {Json(view).dump(),
-                     "[matrices, rows, cols] with as many elements as " + Json(param.shape).dump(), ""});
-    if (row.matrix_view[0] % param.shape[0] != 0)
-        report.fail(path + ".matrix_view", "splits matrices over dimension 0",
-                    {std::to_string(row.matrix_view[0]) + " matrices",
-                     "a multiple of the parameter's " + std::to_string(param.shape[0]) + " entries", ""});
-    const MatrixConfig& matrix = config.optimizer.matrix;
-    check_pipeline_parts(matrix, row, param, path, report);
-    if ((matrix_rule(matrix.rule).parts & matrix_part::preconditioner) && !has_side(matrix, row))
-        report.fail(path + ".matrix_view", matrix.rule + " has no side to precondition",
-                    {Json(view).dump(),
-                     "rows or cols of at most optimizer.matrix.preconditioner.max_size = " +
-                         std::to_string(matrix.preconditioner.max_size),
-                     ""});
-}
-
-void check_orthogonalize(const MatrixConfig& matrix, const Report& report) {
-    const std::string path = "optimizer.matrix.orthogonalize";
-    // The published coefficients of Polar Express end there.
-    constexpr int64_t polar_express_iters = 5;
-    const auto& ortho = matrix.orthogonalize;
-    if (ortho.method == Method::polar_express && ortho.iters > polar_express_iters)
-        report.fail(path + ".iters", "polar_express has fewer coefficients",
-                    {std::to_string(ortho.iters), "1 .. 5", ""});
-    // Its two matrices are each other's inverses only as far as they are exact.
-    if (ortho.method == Method::preconditioner && ortho.dtype != Dtype::fp32)
-        report.fail(path + ".dtype", "the preconditioner's iteration needs fp32", {"bf16", "fp32", ""});
-}
-
-void check_matrix(const MatrixConfig& matrix, const Report& report) {
-    if (matrix.decay == MatrixConfig::Decay::none && matrix.weight_decay != 0)
-        report.fail("optimizer.matrix.weight_decay", "has no effect with decay none",
-                    {Json(matrix.weight_decay).dump(), "0, or another decay", ""});
-    const unsigned parts = matrix_rule(matrix.rule).parts;
-    if (parts & matrix_part::pipeline) check_orthogonalize(matrix, report);
-    if (matrix.rule != "shampoo" && matrix.preconditioner.beta == 1)
-        report.fail("optimizer.matrix.preconditioner.beta", "only shampoo sums",
-                    {"1", "a number >= 0, < 1", ""});
 }
 
 template <class S>
@@ -189,24 +110,6 @@ void validate_data(const Config& config, const Report& report) {
                     {std::to_string(data.vocab_size), "1 .. " + std::to_string(config.model.vocab_size), ""});
     check_multiple("data.val_tokens", data.val_tokens, "data.val_micro_batch_tokens",
                    data.val_micro_batch_tokens, report);
-}
-
-void validate_optimizer(const Config& config, const Report& report) {
-    std::vector<std::string> names;
-    for (const ParamConfig& param : config.model.params) names.push_back(param.name);
-    for (const OptimParamConfig& row : config.optimizer.params) {
-        const auto param = std::find(names.begin(), names.end(), row.param);
-        if (param == names.end())
-            report.fail_name("optimizer.params." + row.param, "the model has no such parameter", row.param,
-                             names);
-        check_row(config, row, config.model.params[static_cast<size_t>(param - names.begin())], report);
-    }
-    for (const std::string& name : names)
-        if (std::none_of(config.optimizer.params.begin(), config.optimizer.params.end(),
-                         [&](const auto& row) { return row.param == name; }))
-            report.fail("optimizer.params", "no row for parameter " + in_quotes(name),
-                        {"", "one for each of model.params", ""});
-    check_matrix(config.optimizer.matrix, report);
 }
 
 void validate_schedule(const Config& config, const Report& report) {

@@ -10,7 +10,8 @@ ops::MatrixStep plain_step(const MatrixConfig& config, const OptimParamConfig& r
                                                                             : 1;
     return {.lr = lr * row.lr_mul,
             .decay = coefficient * config.weight_decay * row.wd_mul,
-            .decay_kind = config.decay};
+            .decay_kind = config.decay == MatrixConfig::Decay::cautious_last ? MatrixConfig::Decay::none
+                                                                             : config.decay};
 }
 
 Matrices::Matrices(const Parameter& part, const OptimParamConfig& row)

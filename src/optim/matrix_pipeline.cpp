@@ -1,25 +1,23 @@
 #include "optim/matrix_pipeline.h"
-#include "optim/matrices.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <iterator>
+#include <utility>
 
 #include "ops/dtype.h"
-#include "ops/optim/orthogonalize.h"
-#include "optim/orthogonality.h"
-#include "optim/running_root.h"
+#include "optim/matrices.h"
+#include "optim/parts/table.h"
 #include "util/error.h"
 
 namespace speedrun {
 namespace {
 
-using Method = MatrixConfig::Orthogonalize::Method;
 using Scale = MatrixConfig::Scale;
 using ScaleFactor = MatrixConfig::ScaleFactor;
-using SecondMoment = MatrixConfig::SecondMoment;
-using Signs = MatrixConfig::Signs;
 
 // 0.03 is 0.030029 in bf16.
 double rounded(double x, at::ScalarType dtype) {
@@ -46,55 +44,46 @@ at::ScalarType momentum_dtype(const MatrixRuleInput& input) {
     return wide ? at::kFloat : input.part.grad.scalar_type();
 }
 
-}  // namespace
-
-void take_signs(const at::Tensor& x, const at::Tensor& of) {
-    x.abs_().mul_(of.sign());
+// The numbers of `muls` for each matrix, in turn: [n], fp32; undefined where there are none.
+at::Tensor in_turn(const std::vector<double>& muls, int64_t matrices, at::Device device) {
+    if (muls.empty()) return {};
+    std::vector<float> of_each;
+    for (int64_t i = 0; i < matrices; ++i)
+        of_each.push_back(static_cast<float>(muls[static_cast<size_t>(i) % muls.size()]));
+    return at::tensor(of_each, at::kFloat).to(device);
 }
 
-at::Tensor gradient_norm_factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& moment,
-                                 const ops::MatrixStep& step) {
-    const at::Tensor n = ops::matrix_norms(u), s = moment.view(-1);
-    s.lerp_(n.square(), 1 - step.beta2);
-    const at::Tensor root = (s / step.correction.now()).sqrt();
-    const auto divided = [&](const at::Tensor& a, const at::Tensor& b) {
-        return step.eps_form == MatrixConfig::EpsForm::add ? a / (b + step.eps)
-                                                           : a / b.clamp_min(std::sqrt(step.eps));
+template <size_t... indices>
+std::vector<std::unique_ptr<PipelinePart>> parts_of(const MatrixRuleInput& input,
+                                                    std::index_sequence<indices...>) {
+    std::vector<std::unique_ptr<PipelinePart>> parts;
+    const auto add = [&](const PipelinePartRow& row, auto make) {
+        if (row.there(input.config)) parts.push_back(make(input));
     };
-    return divided(divided(n, ops::matrix_norms(x)), root);
+    (add(pipeline_parts[indices], make_pipeline_part<indices>), ...);
+    return parts;
 }
+
+}  // namespace
 
 MatrixPipeline::MatrixPipeline(const MatrixRuleInput& input)
     : config_(input.config),
       row_(input.row),
       dtype_(input.part.value.scalar_type()),
-      momentum_(at::zeros_like(input.part.grad, momentum_dtype(input))) {
-    const auto& [matrices, rows, cols] = row_.matrix_view;
-    check(row_.var_reduce_dim == -1 || row_.var_reduce_dim == -2,
-          row_.param + ": var_reduce_dim is neither -1 nor -2");
+      parts_(parts_of(input, std::make_index_sequence<pipeline_parts.size()>())),
+      reads_gradient_(std::ranges::any_of(parts_, &PipelinePart::reads_gradient)),
+      lr_muls_(in_turn(row_.per_matrix_lr_mul, row_.matrix_view[0], input.part.value.device())) {
+    if (config_.momentum.form != MatrixConfig::Momentum::Form::none)
+        momentum_ = at::zeros_like(input.part.grad, momentum_dtype(input));
     if (input.part.config.master == ParamConfig::Master::mantissa && dtype_ == at::kBFloat16) {
         dtype_ = at::kFloat;
         mantissa_ = at::zeros_like(input.part.value, at::kShort);
     }
-    const auto options = input.part.value.options().dtype(dtype_);
-    if (const auto& muls = row_.per_matrix_lr_mul; !muls.empty()) {
-        std::vector<float> of_each;
-        for (int64_t i = 0; i < matrices; ++i)
-            of_each.push_back(static_cast<float>(muls[static_cast<size_t>(i) % muls.size()]));
-        lr_muls_ = at::tensor(of_each, at::kFloat).to(options.device());
-    }
-    const bool over_rows = row_.var_reduce_dim == -2;
-    if (moments())
-        second_moment_ = at::zeros({matrices, over_rows ? 1 : rows, over_rows ? cols : 1}, options);
-    else if (config_.second_moment == SecondMoment::matrix)
-        second_moment_ = at::zeros({matrices, 1, 1}, options.dtype(at::kFloat));
-    const int64_t k = std::min(rows, cols);
-    if (config_.orthogonalize.method == Method::preconditioner)
-        preconditioner_ = at::zeros({matrices, k, k}, options.dtype(at::kFloat));
 }
 
-bool MatrixPipeline::moments() const {
-    return config_.second_moment != SecondMoment::none && config_.second_moment != SecondMoment::matrix;
+at::ScalarType MatrixPipeline::update_dtype() const {
+    const bool wide = std::ranges::any_of(parts_, &PipelinePart::reads_fp32);
+    return wide ? at::kFloat : scalar_type(config_.orthogonalize.dtype);
 }
 
 ops::MatrixStep MatrixPipeline::numbers(const RuleStep& step) const {
@@ -102,107 +91,116 @@ ops::MatrixStep MatrixPipeline::numbers(const RuleStep& step) const {
     ops::MatrixStep numbers = plain_step(config_, row_, step.lr_scale);
     numbers.lr = rounded(numbers.lr.value, dtype_);
     numbers.decay = rounded(numbers.decay.value, dtype_);
-    numbers.moments = moments();
+    numbers.moments = pipeline_part::has_line_moments(config_);
     numbers.beta2 = config_.beta2;
     numbers.eps = config_.eps;
     numbers.eps_form = config_.eps_form;
     if (config_.bias_correction)
         numbers.correction = 1 - std::pow(config_.beta2, static_cast<double>(step.t));
     numbers.var_reduce_dim = row_.var_reduce_dim;
-    numbers.scale = moments() ? config_.scale : Scale::none;
+    numbers.scale = numbers.moments ? config_.scale : Scale::none;
     numbers.factor = scale_factor(config_.scale_factor, static_cast<double>(rows), static_cast<double>(cols));
     return numbers;
 }
 
-at::Tensor MatrixPipeline::orthogonal(const at::Tensor& u, const at::Tensor& preconditioner,
-                                      int64_t t) const {
-    if (config_.orthogonalize.method == Method::none) return u.clone();
-    if (config_.orthogonalize.method != Method::preconditioner)
-        return ops::orthogonalize(u, config_.orthogonalize);
-    const bool due = (t - 1) % config_.preconditioner.every_n_steps == 0;
-    if (due || !roots_exist_) update_running_root(u, preconditioner, config_, due);
-    return apply_running_root(u, preconditioner, config_);
-}
-
-// Numbers of whole matrices; undefined where there are none. Without a second moment, to restore a norm is to
-// leave it.
-at::Tensor MatrixPipeline::factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& second_moment,
-                                   const ops::MatrixStep& step) const {
-    at::Tensor found;
-    if (config_.second_moment == SecondMoment::matrix)
-        found = gradient_norm_factors(x, u, second_moment, step);
-    if (moments() || config_.scale == Scale::none) return found;
-    if (config_.scale == Scale::restore_norm) return {};
-    return 0.2 * std::sqrt(static_cast<double>(x.size(1) * x.size(2))) /
-           ops::matrix_norms(x).clamp_min(1e-10);
-}
-
-// momentum, then lr, decay and correction of a ops::MatrixStep.
+// momentum, then lr, decay and correction of a ops::MatrixStep, then those of the parts.
 std::vector<double> MatrixPipeline::step_numbers(const RuleStep& step) const {
-    if (preconditioner_.defined() || config_.second_moment == SecondMoment::matrix) return {};
+    if (!std::ranges::all_of(parts_, &PipelinePart::alike)) return {};
     const ops::MatrixStep numbers = this->numbers(step);
-    return {step.momentum, numbers.lr.value, numbers.decay.value, numbers.correction.value};
+    std::vector<double> all{step.momentum, numbers.lr.value, numbers.decay.value, numbers.correction.value};
+    for (const auto& part : parts_) std::ranges::copy(part->step_numbers(step), std::back_inserter(all));
+    return all;
 }
 
 void MatrixPipeline::step(Parameter& part, const RuleStep& step) {
     ops::MatrixStep numbers = this->numbers(step);
-    ops::StepNumber momentum_now = step.momentum;
-    if (const std::vector<double> varying = step_numbers(step); !varying.empty()) {
-        momentum_now = step.number(varying, 0);
-        numbers.lr = step.number(varying, 1);
-        numbers.decay = step.number(varying, 2);
-        numbers.correction = step.number(varying, 3);
+    ops::StepNumber mu = step.momentum;
+    const std::vector<double> varying = step_numbers(step);
+    size_t next = 0;
+    const auto number = [&](const ops::StepNumber& own) {
+        return varying.empty() ? own : step.number(varying, next++);
+    };
+    mu = number(mu);
+    numbers.lr = number(numbers.lr);
+    numbers.decay = number(numbers.decay);
+    numbers.correction = number(numbers.correction);
+    std::vector<PartStep> steps;
+    for (const auto& one : parts_) {
+        steps.push_back({step.t, step.run_step, {}});
+        for (const double own : one->step_numbers(step)) steps.back().numbers.push_back(number(own));
     }
     const Matrices all(part, row_);
-    const at::Tensor momentum = momentum_.view(row_.matrix_view);
-    const at::Tensor mantissa = mantissa_.defined() ? mantissa_.view(row_.matrix_view) : mantissa_;
-    const auto dtype = scalar_type(config_.orthogonalize.dtype);
-    if (step.t == 1) roots_exist_ = false;
+    const auto viewed = [&](const at::Tensor& x) { return x.defined() ? x.view(row_.matrix_view) : x; };
+    const at::Tensor momentum = viewed(momentum_), mantissa = viewed(mantissa_);
+    int64_t begin = 0;
     all.for_each_group([&](const auto& of) {
-        const at::Tensor u = at::empty(of(all.value).sizes(), all.value.options().dtype(dtype));
-        const at::Tensor signs = config_.signs == Signs::gradient ? of(all.grad).to(dtype, false, true) : u;
-        ops::momentum_update(of(all.grad), of(momentum), u, momentum_now, config_.momentum);
-        const at::Tensor x = orthogonal(u, of(preconditioner_), step.t);
-        if (config_.signs != Signs::keep) take_signs(x, signs);
-        const at::Tensor second_moment = of(second_moment_);
-        numbers.lr_muls = of(lr_muls_);
-        numbers.mantissa = of(mantissa);
-        ops::apply_matrix_update(x, factors(x, u, second_moment, numbers),
-                                 moments() ? second_moment : at::Tensor(), of(all.value), of(all.copy),
-                                 numbers);
+        PipelineWork work;
+        work.begin = begin;
+        work.value = of(all.value);
+        work.step = numbers;
+        work.step.lr_muls = of(lr_muls_);
+        work.step.mantissa = of(mantissa);
+        step_group(work, of(all.grad), of(momentum), of(all.copy), mu, steps);
+        begin += work.value.size(0);
     });
-    if (preconditioner_.defined() && !roots_exist_)
-        roots_exist_ = ops::matrix_norms(preconditioner_).ne(0).all().item<bool>();
+}
+
+at::Tensor MatrixPipeline::update_of(const at::Tensor& grad, const at::Tensor& momentum,
+                                     const ops::StepNumber& mu) const {
+    if (!momentum.defined()) {
+        const at::Tensor u = grad.to(update_dtype(), false, /*copy=*/true);
+        grad.zero_();
+        return u;
+    }
+    const at::Tensor u = at::empty(grad.sizes(), grad.options().dtype(update_dtype()));
+    ops::momentum_update(grad, momentum, u, mu, config_.momentum);
+    return u;
+}
+
+void MatrixPipeline::step_group(PipelineWork& work, const at::Tensor& grad, const at::Tensor& momentum,
+                                const at::Tensor& copy, const ops::StepNumber& mu,
+                                const std::vector<PartStep>& steps) {
+    const auto each = [&](auto what) {
+        for (size_t i = 0; i < parts_.size(); ++i) (*parts_[i].*what)(work, steps[i]);
+    };
+    work.grad = grad;
+    each(&PipelinePart::prepare);
+    work.grad = reads_gradient_ ? grad.to(update_dtype(), false, /*copy=*/true) : at::Tensor();
+    work.turn_to(update_of(grad, momentum, mu));
+    each(&PipelinePart::apply);
+    if (work.rests) return;
+    if (!work.written)
+        ops::apply_matrix_update(work.u, work.factors, work.step.moments ? work.second_moment : at::Tensor(),
+                                 work.value, copy, work.step);
+    each(&PipelinePart::finish);
+    if (copy.defined() && (work.written || work.rescaled)) copy.copy_(work.value);
 }
 
 std::vector<StateTensor> MatrixPipeline::state() const {
-    std::vector<StateTensor> parts{{"momentum", momentum_}};
-    if (second_moment_.defined()) parts.push_back({"second_moment", second_moment_});
-    if (preconditioner_.defined()) parts.push_back({"preconditioner", preconditioner_});
-    if (mantissa_.defined()) parts.push_back({"mantissa", mantissa_});
-    return parts;
+    std::vector<StateTensor> all;
+    if (momentum_.defined()) all.push_back({"momentum", momentum_});
+    for (const auto& part : parts_) std::ranges::copy(part->state(), std::back_inserter(all));
+    if (mantissa_.defined()) all.push_back({"mantissa", mantissa_});
+    return all;
 }
 
 RuleCost MatrixPipeline::cost(bool fused) const {
     const auto& [matrices, rows, cols] = row_.matrix_view;
-    const int64_t k = std::min(rows, cols), size = rows * cols, gram = k * k, wide = 4;
-    const int64_t item = config_.orthogonalize.dtype == Dtype::bf16 ? 2 : wide;
-    // The update; then either it widened, divided and rounded, or the iterate, its successor, the Gram matrix
-    // and the polynomial, and for tall matrices the result turned back.
+    const int64_t size = rows * cols, wide = 4, item = update_dtype() == at::kBFloat16 ? 2 : wide;
+    // The update widened, divided and rounded; ATen's apply_matrix_update keeps X, its square, u, the decay
+    // and its mask, and the new value, in fp32.
     const int64_t widened = item == wide ? wide * size : (2 * wide + item) * size;
-    int64_t iterating = 2 * item * size + 2 * item * gram + (rows > cols ? item * size : 0);
-    double flop = orthogonalize_flop(rows, cols, config_.orthogonalize);
-    if (config_.orthogonalize.method == Method::preconditioner) {
-        iterating = 3 * wide * size + 6 * wide * gram;
-        const double apply = 2 * static_cast<double>(k * size);
-        flop = apply + (flop - apply) / static_cast<double>(config_.preconditioner.every_n_steps);
-    }
-    if (config_.orthogonalize.method == Method::none) iterating = item * size;
-    // ATen's apply_matrix_update keeps X, its square, u, the decay and its mask, and the new value, in fp32.
     const int64_t applying = fused ? item * size : 6 * wide * size;
-    const int64_t kept = config_.signs == Signs::gradient ? 2 * item * size : item * size;
+    int64_t work = std::max(widened, applying);
+    double flop = 0;
+    for (const auto& part : parts_) {
+        const RuleCost own = part->cost();
+        flop += own.flop;
+        work = std::max(work, own.work_bytes);
+    }
+    const int64_t kept = reads_gradient_ ? 2 * item * size : item * size;
     const int64_t group = std::min(matrices, ops::matrix_group(rows, cols));
-    return {static_cast<double>(matrices) * flop, group * (kept + std::max({widened, iterating, applying}))};
+    return {static_cast<double>(matrices) * flop, group * (kept + work)};
 }
 
 }  // namespace speedrun

@@ -1,12 +1,15 @@
 #pragma once
+#include <memory>
+#include <vector>
+
 #include "ops/optim/matrix_update.h"
+#include "optim/parts/part.h"
 #include "optim/rule.h"
 
 namespace speedrun {
 
-// The family of Muon, each member a choice of parts: momentum -> orthogonalize -> signs -> second moment ->
-// scale -> weight decay -> step. The parts are functions: momentum_update, orthogonalize, running_root,
-// take_signs, gradient_norm_factors, apply_matrix_update.
+// The family of Muon, each member a choice of parts (parts/table.h): the momentum comes first, then the parts
+// in the table's order, at last what they leave to ops::apply_matrix_update.
 class MatrixPipeline final : public UpdateRule {
   public:
     explicit MatrixPipeline(const MatrixRuleInput& input);
@@ -14,11 +17,10 @@ class MatrixPipeline final : public UpdateRule {
     // lr = config.lr * step.lr_scale. For bf16 parameters lr and decay are rounded to bf16, as the reference
     // holds them in tensors of the parameter's dtype.
     void step(Parameter& part, const RuleStep& step) override;
-    // None where the preconditioner is renewed on some steps, or matrices have a second moment each.
+    // None where steps of a part differ in more than numbers.
     std::vector<double> step_numbers(const RuleStep& step) const override;
-    // "momentum": the parameter's shape, the gradient's dtype or fp32; "second_moment": [n, 1, cols] or [n,
-    // rows, 1], the parameter's dtype, or [n, 1, 1], fp32; "preconditioner": [n, k, k], k = min(rows, cols),
-    // fp32; "mantissa": the parameter's shape, int16.
+    // "momentum": the parameter's shape, the gradient's dtype or fp32; then those of the parts, [n, ...];
+    // "mantissa": the parameter's shape, int16.
     std::vector<StateTensor> state() const override;
     RuleCost cost(bool fused) const override;
 
@@ -26,25 +28,18 @@ class MatrixPipeline final : public UpdateRule {
     ops::MatrixStep numbers(const RuleStep& step) const;
 
   private:
-    bool moments() const;  // a second moment of rows or columns
-    at::Tensor orthogonal(const at::Tensor& u, const at::Tensor& preconditioner, int64_t t) const;
-    at::Tensor factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& second_moment,
-                       const ops::MatrixStep& step) const;
+    at::ScalarType update_dtype() const;
+    void step_group(PipelineWork& work, const at::Tensor& grad, const at::Tensor& momentum,
+                    const at::Tensor& copy, const ops::StepNumber& mu, const std::vector<PartStep>& steps);
+    at::Tensor update_of(const at::Tensor& grad, const at::Tensor& momentum, const ops::StepNumber& mu) const;
 
     MatrixConfig config_;
     OptimParamConfig row_;
     at::ScalarType dtype_;  // of what is updated: the value's, or fp32 where there is a mantissa
-    at::Tensor momentum_, second_moment_, preconditioner_, mantissa_;
-    at::Tensor lr_muls_;        // [n], fp32
-    bool roots_exist_ = false;  // every matrix has one: known since this or an earlier step
+    std::vector<std::unique_ptr<PipelinePart>> parts_;
+    bool reads_gradient_ = false;     // a part does
+    at::Tensor momentum_, mantissa_;  // undefined: there is none
+    at::Tensor lr_muls_;              // [n], fp32
 };
-
-// |x| with the signs of `of`, 0 where that is 0; in place (OGSignMuon of MuonVariants).
-void take_signs(const at::Tensor& x, const at::Tensor& of);
-
-// AdaMuon's numbers of each matrix, [n], fp32: with n = ||u||_F, s <- s + (1 - beta2) (n^2 - s), x * factor
-// is x * n / (||x||_F + eps) / (sqrt(s / correction) + eps). `moment` holds s, [n, 1, 1], fp32.
-at::Tensor gradient_norm_factors(const at::Tensor& x, const at::Tensor& u, const at::Tensor& moment,
-                                 const ops::MatrixStep& step);
 
 }  // namespace speedrun

@@ -305,7 +305,7 @@ const Optimizer::Shard* Optimizer::only_shard(const std::string& param) const {
 
 RuleStep Optimizer::rule_step(const Shard& shard, const StepSettings& settings) const {
     const auto steps = step_counts_.at(shard.piece.param).item<int64_t>();
-    return {settings.lr_scale, settings.muon_momentum, std::max<int64_t>(1, steps), {}};
+    return {settings.lr_scale, settings.muon_momentum, std::max<int64_t>(1, steps), {}, settings.step};
 }
 
 void Optimizer::update(BucketState& bucket, const StepSettings& settings) {

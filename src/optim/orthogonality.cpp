@@ -52,7 +52,8 @@ double orthogonalize_flop(int64_t rows, int64_t cols, const MatrixConfig::Orthog
     const auto iters = static_cast<double>(config.iters);
     if (config.method == Method::none) return 0;
     if (config.method == Method::preconditioner) return 2 * product + 3 * iters * square;
-    return iters * (2 * product + square);
+    const bool gram_norm = config.norm == MatrixConfig::Orthogonalize::Norm::schatten4;
+    return iters * (2 * product + square) + (gram_norm ? product : 0);
 }
 
 }  // namespace speedrun

@@ -21,6 +21,7 @@ struct RuleStep {
     int64_t t = 1;        // steps of this kind of rule so far, this one included
     // The rule's step_numbers() where they are read when the step runs, fp64; undefined: nowhere.
     at::Tensor on_device = {};
+    int64_t run_step = 0;  // of the run, from 0: what shapes by step count in
 
     // Element `index` of a rule's step_numbers().
     ops::StepNumber number(const std::vector<double>& numbers, size_t index) const {

@@ -9,24 +9,15 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "config/matrix_rules.h"
+#include "optim/basis.h"
 #include "optim/matrices.h"
 #include "optim/rule.h"
 
 namespace speedrun {
 namespace {
-
-struct Side {
-    at::Tensor average, basis;  // [n, side, side], fp32; undefined: left alone
-};
-
-// Eigenvectors by descending eigenvalue.
-at::Tensor eigenvectors(const at::Tensor& average) {
-    return std::get<1>(at::linalg_eigh(average.to(at::kDouble))).flip({-1}).to(at::kFloat);
-}
 
 class Soap final : public UpdateRule {
   public:
@@ -47,8 +38,8 @@ class Soap final : public UpdateRule {
         const Matrices all(part, row_);
         all.for_each_group([&](const auto& of) {
             const at::Tensor g = of(all.grad).to(at::kFloat);
-            const std::array sides{Side{of(sides_[0].average), of(sides_[0].basis)},
-                                   Side{of(sides_[1].average), of(sides_[1].basis)}};
+            const Sides sides{Side{of(sides_[0].average), of(sides_[0].basis)},
+                              Side{of(sides_[1].average), of(sides_[1].basis)}};
             if (step.t > 1)
                 ops::apply_matrix_update(update(g, of(exp_avg_), of(exp_avg_sq_), sides, step.t - 1), {}, {},
                                          of(all.value), of(all.copy),
@@ -88,58 +79,34 @@ class Soap final : public UpdateRule {
     }
 
   private:
-    static at::Tensor turned(at::Tensor x, const std::array<Side, 2>& sides) {
-        if (sides[0].basis.defined()) x = sides[0].basis.mT().matmul(x);
-        if (sides[1].basis.defined()) x = x.matmul(sides[1].basis);
-        return x;
-    }
-
-    static at::Tensor turned_back(at::Tensor x, const std::array<Side, 2>& sides) {
-        if (sides[0].basis.defined()) x = sides[0].basis.matmul(x);
-        if (sides[1].basis.defined()) x = x.matmul(sides[1].basis.mT());
-        return x;
-    }
-
     // Adam's t-th step in the basis.
-    at::Tensor update(const at::Tensor& g, const at::Tensor& m, const at::Tensor& v,
-                      const std::array<Side, 2>& sides, int64_t t) const {
+    at::Tensor update(const at::Tensor& g, const at::Tensor& m, const at::Tensor& v, const Sides& sides,
+                      int64_t t) const {
         const auto count = static_cast<double>(t);
-        const at::Tensor g_turned = turned(g, sides);
+        const at::Tensor g_turned = into_basis(g, sides);
         m.lerp_(g, 1 - config_.beta1);
         v.mul_(config_.beta2).addcmul_(g_turned, g_turned, 1 - config_.beta2);
         const at::Tensor divisor = (v / (1 - std::pow(config_.beta2, count))).sqrt_().add_(config_.eps);
-        const at::Tensor u = turned(m, sides).div_(divisor).div_(1 - std::pow(config_.beta1, count));
-        return turned_back(u, sides).contiguous();
+        const at::Tensor u = into_basis(m, sides).div_(divisor).div_(1 - std::pow(config_.beta1, count));
+        return from_basis(u, sides).contiguous();
     }
 
-    void learn(const at::Tensor& g, const at::Tensor& v, const std::array<Side, 2>& sides, int64_t t) const {
+    void learn(const at::Tensor& g, const at::Tensor& v, const Sides& sides, int64_t t) const {
         for (size_t i = 0; i < 2; ++i) {
             const Side& side = sides[i];
             if (!side.average.defined()) continue;
-            side.average.lerp_(i == 0 ? g.matmul(g.mT()) : g.mT().matmul(g), 1 - config_.preconditioner.beta);
+            side.average.lerp_(outer_product(g, i), 1 - config_.preconditioner.beta);
             if (t == 1)
                 side.basis.copy_(eigenvectors(side.average));
             else if ((t - 1) % config_.preconditioner.every_n_steps == 0)
-                refresh(side, v, i == 0 ? -2 : -1);
+                renew_basis(side, v, i, /*sort=*/true);
         }
-    }
-
-    // One step of power iteration; V's rows (columns) follow their directions.
-    static void refresh(const Side& side, const at::Tensor& v, int64_t dim) {
-        const at::Tensor product = side.average.matmul(side.basis);
-        const at::Tensor values = (side.basis * product).sum(-2);  // diag(Q^T L Q), [n, side]
-        const at::Tensor order = values.argsort(/*stable=*/true, -1, /*descending=*/true);
-        const auto ordered = [&](const at::Tensor& x, int64_t along) {
-            return x.gather(along, order.unsqueeze(along == -1 ? -2 : -1).expand_as(x));
-        };
-        v.copy_(ordered(v, dim));
-        side.basis.copy_(std::get<0>(at::linalg_qr(ordered(product, -1))));
     }
 
     MatrixConfig config_;
     OptimParamConfig row_;
     at::Tensor exp_avg_, exp_avg_sq_;  // M and V, [n, rows, cols], fp32
-    std::array<Side, 2> sides_;        // of rows and columns
+    Sides sides_;
 };
 
 }  // namespace

@@ -28,6 +28,10 @@ TEST(MatrixRules, EachIsOneKey) {
         const Config config = rule.name == std::string("normuon") ? load(quickstart) : with_rule(rule.name);
         EXPECT_EQ(config.optimizer.matrix.rule, rule.name);
         EXPECT_GT(config.optimizer.matrix.lr, 0);
+        const MatrixConfig own = matrix_defaults(rule.name), &read = config.optimizer.matrix;
+        EXPECT_EQ(read.orthogonalize.coefficients, own.orthogonalize.coefficients);
+        EXPECT_EQ(read.orthogonalize.power.has_value(), own.orthogonalize.power.has_value());
+        EXPECT_EQ(read.row_norms.has_value(), own.row_norms.has_value());
         const Config again = load(files.write("resolved.json", config.resolved_json));
         EXPECT_EQ(again.resolved_json, config.resolved_json);
     }
@@ -96,6 +100,40 @@ TEST(MatrixRules, Mistakes) {
            {"optimizer.params.scalars.optim: the parameter holds no matrices", "[64]", "allowed: adam"});
     expect({"optimizer.matrix.rule=sgd", "optimizer.matrix.weight_decay=0.1"},
            {"optimizer.matrix.weight_decay: has no effect with decay none"});
+}
+
+TEST(MatrixRules, MistakesOfParts) {
+    const auto expect = [](const std::string& rule, Overrides overrides,
+                           std::initializer_list<std::string> parts) {
+        SCOPED_TRACE(overrides.front());
+        overrides.insert(overrides.begin(), "optimizer.matrix.rule=" + rule);
+        expect_user_error([&] { load(quickstart, overrides); }, parts);
+    };
+    const std::string soap = "r46_pinned_soap_muon", row = "optimizer.params.attn_qkvo.";
+    expect(soap, {row + R"(per_matrix_direction=["on","of"])"},
+           {row + "per_matrix_direction: no such use of a direction", "\"off\""});
+    expect(soap, {row + R"(per_matrix_direction=["on","off","off"])"},
+           {row + "per_matrix_direction: does not go evenly", "3 of them", "a divisor of 4"});
+    expect("r36_muon", {row + R"(per_matrix_direction=["off"])"},
+           {row + "per_matrix_direction: only the direction soap can be left out"});
+    expect("r36_muon", {row + "per_matrix_norm_mul=[2]"},
+           {row + "per_matrix_norm_mul: multiplies optimizer.matrix.row_norms"});
+    expect("r19_kl_soaph", {"optimizer.matrix.preconditioner.max_size=256"},
+           {"optimizer.params.mlp_fc.matrix_view: r19_kl_soaph has a matrix of each side", "a side of 1024"});
+    expect("r36_muon", {"optimizer.matrix.orthogonalize.coefficients=[1,2,3,4]"},
+           {"optimizer.matrix.orthogonalize.coefficients: an iteration has three; found 4 numbers"});
+    expect("r02_adamw", {"optimizer.matrix.contra=0.2"},
+           {"optimizer.matrix.contra: needs an iteration that orthogonalises"});
+    expect("r23_muown", {"optimizer.matrix.length.kind=hyperball"},
+           {"optimizer.matrix.row_norms: makes a step of its own"});
+    expect("adamw", {"optimizer.matrix.decay=cautious_last"},
+           {"optimizer.matrix.decay: adamw has no such decay; found cautious_last"});
+    expect(soap, {"optimizer.matrix.direction.gate.floor=0.9"},
+           {"optimizer.matrix.direction.gate.floor: lies above the cap; found 0.9"});
+    expect(soap, {"optimizer.matrix.direction.gate.floor_end=3"},
+           {"optimizer.matrix.direction.gate.floor_end: lies before floor_until"});
+    expect("r36_muon", {"optimizer.matrix.direction.beta2=0.5"},
+           {"optimizer.matrix.direction.beta2: key without"});
 }
 
 }  // namespace

@@ -154,7 +154,7 @@ TEST(Records, Record43OptimizerAndSchedule) {
     const AdamConfig& adam = c.optimizer.adam;
     EXPECT_EQ((std::vector{adam.lr, adam.beta1, adam.beta2, adam.eps, adam.weight_decay}),
               (std::vector{0.008, 0.65, 0.95, 1e-8, 0.0}));
-    EXPECT_EQ(adam.state_dtype, Dtype::bf16);
+    EXPECT_EQ(adam.state_dtype, AdamConfig::StateDtype::bf16);
     EXPECT_EQ(adam.every_n_steps, 2);
     const MatrixConfig& muon = c.optimizer.matrix;
     EXPECT_EQ((std::vector{muon.lr, muon.beta2, muon.weight_decay, muon.momentum.min, muon.momentum.max}),
@@ -301,7 +301,7 @@ TEST(Records, GoldenRunIsInFp32Throughout) {
     EXPECT_EQ(c.model.param("scalars").slices.size(), 5u);
     EXPECT_EQ(c.numerics.activations, Dtype::fp32);
     EXPECT_EQ(c.numerics.params, NumericsConfig::Params::fp32);
-    EXPECT_EQ(c.optimizer.adam.state_dtype, Dtype::fp32);
+    EXPECT_EQ(c.optimizer.adam.state_dtype, AdamConfig::StateDtype::fp32);
     EXPECT_EQ(c.optimizer.matrix.orthogonalize.dtype, Dtype::fp32);
     EXPECT_EQ(c.model.rope.table_dtype, Dtype::fp32);
     EXPECT_EQ(c.schedule.total_steps(), 12);

@@ -52,6 +52,12 @@ class EveryRule : public ::testing::TestWithParam<const char*> {
         run.optimizer.matrix.preconditioner.every_n_steps = 2;  // where there is one
         return run;
     }
+    // What three steps may do that go nowhere: Muown puts rows together again from lengths and directions,
+    // with four roundings a step.
+    static double rounding_at_rest(const at::Tensor& values) {
+        const bool rows = matrix_defaults(GetParam()).row_norms.has_value();
+        return rows ? 3 * 4 * 0x1p-24 * values.abs().max().item<double>() : 0;
+    }
 };
 
 // With 64 ranks most own nothing of most buckets.
@@ -134,7 +140,7 @@ TEST_P(EveryRule, LearningRateZeroChangesNothing) {
     SmallRun a(run);
     const at::Tensor before = a.table["mlp_fc"].value.clone();
     for (int64_t i = 0; i < 3; ++i) a.step(i);
-    EXPECT_TRUE(a.table["mlp_fc"].value.equal(before));
+    EXPECT_LE(max_difference(a.table["mlp_fc"].value, before), rounding_at_rest(before));
 }
 
 // All zero from the start, and again after real gradients: nothing becomes infinite or NaN.
@@ -145,7 +151,7 @@ TEST_P(EveryRule, ZeroGradients) {
     settings.muon_momentum = 0.9;
     for (int64_t i = 0; i < 3; ++i) run.optimizer.step(settings);
     if (run.config.optimizer.matrix.weight_decay == 0) {
-        EXPECT_TRUE(run.table["attn_qkvo"].value.equal(before));
+        EXPECT_LE(max_difference(run.table["attn_qkvo"].value, before), rounding_at_rest(before));
     }
     run.step(0);
     for (int64_t i = 0; i < 3; ++i) run.optimizer.step(settings);
@@ -173,9 +179,9 @@ TEST_P(EveryRule, HasACost) {
     const Config run = config();
     const auto& row = *std::ranges::find(run.optimizer.params, "mlp_fc", &OptimParamConfig::param);
     const auto rule = make_meta_rule(run.optimizer, row, run.model.param("mlp_fc"), at::kFloat);
-    const unsigned parts = matrix_rule(GetParam()).parts;
-    EXPECT_EQ(rule->cost(true).flop > 0,
-              (parts & (matrix_part::pipeline | matrix_part::preconditioner)) != 0);
+    // Adam's relatives alone multiply no matrices.
+    const std::set<std::string> without_products{"adamw", "sgd", "r02_adamw", "r04_adamh"};
+    EXPECT_EQ(rule->cost(true).flop > 0, !without_products.contains(GetParam()));
     EXPECT_GT(rule->cost(true).work_bytes, 0);
     EXPECT_GE(rule->cost(false).work_bytes, rule->cost(true).work_bytes);
     EXPECT_GT(rule->state_bytes(), 0);

@@ -39,6 +39,7 @@ class CapturedSteps : public ::testing::Test {
     struct How {
         bool report = false;  // somebody waits for gradients
         std::string rule = "normuon";
+        std::vector<std::string> parts = {};  // overrides beside the rule
         at::Device device = at::kCPU;
         int64_t until = -1;  // from this step on nothing is captured
         int64_t rows = 8;    // of 256 tokens, in each step
@@ -62,6 +63,7 @@ class CapturedSteps : public ::testing::Test {
             "data.rows=" + std::to_string(how.rows),
             "data.prefix_table=halves",  // what a run would read
             R"(schedule.stages[0].prefix={"from": 0.25, "to": 0, "begin": 0, "end": 3})"};
+        overrides.insert(overrides.end(), how.parts.begin(), how.parts.end());
         for (int stage = 0; stage < 4; ++stage)
             overrides.push_back("schedule.stages[" + std::to_string(stage) +
                                 "].batch_tokens=" + std::to_string(256 * how.rows));
@@ -140,11 +142,16 @@ TEST_F(CapturedSteps, MayEnd) {
 
 // Rules whose steps differ in more than numbers are left as they are, and the rest is captured.
 TEST_F(CapturedSteps, OfEveryRule) {
-    for (const std::string rule : {"muon", "normuon_paper", "adamuon", "mommuon", "adamw", "sgd"}) {
+    for (const std::string rule : {"muon", "normuon_paper", "adamuon", "mommuon", "adamw", "sgd", "r04_adamh",
+                                   "r23_muown", "r28_dynmuon"}) {
         SCOPED_TRACE(rule);
         const How how{.rule = rule, .rows = 2};
         expect_same(run(std::make_shared<FunctionGraphs>(), how), run(nullptr, how));
     }
+    // What stands behind SOAP, whose steps differ in more.
+    const How pinned{
+        .rule = "r46_pinned_soap_muon", .parts = {"optimizer.matrix.direction.kind=momentum"}, .rows = 2};
+    expect_same(run(std::make_shared<FunctionGraphs>(), pinned), run(nullptr, pinned));
 }
 
 class CapturedStepsOnGpu : public CapturedSteps {

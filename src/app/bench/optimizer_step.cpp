@@ -72,7 +72,8 @@ int bench_optimizer_step(int argc, char** argv) {
     auto add = specification.add_options();
     add("config", "run's JSON file", cxxopts::value<std::string>());
     add("set", "override a value of the config's own rule", cxxopts::value<std::vector<std::string>>());
-    add("rules", "only those whose names begin so, and muon", cxxopts::value<std::vector<std::string>>());
+    add("rules", "only those whose names begin so, and muon; if not given, all but track 3's",
+        cxxopts::value<std::vector<std::string>>());
     add("steps", "timed steps of a round", cxxopts::value<std::string>()->default_value("10"));
     add("rounds", "all rules in turns", cxxopts::value<std::string>()->default_value("3"));
     add("json", "one JSON object a rule instead of a table");
@@ -90,7 +91,11 @@ int bench_optimizer_step(int argc, char** argv) {
             "runtime.device: bench optimizer-step times updates on a CPU; on a GPU `speedrun bench ops` "
             "does");
     set_threads(configs.front().second.runtime);  // the config's own, with its overrides
-    if (!wanted.empty()) {
+    if (wanted.empty()) {
+        std::erase_if(configs, [](const auto& one) {
+            return std::ranges::find(track3_rules, one.first, &MatrixRule::name) != track3_rules.end();
+        });
+    } else {
         wanted.emplace_back("muon");
         std::erase_if(configs, [&](const auto& one) {
             return std::ranges::none_of(wanted,

@@ -38,7 +38,7 @@ cxxopts::Options optimizers_options() {
     add("config", "what is trained", cxxopts::value<std::string>()->default_value("configs/race.json"));
     add("set", "override a value for all runs", cxxopts::value<std::vector<std::string>>());
     add("out", "folder of the race", cxxopts::value<std::string>()->default_value("runs/race"));
-    add("rules", "one that races, once for each; all if not given",
+    add("rules", "one that races, once for each; all but track 3's if not given",
         cxxopts::value<std::vector<std::string>>());
     add("neighbours", "learning rates tried on each side of the published one; 0: no sweep",
         cxxopts::value<std::string>()->default_value("1"));
@@ -59,7 +59,10 @@ std::vector<std::string> rules_of(const cxxopts::ParseResult& args) {
             for (const std::string& name : all) allowed += " " + name;
             throw UserError("bench optimizers: --rules \"" + rule + "\"; allowed:" + allowed);
         }
-    return wanted.empty() ? all : wanted;
+    if (!wanted.empty()) return wanted;
+    all.clear();  // those of track 3 are combinations of the others' parts
+    for (const MatrixRule& rule : published_rules) all.emplace_back(rule.name);
+    return all;
 }
 
 RaceSetup setup_of(const cxxopts::ParseResult& args) {

@@ -253,8 +253,8 @@ struct Adam {
     Flat value, grad;          // of one type
     Flat exp_avg, exp_avg_sq;  // of one type
     Flat copy;                 // the compute copy, written too where its data is not null
-    float beta1 = 0, beta2 = 0, eps = 0;
-    Number step_size = 0, decay = 0;
+    float beta1 = 0, beta2 = 0;
+    Number eps = 0, step_size = 0, decay = 0;
     Decay decay_kind = Decay::decoupled;
 };
 

@@ -24,8 +24,8 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
     Pack<P, N> p = load_pack<N>(value + i), g = load_pack<N>(grad + i);
     Pack<S, N> m = load_pack<N>(exp_avg + i), v = load_pack<N>(exp_avg_sq + i);
     Pack<C, N> c;
-    const float step_size = rounded(numbers.step_size), decay = rounded(numbers.decay),
-                keep = static_cast<float>(1 - now(numbers.decay));
+    const float eps = rounded(numbers.eps), step_size = rounded(numbers.step_size),
+                decay = rounded(numbers.decay), keep = static_cast<float>(1 - now(numbers.decay));
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         const float gradient = load(g.at[k]);
@@ -33,7 +33,7 @@ __global__ void adam_kernel(P* value, P* grad, S* exp_avg, S* exp_avg_sq, C* cop
         const float second = numbers.beta2 * load(v.at[k]) + (1 - numbers.beta2) * (gradient * gradient);
         store(m.at[k], first);
         store(v.at[k], second);
-        const float u = step_size * (first / (sqrtf(second) + numbers.eps));
+        const float u = step_size * (first / (sqrtf(second) + eps));
         store(p.at[k], decayed(load(p.at[k]), u, numbers.decay_kind, decay, keep));
         store(c.at[k], load(p.at[k]));
         store(g.at[k], 0);

@@ -29,7 +29,7 @@ struct Numbers {
           beta2(static_cast<float>(step.beta2)),
           rest1(static_cast<float>(1 - step.beta1)),
           rest2(static_cast<float>(1 - step.beta2)),
-          eps(static_cast<float>(step.eps)),
+          eps(static_cast<float>(step.eps.now())),
           step_size(static_cast<float>(step.step_size.now())),
           decay(static_cast<float>(step.decay.now())),
           keep(static_cast<float>(1 - step.decay.now())) {}
@@ -113,7 +113,7 @@ speedrun::cuda::Adam kernel_step(const AdamStep& step) {
     speedrun::cuda::Adam numbers;
     numbers.beta1 = static_cast<float>(step.beta1);
     numbers.beta2 = static_cast<float>(step.beta2);
-    numbers.eps = static_cast<float>(step.eps);
+    numbers.eps = step.eps.number();
     numbers.step_size = step.step_size.number();
     numbers.decay = step.decay.number();
     numbers.decay_kind = static_cast<speedrun::cuda::Adam::Decay>(step.decay_kind);
@@ -130,7 +130,7 @@ void reference::adam_update(const at::Tensor& value, const at::Tensor& grad, con
     const at::Tensor g = wide(grad);
     const at::Tensor m = step.beta1 * wide(exp_avg) + (1 - step.beta1) * g;
     const at::Tensor v = step.beta2 * wide(exp_avg_sq) + (1 - step.beta2) * g.square();
-    const at::Tensor p = wide(value), u = step.step_size.now() * (m / (v.sqrt() + step.eps));
+    const at::Tensor p = wide(value), u = step.step_size.now() * (m / (v.sqrt() + step.eps.now()));
     if (step.decay_kind == AdamDecay::decoupled) {
         value.copy_((1 - step.decay.now()) * p - u);
     } else {

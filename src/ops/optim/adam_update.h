@@ -11,7 +11,8 @@ using AdamDecay = AdamConfig::Decay;
 
 // Numbers of one Adam step.
 struct AdamStep {
-    double beta1 = 0, beta2 = 0, eps = 0;
+    double beta1 = 0, beta2 = 0;
+    StepNumber eps = 0;
     StepNumber step_size = 0;  // lr * sqrt(1 - beta2^t) / (1 - beta1^t)
     StepNumber decay = 0;      // the share of the value that decay takes
     AdamDecay decay_kind = AdamDecay::decoupled;

@@ -58,11 +58,15 @@ void split(const at::Tensor& whole, const at::Tensor& upper, const at::Tensor& l
     upper.view(at::kShort).copy_(bits.bitwise_right_shift(16).to(at::kShort));
 }
 
+// Without the host's waiting for a number that lies on a device.
+at::Tensor over(const at::Tensor& x, const StepNumber& divisor) {
+    return divisor.place.defined() ? x / divisor.place.view(at::IntArrayRef{}) : x / divisor.value;
+}
+
 }  // namespace
 
-void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& factors,
-                                    const at::Tensor& second_moment, const at::Tensor& value,
-                                    const at::Tensor& copy, const MatrixStep& step) {
+at::Tensor reference::scaled_update(const at::Tensor& update, const at::Tensor& factors,
+                                    const at::Tensor& second_moment, const MatrixStep& step) {
     using Scale = MatrixConfig::Scale;
     const auto norm = [](const at::Tensor& x) {
         return at::linalg_vector_norm(x, 2, at::IntArrayRef{-2, -1}, true);
@@ -72,7 +76,7 @@ void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& 
     if (step.moments) {
         const at::Tensor mean = x.square().mean(step.var_reduce_dim, /*keepdim=*/true);
         second_moment.copy_(second_moment.to(x.scalar_type()).lerp(mean, 1 - step.beta2));
-        const at::Tensor v = second_moment.to(x.scalar_type()) / step.correction.now();
+        const at::Tensor v = over(second_moment.to(x.scalar_type()), step.correction);
         u = step.eps_form == MatrixConfig::EpsForm::clamp ? x * v.clamp_min(step.eps).rsqrt()
                                                           : x / (v.sqrt() + step.eps);
         const double size = std::sqrt(static_cast<double>(x.size(-2) * x.size(-1)));
@@ -80,8 +84,14 @@ void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& 
         if (step.scale == Scale::paper) u = u * (0.2 * size / norm(u).clamp_min(1e-10));
     }
     if (step.factor != 1) u = u * step.factor;
-    if (factors.defined()) u = u * factors.view({-1, 1, 1});
-    at::Tensor p = step.mantissa.defined() ? joined(value, step.mantissa) : value.to(x.scalar_type());
+    return factors.defined() ? u * factors.view({-1, 1, 1}) : u;
+}
+
+void reference::apply_matrix_update(const at::Tensor& update, const at::Tensor& factors,
+                                    const at::Tensor& second_moment, const at::Tensor& value,
+                                    const at::Tensor& copy, const MatrixStep& step) {
+    at::Tensor u = scaled_update(update, factors, second_moment, step);
+    at::Tensor p = step.mantissa.defined() ? joined(value, step.mantissa) : value.to(u.scalar_type());
     if (step.decay_kind == MatrixConfig::Decay::cautious) u = u + step.decay.now() * p * (u * p).ge(0);
     if (step.decay_kind == MatrixConfig::Decay::decoupled) p = p * (1 - step.decay.now());
     if (step.lr_muls.defined()) u = u * step.lr_muls.view({-1, 1, 1});

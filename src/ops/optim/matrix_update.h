@@ -59,6 +59,9 @@ void momentum_update(const at::Tensor& grad, const at::Tensor& momentum, const a
                      const MatrixConfig::Momentum& config);
 void apply_matrix_update(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
                          const at::Tensor& value, const at::Tensor& copy, const MatrixStep& step);
+// u there, up to and with `factors`: for parts between these lines and the step. fp32.
+at::Tensor scaled_update(const at::Tensor& update, const at::Tensor& factors, const at::Tensor& second_moment,
+                         const MatrixStep& step);
 }  // namespace reference
 
 // ||X||_F of each matrix of x [n, rows, cols]: [n], fp32.

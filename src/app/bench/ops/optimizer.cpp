@@ -93,7 +93,12 @@ bool is_plain_pipeline(const MatrixConfig& config) {
     const Method method = config.orthogonalize.method;
     return (matrix_rules[index].parts & matrix_part::pipeline) != 0 &&
            (method == Method::polar_express || method == Method::newton_schulz) &&
-           config.signs == MatrixConfig::Signs::keep &&
+           config.signs == MatrixConfig::Signs::keep && !config.orthogonalize.power && config.contra == 0 &&
+           !config.row_norms && config.direction.kind == MatrixConfig::Direction::Kind::momentum &&
+           config.momentum.form != MatrixConfig::Momentum::Form::none &&
+           config.length.kind == MatrixConfig::Length::Kind::free && config.length.floor == 0 &&
+           config.length.outward == 1 && config.length.inward == 1 &&
+           config.decay != MatrixConfig::Decay::cautious_last &&
            config.second_moment != MatrixConfig::SecondMoment::matrix &&
            (config.second_moment != MatrixConfig::SecondMoment::none ||
             config.scale != MatrixConfig::Scale::paper);
