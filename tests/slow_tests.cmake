@@ -5,7 +5,7 @@ set(slow_job "JobUnderMpirun.*" "Job.*" "Watchdog.*")
 set(slow_ops "DynamicComposition.*")
 set(slow_plan "Ranks/PlannedRun.*")
 set(slow_train "Record/Ladder.*" "Record/LadderInBf16.*" "Accumulation.*" "Averaging.*" "CapturedSteps.*" "CheckpointThreads.*" "Golden.*" "NonFinite.*"
-               "Throughput.*")
+               "Throughput.*" "Track3*.*")
 set(slow_app "AttemptVerb.*" "BenchOpsVerb.*" "BenchStepVerb.*" "FakeGpu.*" "IdleGpu.*" "NodeTimer.*" "PlanVerb.*" "RaceVerb.*"
              "Ranks.*" "Record/LadderRuns.*" "Resume.*" "RowGradients.*" "Session.*" "StepTimer.*" "TrainVerb.*" "Some/RulesOnRanks.*")
 # Suites that run in one process, since what takes long is made once for all their tests.

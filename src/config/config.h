@@ -29,6 +29,9 @@ struct DataConfig {
     int64_t val_micro_batch_tokens = 0;  // T of a validation micro-batch
     int64_t vocab_size = 0;  // token ids are < vocab_size (50257; the model's table is padded to 50304)
     int64_t bos_id = 0;
+    // Rows are cut from the stream of tokens in sequences of so many, wherever documents begin (track 3); 0:
+    // they are made of documents.
+    int64_t sequence_tokens = 0;
     // Where the byte strings of the tokens below bos_id come from, for the prefixes of
     // schedule.stages[].prefix: data/prefix_table.h. Relative paths are relative to the working directory.
     std::string prefix_table;  // empty: no token has a prefix
@@ -151,9 +154,27 @@ struct CommConfig {
     std::vector<std::string> work_order;     // the same buckets as they are updated; empty: scatter_order
 };
 
+// EMA-Nesterov around every rule (track 3, results 39 to 46): b is a running average of each step's whole
+// change of a parameter, the lookahead's own included. Before the forward of a step in [from, until) the
+// parameter moves by beta b, beta times what the schedule says for adam in the step before.
+struct LookaheadConfig {
+    double beta = 0, ema = 0.99;  // ema: of b
+    int64_t from = 0, until = 0;  // steps
+};
+
+// A running average of the weights after each step in [from, until), which begins with the first of them:
+// ema += (p - ema) / tau. Validations from then on read (1 - weight) p + weight ema (track 3, result 46).
+struct TailEmaConfig {
+    double tau = 1, weight = 0;
+    int64_t from = 0, until = 0;       // steps, counted from 1
+    std::vector<std::string> without;  // parameters that have no average
+};
+
 struct OptimizerConfig {
     AdamConfig adam;
     MatrixConfig matrix;
+    std::optional<LookaheadConfig> lookahead;
+    std::optional<TailEmaConfig> tail_ema;
     CommConfig comm;
     std::vector<OptimParamConfig> params;  // one for every model parameter, in the model's order
 };
@@ -194,14 +215,17 @@ struct LrStage {
 };
 
 struct ScheduleConfig {
+    // A run whose extension_steps are below 0 ends before its schedule does.
     int64_t scheduled_steps = 0, extension_steps = 0, block_size = 0;
     struct Lr {
-        // scale = mul until cooldown; then mul * w + floor * (1 - w), w falling from 1 to 0 in the last
-        // cooldown_frac of scheduled_steps, or (record 65) from step cooldown_start on
-        double cooldown_frac = 0, floor = 0, clamp_x = 0.9999;
+        // scale = mul until cooldown; then mul * w + floor * (1 - w), w being the power `exponent` (track 3's
+        // PowerCool: 1.2) of what falls from 1 to 0 in the last cooldown_frac of scheduled_steps, or (record
+        // 65) from step cooldown_start on
+        double cooldown_frac = 0, floor = 0, clamp_x = 0.9999, exponent = 1;
         int64_t cooldown_start = -1;  // -1: cooldown_frac says it
         std::vector<LrStage> stages;  // ascending, the first at 0; empty: mul is 1
     } lr;
+    std::optional<Lr> matrix_lr;  // of matrices; none: as lr
     std::vector<Stage> stages;
     // Where model.input.tied_to names a table: the step after which model.input.token, with its optimizer
     // state, becomes a copy of it, and is what later steps look up (record 53).
@@ -213,7 +237,10 @@ struct ScheduleConfig {
         int64_t steps = 0;
     } freeze;
     struct Eval {
-        int64_t every = 0;              // steps; 0: only at the end
+        int64_t every = 0;  // steps; 0: only at the end
+        // From this part of scheduled_steps on, every late_every steps instead (track 3).
+        double late_from = 1;
+        int64_t late_every = 0;         // 0: as before
         int64_t final_long_window = 0;  // blocks, in the last validation, without a YaRN step
     } eval;
     int64_t total_steps() const { return scheduled_steps + extension_steps; }

@@ -27,6 +27,8 @@ struct IntRange {
         int64_t{1} << 40;  // of anything countable; keeps products of a few of them away from overflow
 };
 
+inline constexpr int64_t max_layer = 1023;  // an index
+
 struct NumberRange {
     double min = 0, max = std::numeric_limits<double>::max();
     bool min_allowed = true, max_allowed = true;
@@ -57,7 +59,8 @@ class Fields {
     virtual void boolean(Key key, bool& value) = 0;
     virtual void text(Key key, std::string& value) = 0;  // not empty where given
     virtual void pick(Key key, size_t& index, std::span<const char* const> names) = 0;
-    virtual void integers(Key key, std::vector<int64_t>& values, IntRange range) = 0;
+    // Indices of layers, or "all".
+    virtual void layers(Key key, std::vector<int64_t>& values) = 0;
     virtual void texts(Key key, std::vector<std::string>& values) = 0;
     // One number alone may stand for a list of one.
     virtual void numbers(Key key, std::vector<double>& values, NumberRange range, Count count) = 0;

@@ -14,7 +14,7 @@ class KeyList final : public Fields {
     void boolean(Key key, bool&) override { add(key); }
     void text(Key key, std::string&) override { add(key); }
     void pick(Key key, size_t&, std::span<const char* const>) override { add(key); }
-    void integers(Key key, std::vector<int64_t>&, IntRange) override { add(key); }
+    void layers(Key key, std::vector<int64_t>&) override { add(key); }
     void texts(Key key, std::vector<std::string>&) override { add(key); }
     void numbers(Key key, std::vector<double>&, NumberRange, Count) override { add(key); }
     void dims(Key key, std::vector<int64_t>&, Count) override { add(key); }

@@ -94,8 +94,11 @@ struct DynamicComposition {
 struct AttentionConfig {
     // paired: the heads j and j + n_head / 2 are one of twice as many positions, 2t and 2t + 1 (record 58).
     enum class Kind { causal, paired } kind = Kind::causal;
-    std::string input;     // the source whose norm it reads (record 77); "" = x
-    WeightRef q, k, v, o;  // each [d_model, d_model], stored [out, in]
+    std::string input;  // the source whose norm it reads (record 77); "" = x
+    WeightRef
+        norm_gain;  // [d_model], multiplies that norm (track 3); like each of the biases it may be absent
+    WeightRef q, k, v, o;                      // each [d_model, d_model], stored [out, in]
+    WeightRef q_bias, k_bias, v_bias, o_bias;  // each [d_model]
     Window window = Window::short_window;
     std::vector<HeadChannels> key_offset;  // of keys, which come from the token before; ascending
     std::vector<MixTerm> v_terms;          // sources "v", "ve.K" and those of x; empty: v unchanged
@@ -109,10 +112,12 @@ struct AttentionConfig {
 // How a matrix is stored: rows are inputs, or rows are outputs.
 enum class MatrixLayout { in_out, out_in };
 
-// relu(norm(input) fc)^2 proj
+// relu(norm(input) fc + fc_bias)^2 proj + proj_bias
 struct MlpConfig {
-    std::string input;  // a source (record 73: the second lane); "" = x
+    std::string input;    // a source (record 73: the second lane); "" = x
+    WeightRef norm_gain;  // [d_model], multiplies the norm; like each of the biases it may be absent
     WeightRef fc, proj;
+    WeightRef fc_bias, proj_bias;  // [mlp_hidden], [d_model]
     MatrixLayout fc_layout = MatrixLayout::in_out, proj_layout = MatrixLayout::out_in;
 };
 
@@ -167,14 +172,23 @@ struct ModelConfig {
         std::optional<Bigram> bigram;
         // e_t += smear * e_(t-1); gates may read "e", the embedding
         std::optional<Coefficient> smear;
+        WeightRef norm_gain;        // [d_model], multiplies the norm of the embedding; absent: nothing does
         std::vector<MixTerm> init;  // x before the first layer (record 73); empty: x0
     } input;
     std::vector<CoefNet> coef_nets;
     std::vector<LayerConfig> layers;  // n_layer of them
     struct Output {
         std::vector<MixTerm> mix;
-        std::string head;                                       // [vocab_size, d_model]
-        double softcap_a = 30, softcap_b = 0, softcap_c = 7.5;  // A * sigmoid((z + B) / C)
+        WeightRef norm_gain;  // [d_model], multiplies the norm of the last hidden state; absent: nothing does
+        std::string head;     // [vocab_size, d_model]
+        WeightRef head_bias;  // [vocab_size]; absent: none
+        struct Softcap {
+            enum class Form {
+                sigmoid,  // A sigmoid((z + B) / C)
+                rsqrt     // A z / sqrt(z^2 + A^2) (track 3)
+            } form = Form::sigmoid;
+            double a = 30, b = 0, c = 7.5;
+        } softcap;
     } output;
 
     const ParamConfig& param(const std::string& name) const;  // InternalError if there is none

@@ -29,6 +29,7 @@ int64_t named_dim(const std::string& name, const ModelConfig& model) {
     if (name == "mlp_hidden") return model.mlp_hidden;
     if (name == "n_head") return model.n_head;
     if (name == "head_dim") return model.head_dim;
+    if (name == "n_layer") return model.n_layer;
     throw NotationError{"no dimension of that name", dim_allowed, nearest_name(name, dim_names)};
 }
 

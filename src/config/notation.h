@@ -24,7 +24,8 @@ struct NotationScope {
 // A size: an integer, a dimension of the model ("d_model"), or a product "4*d_model". Throws NotationError.
 int64_t parse_dim(const Json& value, const ModelConfig& model);
 
-inline const std::vector<std::string> dim_names{"vocab_size", "d_model", "mlp_hidden", "n_head", "head_dim"};
+inline const std::vector<std::string> dim_names{"vocab_size", "d_model",  "mlp_hidden",
+                                                "n_head",     "head_dim", "n_layer"};
 inline constexpr const char* dim_pattern = "^([0-9]+\\*)?(vocab_size|d_model|mlp_hidden|n_head|head_dim)$";
 
 // Coefficient and WeightRef say what is written (config/coefficient.h). Throws NotationError.

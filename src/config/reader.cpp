@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "config/key_list.h"
 #include "config/notation.h"
@@ -147,12 +148,17 @@ void Reader::pick(Key key, size_t& index, std::span<const char* const> names) {
     index = static_cast<size_t>(found - allowed.begin());
 }
 
-void Reader::integers(Key key, std::vector<int64_t>& values, IntRange range) {
-    const Json* json = find_array(key, {1, 1024}, "integers");
+void Reader::layers(Key key, std::vector<int64_t>& values) {
+    if (const Json* all = find(key); all != nullptr && *all == "all") {
+        values.resize(static_cast<size_t>(scope_.model->n_layer));
+        std::iota(values.begin(), values.end(), 0);
+        return;
+    }
+    const Json* json = find_array(key, {1, 1024}, "layers, or \"all\"");
     if (json == nullptr) return;
     values.clear();
     for (const Json& item : *json)
-        values.push_back(to_integer(join_path(at(key), values.size()), item, range));
+        values.push_back(to_integer(join_path(at(key), values.size()), item, {0, max_layer}));
 }
 
 void Reader::texts(Key key, std::vector<std::string>& values) {
@@ -190,7 +196,8 @@ void Reader::dims(Key key, std::vector<int64_t>& values, Count rank) {
 
 Init Reader::to_init(const std::string& path, const Json& value) const {
     static const std::vector<std::string> kinds{
-        "zeros", "constant", "normal", "uniform", "uniform_per_sqrt_dim", "random_sign"};
+        "zeros",      "constant", "normal", "normal_per_sqrt_dim", "uniform", "uniform_per_sqrt_dim",
+        "random_sign"};
     if (value == "random_sign") return {Init::Kind::random_sign, 1};
     if (value.is_string() && value != "zeros")
         scope_.report->fail_name(path, "no initialiser", value.get<std::string>(), kinds);
@@ -203,16 +210,18 @@ Init Reader::to_init(const std::string& path, const Json& value) const {
         fail_type(
             path, value,
             R"("zeros", "random_sign", or one of {"constant": value}, {"normal": std}, {"uniform": std}, )"
-            R"({"uniform_per_sqrt_dim": std * sqrt(d_model)}; null takes an inherited one out)");
+            R"({"normal_per_sqrt_dim" or "uniform_per_sqrt_dim": std * sqrt(d_model)}; null takes an inherited )"
+            R"(one out)");
     const std::string& kind = given[0];
     const std::string inside = join_path(path, kind.substr(0, 100));
     if (kind == "constant") return {Init::Kind::constant, to_number(inside, value[kind], {-1e30, 1e30})};
-    if (kind != "normal" && kind != "uniform" && kind != "uniform_per_sqrt_dim")
+    const bool drawn = kind.starts_with("normal") || kind.starts_with("uniform");
+    if (!drawn || std::ranges::find(kinds, kind) == kinds.end())
         scope_.report->fail_name(inside, "no initialiser", kind, kinds);
     const double deviation = to_number(inside, value[kind], {0, 1e30, false});
-    if (kind == "normal") return {Init::Kind::normal, deviation};
-    if (kind == "uniform") return {Init::Kind::uniform, deviation};
-    return {Init::Kind::uniform, deviation * std::pow(static_cast<double>(scope_.model->d_model), -0.5)};
+    const double scale =
+        kind.ends_with("_per_sqrt_dim") ? std::pow(static_cast<double>(scope_.model->d_model), -0.5) : 1;
+    return {kind.starts_with("normal") ? Init::Kind::normal : Init::Kind::uniform, deviation * scale};
 }
 
 void Reader::init(Key key, std::vector<Init>& values) {

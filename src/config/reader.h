@@ -35,7 +35,7 @@ class Reader final : public Fields {
     void boolean(Key key, bool& value) override;
     void text(Key key, std::string& value) override;
     void pick(Key key, size_t& index, std::span<const char* const> names) override;
-    void integers(Key key, std::vector<int64_t>& values, IntRange range) override;
+    void layers(Key key, std::vector<int64_t>& values) override;
     void texts(Key key, std::vector<std::string>& values) override;
     void numbers(Key key, std::vector<double>& values, NumberRange range, Count count) override;
     void dims(Key key, std::vector<int64_t>& values, Count rank) override;

@@ -1,6 +1,7 @@
 #include "config/schedule.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "util/error.h"
 
@@ -16,21 +17,27 @@ size_t stage_at(const std::vector<S>& stages, int64_t step) {
 }
 
 // Flat, then linear to `floor`, then flat (clamp_x keeps the extension just above the floor).
-double lr_scale(const ScheduleConfig& schedule, int64_t step) {
-    const auto& lr = schedule.lr;
+double lr_scale(const ScheduleConfig::Lr& lr, int64_t scheduled_steps, int64_t step) {
     const double mul = lr.stages.empty() ? 1 : lr.stages[stage_at(lr.stages, step)].mul;
     if (lr.cooldown_start >= 0) {
         if (step < lr.cooldown_start) return mul;
         const auto begun = static_cast<double>(step - lr.cooldown_start);
-        const double t =
-            std::min(1.0, begun / static_cast<double>(schedule.scheduled_steps - lr.cooldown_start));
-        return mul * (1 - t) + lr.floor * t;
+        const double t = std::min(1.0, begun / static_cast<double>(scheduled_steps - lr.cooldown_start));
+        const double w = std::pow(1 - t, lr.exponent);
+        return mul * w + lr.floor * (1 - w);
     }
-    const double x =
-        std::min(lr.clamp_x, static_cast<double>(step) / static_cast<double>(schedule.scheduled_steps));
+    const double x = std::min(lr.clamp_x, static_cast<double>(step) / static_cast<double>(scheduled_steps));
     if (lr.cooldown_frac == 0 || x < 1 - lr.cooldown_frac) return mul;
-    const double w = (1 - x) / lr.cooldown_frac;
+    const double w = std::pow((1 - x) / lr.cooldown_frac, lr.exponent);
     return w * mul + (1 - w) * lr.floor;
+}
+
+// How far the step's forward runs ahead: by the schedule of the step before, 1 where there is none.
+double lookahead(const Config& config, int64_t step) {
+    const auto& ahead = config.optimizer.lookahead;
+    if (!ahead || step < ahead->from || step >= ahead->until) return 0;
+    const ScheduleConfig& schedule = config.schedule;
+    return ahead->beta * (step == 0 ? 1 : lr_scale(schedule.lr, schedule.scheduled_steps, step - 1));
 }
 
 // min -> max over the first warmup_steps, back to min over the last cooldown_steps; the warm-up wins where
@@ -79,6 +86,13 @@ bool frozen(const ScheduleConfig& schedule, int64_t step) {
     return false;
 }
 
+bool validates(const ScheduleConfig& schedule, int64_t step) {
+    const auto& eval = schedule.eval;
+    const double gone = static_cast<double>(step) / static_cast<double>(schedule.scheduled_steps);
+    const int64_t every = eval.late_every > 0 && gone >= eval.late_from ? eval.late_every : eval.every;
+    return every > 0 && step % every == 0;
+}
+
 }  // namespace
 
 StepSettings settings_at(const Config& config, int64_t step) {
@@ -90,8 +104,18 @@ StepSettings settings_at(const Config& config, int64_t step) {
     const bool last = step == total;
     StepSettings settings;
     settings.step = step;
-    settings.lr_scale = lr_scale(schedule, step);
-    settings.muon_momentum = muon_momentum(config.optimizer.matrix.momentum, total, step);
+    settings.lr_scale = lr_scale(schedule.lr, schedule.scheduled_steps, step);
+    settings.matrix_lr_scale = schedule.matrix_lr
+                                   ? lr_scale(*schedule.matrix_lr, schedule.scheduled_steps, step)
+                                   : settings.lr_scale;
+    settings.muon_momentum =
+        muon_momentum(config.optimizer.matrix.momentum, std::max(total, schedule.scheduled_steps), step);
+    settings.lookahead = last ? 0 : lookahead(config, step);
+    if (const auto& tail = config.optimizer.tail_ema) {
+        settings.averages = step + 1 >= tail->from && step + 1 < tail->until;
+        settings.restarts_average = step + 1 == tail->from;
+        settings.readout = step >= tail->from ? tail->weight : 0;
+    }
     settings.stage = index;
     settings.batch_tokens = stage.batch_tokens;
     settings.row_tokens = stage.batch_tokens / config.data.rows;
@@ -108,7 +132,7 @@ StepSettings settings_at(const Config& config, int64_t step) {
     if (settings.tied) settings.resting.push_back(config.model.input.token);
     const int64_t n = config.optimizer.adam.every_n_steps;
     settings.adam_steps = !last && step % n == n - 1;
-    settings.validate = last || (schedule.eval.every > 0 && step % schedule.eval.every == 0);
+    settings.validate = last || validates(schedule, step);
     return settings;
 }
 

@@ -52,8 +52,8 @@ class Schema final : public Fields {
     void pick(Key key, size_t&, std::span<const char* const> names) override {
         add(key, {{"enum", std::vector<std::string>(names.begin(), names.end())}});
     }
-    void integers(Key key, std::vector<int64_t>&, IntRange range) override {
-        add(key, array_of(integer_schema(range), {1, 1024}));
+    void layers(Key key, std::vector<int64_t>&) override {
+        add(key, either(array_of(integer_schema({0, max_layer}), {1, 1024}), {{"const", "all"}}));
     }
     void texts(Key key, std::vector<std::string>&) override {
         add(key, array_of({{"type", "string"}, {"minLength", 1}}, {1, 1024}));
@@ -116,6 +116,7 @@ Json definitions() {
                      {"properties",
                       {{"constant", either(constant, null)},
                        {"normal", either(deviation, null)},
+                       {"normal_per_sqrt_dim", either(deviation, null)},
                        {"uniform", either(deviation, null)},
                        {"uniform_per_sqrt_dim", either(deviation, null)}}},
                      {"minProperties", 1},

@@ -20,9 +20,9 @@ void visit_param(Fields& f, ParamConfig& param) {
              param.master, std::array{"value", "bf16+u16"});
     f.boolean({"round_in_use", "coefficients read it as bf16 where activations are bf16", optional_key},
               param.round_in_use);
-    f.integers(
-        {"layers", "layers that own entries, ascending; absent: not a per-layer parameter", optional_key},
-        param.layers, {0, 1023});
+    f.layers({"layers", "layers that own entries, ascending, or all; absent: not a per-layer parameter",
+              optional_key},
+             param.layers);
     f.integer({"entries_per_layer", "entries of dimension 0 that each of its layers has", optional_key},
               param.entries_per_layer, {1, 1 << 20});
     f.named_objects({"slices", "named parts of a parameter of one dimension", optional_key}, param.slices,
@@ -56,6 +56,10 @@ void visit_bigram(Fields& f, Bigram& bigram) {
         bigram.signs);
 }
 
+void visit_norm_gain(Fields& f, WeightRef& gain) {
+    f.weight({"norm_gain", "[d_model], multiplies the norm; absent: nothing does", optional_key}, gain);
+}
+
 // "qkvo", "qk" and "vo" name several matrices at once that follow each other; the single ones win.
 void visit_projections(Fields& f, AttentionConfig& attn) {
     WeightRef qkvo, qk, vo;
@@ -69,6 +73,10 @@ void visit_projections(Fields& f, AttentionConfig& attn) {
     f.weight({"k", "of keys", optional_key}, attn.k);
     f.weight({"v", "of values", optional_key}, attn.v);
     f.weight({"o", "of the heads' output", optional_key}, attn.o);
+    f.weight({"q_bias", "[d_model], is added to the queries; absent: nothing is", optional_key}, attn.q_bias);
+    f.weight({"k_bias", "the same for keys", optional_key}, attn.k_bias);
+    f.weight({"v_bias", "the same for values", optional_key}, attn.v_bias);
+    f.weight({"o_bias", "the same for the output", optional_key}, attn.o_bias);
 }
 
 void visit_head_channels(Fields& f, HeadChannels& range) {
@@ -95,6 +103,7 @@ void visit_composition(Fields& f, DynamicComposition& dc) {
 void visit_attention(Fields& f, AttentionConfig& attn) {
     visit_projections(f, attn);
     f.text({"input", "the source whose norm it reads; absent: x", optional_key}, attn.input);
+    visit_norm_gain(f, attn.norm_gain);
     f.choice({"kind",
               "causal, or paired: heads j and j + n_head / 2 attend as one head over twice as many positions",
               optional_key},
@@ -124,12 +133,17 @@ void visit_attention(Fields& f, AttentionConfig& attn) {
 void visit_mlp(Fields& f, MlpConfig& mlp) {
     constexpr std::array layouts{"in_out", "out_in"};
     f.text({"input", "the source whose norm it reads; absent: x", optional_key}, mlp.input);
+    visit_norm_gain(f, mlp.norm_gain);
     f.weight({"fc", "up-projection"}, mlp.fc);
     f.weight({"proj", "down-projection"}, mlp.proj);
     f.choice({"fc_layout", "in_out: [d_model, mlp_hidden]; out_in: [mlp_hidden, d_model]", optional_key},
              mlp.fc_layout, layouts);
     f.choice({"proj_layout", "in_out: [mlp_hidden, d_model]; out_in: [d_model, mlp_hidden]", optional_key},
              mlp.proj_layout, layouts);
+    f.weight({"fc_bias", "[mlp_hidden], is added to the up-projection; absent: nothing is", optional_key},
+             mlp.fc_bias);
+    f.weight({"proj_bias", "[d_model], is added to the down-projection; absent: nothing is", optional_key},
+             mlp.proj_bias);
 }
 
 void visit_yarn(Fields& f, ModelConfig::Rope& rope) {
@@ -158,7 +172,7 @@ void visit_rope(Fields& f, ModelConfig::Rope& rope) {
 void visit_coef_net(Fields& f, CoefNet& net) {
     f.integer({"entry_of_layer",
                "evaluated on entering this layer, of 0 before input.init; -1: after the last", optional_key},
-              net.entry_of_layer, {-1, 1023});
+              net.entry_of_layer, {-1, max_layer});
     f.text({"input", "the source that it reads; absent: x", optional_key}, net.input);
     f.weight({"w1", "[hidden, d_model]"}, net.w1);
     f.weight({"w2", "[outputs, hidden]"}, net.w2);
@@ -183,16 +197,24 @@ void visit_input(Fields& f, ModelConfig::Input& input) {
         input.bigram, visit_bigram);
     f.coefficient({"smear", "e_t += smear * e_(t-1); gates may read the embedding, e", optional_key},
                   input.smear);
+    visit_norm_gain(f, input.norm_gain);
     f.mix({"init", "x before the first layer; absent: x0", optional_key}, input.init);
 }
 
 void visit_output(Fields& f, ModelConfig::Output& output) {
     f.mix({"mix", "terms of the last hidden state; absent: x", optional_key}, output.mix);
+    visit_norm_gain(f, output.norm_gain);
     f.text({"head", "parameter [vocab_size, d_model]"}, output.head);
-    f.object({"softcap", "logits = a * sigmoid((z + b) / c)", optional_key}, [&](Fields& cap) {
-        cap.number({"a", "largest logit", optional_key}, output.softcap_a, above_zero);
-        cap.number({"b", "shift", optional_key}, output.softcap_b, any_number);
-        cap.number({"c", "width", optional_key}, output.softcap_c, above_zero);
+    f.weight({"head_bias", "[vocab_size], is added to the logits before their cap; absent: nothing is",
+              optional_key},
+             output.head_bias);
+    f.object({"softcap", "what bounds the logits z", optional_key}, [&](Fields& cap) {
+        cap.choice(
+            {"form", "sigmoid: a * sigmoid((z + b) / c); rsqrt: a * z / sqrt(z^2 + a^2)", optional_key},
+            output.softcap.form, std::array{"sigmoid", "rsqrt"});
+        cap.number({"a", "largest logit", optional_key}, output.softcap.a, above_zero);
+        cap.number({"b", "sigmoid: shift", optional_key}, output.softcap.b, any_number);
+        cap.number({"c", "sigmoid: width", optional_key}, output.softcap.c, above_zero);
     });
 }
 
@@ -205,7 +227,7 @@ void visit_lane(Fields& f, LaneConfig& lane) {
 }  // namespace
 
 void visit_layer(Fields& f, LayerConfig& layer) {
-    f.integer({"i", "index of the layer"}, layer.index, {0, 1023});
+    f.integer({"i", "index of the layer"}, layer.index, {0, max_layer});
     f.inside_layer(layer.index);
     f.boolean({"skip_layer", "the layer does nothing at all, and takes no defaults", optional_key},
               layer.skip_layer);

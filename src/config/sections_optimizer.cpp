@@ -90,12 +90,33 @@ void visit_comm(Fields& f, CommConfig& comm) {
             comm.work_order);
 }
 
+void visit_lookahead(Fields& f, LookaheadConfig& lookahead) {
+    f.number({"beta", "a step's forward runs ahead by this times the average step"}, lookahead.beta,
+             not_negative);
+    f.number({"ema", "decay of the average of steps", optional_key}, lookahead.ema, below_one);
+    f.integer({"from", "first step that runs ahead"}, lookahead.from, steps_range);
+    f.integer({"until", "first step that does not any more"}, lookahead.until, steps_range);
+}
+
+void visit_tail_ema(Fields& f, TailEmaConfig& tail) {
+    f.number({"tau", "ema += (p - ema) / tau, steps"}, tail.tau, {1, max_steps});
+    f.number({"weight", "validations read (1 - weight) p + weight ema"}, tail.weight, {0, 1});
+    f.integer({"from", "first step whose result is averaged, counted from 1"}, tail.from, {1, max_steps});
+    f.integer({"until", "first step whose result is not"}, tail.until, {1, max_steps});
+    f.texts({"without", "parameters that have no average; absent: none", optional_key}, tail.without);
+}
+
 }  // namespace
 
 void visit_optimizer(Fields& f, OptimizerConfig& optimizer) {
     f.object({"adam", "the element-wise rule"}, [&](Fields& adam) { visit_adam(adam, optimizer.adam); });
     f.object({"matrix", "the rule of matrices"},
              [&](Fields& matrix) { visit_matrix(matrix, optimizer.matrix); });
+    f.maybe({"lookahead", "EMA-Nesterov around every rule; absent: none", optional_key}, optimizer.lookahead,
+            visit_lookahead);
+    f.maybe(
+        {"tail_ema", "a running average of the last weights, for validations; absent: none", optional_key},
+        optimizer.tail_ema, visit_tail_ema);
     f.named_objects({"params", "one row for each of model.params"}, optimizer.params,
                     &OptimParamConfig::param, visit_optim_param);
     f.object({"comm", "how ranks exchange gradients and parameters", optional_key},

@@ -42,6 +42,19 @@ void visit_lr_stage(Fields& f, LrStage& stage) {
     f.number({"mul", "multiplies every learning rate"}, stage.mul, not_negative);
 }
 
+void visit_lr(Fields& f, ScheduleConfig::Lr& lr) {
+    f.number({"cooldown_frac", "share of scheduled_steps the decay takes"}, lr.cooldown_frac, {0, 1});
+    f.integer({"cooldown_start", "first step of the decay, where cooldown_frac is 0; -1: none", optional_key},
+              lr.cooldown_start, {-1, max_steps});
+    f.number({"exponent", "the decay goes with this power of the steps that are left", optional_key},
+             lr.exponent, above_zero);
+    f.number({"floor", "scale at the end"}, lr.floor, not_negative);
+    f.number({"clamp_x", "step / scheduled_steps is capped here", optional_key}, lr.clamp_x,
+             {0, 1, false, true});
+    f.objects({"stages", "ascending by start, the first at 0; absent: one with mul 1", optional_key},
+              lr.stages, visit_lr_stage);
+}
+
 void visit_size(Fields& f, DataConfig::MaxNumDocs::Size& size) {
     f.integer({"tokens", "of the micro-batch"}, size.tokens, positive);
     f.integer({"entries", "of its cu_seqlens"}, size.entries, {2, 1 << 30});
@@ -62,6 +75,11 @@ void visit_data(Fields& f, DataConfig& data) {
               positive);
     f.integer({"vocab_size", "token ids are below this"}, data.vocab_size, {1, 65536});
     f.integer({"bos_id", "token that begins a document"}, data.bos_id, {0, 65535});
+    f.integer({"sequence_tokens",
+               "rows are cut from the stream of tokens in sequences of so many, wherever documents begin; 0: "
+               "rows are made of documents",
+               optional_key},
+              data.sequence_tokens, {0, int64_t{1} << 30});
     f.text({"prefix_table",
             "for schedule.stages[].prefix: a folder with GPT-2's vocab.bpe and encoder.json, or a JSON file, "
             "a list with the bytes of each token below bos_id in hexadecimal; absent: none",
@@ -148,20 +166,13 @@ void visit_numerics(Fields& f, NumericsConfig& numerics) {
 void visit_schedule(Fields& f, ScheduleConfig& schedule) {
     f.integer({"scheduled_steps", "steps the learning rate's schedule spans"}, schedule.scheduled_steps,
               {1, max_steps});
-    f.integer({"extension_steps", "steps after it"}, schedule.extension_steps, steps_range);
+    f.integer({"extension_steps", "steps after it; below 0: the run ends so many steps before"},
+              schedule.extension_steps, {-max_steps, max_steps});
     f.integer({"block_size", "tokens of a window block"}, schedule.block_size, {1, 1 << 20});
-    f.object({"lr", "flat at the stage's mul, then linear to `floor`"}, [&](Fields& lr) {
-        lr.number({"cooldown_frac", "share of scheduled_steps the decay takes"}, schedule.lr.cooldown_frac,
-                  {0, 1});
-        lr.integer(
-            {"cooldown_start", "first step of the decay, where cooldown_frac is 0; -1: none", optional_key},
-            schedule.lr.cooldown_start, {-1, max_steps});
-        lr.number({"floor", "scale at the end"}, schedule.lr.floor, not_negative);
-        lr.number({"clamp_x", "step / scheduled_steps is capped here", optional_key}, schedule.lr.clamp_x,
-                  {0, 1, false, true});
-        lr.objects({"stages", "ascending by start, the first at 0; absent: one with mul 1", optional_key},
-                   schedule.lr.stages, visit_lr_stage);
-    });
+    f.object({"lr", "flat at the stage's mul, then falling to `floor`"},
+             [&](Fields& lr) { visit_lr(lr, schedule.lr); });
+    f.maybe({"matrix_lr", "the same for matrices; absent: lr serves them too", optional_key},
+            schedule.matrix_lr, visit_lr);
     f.objects({"stages", "ascending by start, the first at 0"}, schedule.stages, visit_stage);
     f.integer({"untie_after_step",
                "model.input.token, and its optimizer state, becomes a copy of model.input.tied_to after it; "
@@ -180,6 +191,10 @@ void visit_schedule(Fields& f, ScheduleConfig& schedule) {
         });
     f.object({"eval", "when and how to validate"}, [&](Fields& eval) {
         eval.integer({"every", "steps; 0: only at the end"}, schedule.eval.every, steps_range);
+        eval.number({"late_from", "part of scheduled_steps from which late_every counts", optional_key},
+                    schedule.eval.late_from, {0, 1});
+        eval.integer({"late_every", "steps, from there on; 0: as before", optional_key},
+                     schedule.eval.late_every, steps_range);
         eval.integer({"final_long_window", "long window of the last validation, in blocks"},
                      schedule.eval.final_long_window, {1, 1 << 20});
     });

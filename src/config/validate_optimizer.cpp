@@ -176,6 +176,26 @@ void check_matrix(const MatrixConfig& matrix, const Report& report) {
                     {"1", "a number >= 0, < 1", ""});
 }
 
+// Steps [from, until) of a part of the optimizer.
+void check_span(const std::string& path, int64_t from, int64_t until, const Report& report) {
+    if (until <= from)
+        report.fail(path + ".until", "there is no step in between",
+                    {std::to_string(until), "more than from = " + std::to_string(from), ""});
+}
+
+void check_around_rules(const OptimizerConfig& optimizer, const std::vector<std::string>& params,
+                        const Report& report) {
+    if (const auto& ahead = optimizer.lookahead)
+        check_span("optimizer.lookahead", ahead->from, ahead->until, report);
+    if (!optimizer.tail_ema) return;
+    const TailEmaConfig& tail = *optimizer.tail_ema;
+    check_span("optimizer.tail_ema", tail.from, tail.until, report);
+    for (size_t k = 0; k < tail.without.size(); ++k)
+        if (std::ranges::find(params, tail.without[k]) == params.end())
+            report.fail_name(join_path("optimizer.tail_ema.without", k), "the model has no such parameter",
+                             tail.without[k], params);
+}
+
 }  // namespace
 
 void validate_optimizer(const Config& config, const Report& report) {
@@ -194,6 +214,7 @@ void validate_optimizer(const Config& config, const Report& report) {
             report.fail("optimizer.params", "no row for parameter " + in_quotes(name),
                         {"", "one for each of model.params", ""});
     check_matrix(config.optimizer.matrix, report);
+    check_around_rules(config.optimizer, names, report);
 }
 
 }  // namespace speedrun

@@ -69,18 +69,18 @@ void check_row_holds_targets(const std::string& path, const Stage& stage, int64_
                     {std::to_string(targets), "at most " + std::to_string(tokens), ""});
 }
 
-void check_cooldown(const ScheduleConfig& schedule, const Report& report) {
-    const auto& lr = schedule.lr;
+void check_lr(const std::string& lr_path, const ScheduleConfig::Lr& lr, int64_t scheduled_steps,
+              const Report& report) {
+    check_starts(lr_path + ".stages", lr.stages, report);
     if (lr.cooldown_start < 0) return;
-    const std::string path = "schedule.lr.cooldown_start";
+    const std::string path = lr_path + ".cooldown_start";
     if (lr.cooldown_frac != 0)
-        report.fail(path, "schedule.lr.cooldown_frac says where the decay starts",
+        report.fail(path, lr_path + ".cooldown_frac says where the decay starts",
                     {std::to_string(lr.cooldown_start), "-1, or cooldown_frac 0", ""});
-    if (lr.cooldown_start >= schedule.scheduled_steps)
-        report.fail(
-            path, "the schedule is over by then",
-            {std::to_string(lr.cooldown_start),
-             "a step below schedule.scheduled_steps = " + std::to_string(schedule.scheduled_steps), ""});
+    if (lr.cooldown_start >= scheduled_steps)
+        report.fail(path, "the schedule is over by then",
+                    {std::to_string(lr.cooldown_start),
+                     "a step below schedule.scheduled_steps = " + std::to_string(scheduled_steps), ""});
 }
 
 void check_tie(const Config& config, const Report& report) {
@@ -98,6 +98,29 @@ void check_tie(const Config& config, const Report& report) {
                     {in_quotes(config.model.input.token), "another parameter", ""});
 }
 
+// Rows and validation micro-batches are whole sequences, at whose ends documents would be cut.
+void check_sequences(const Config& config, const Report& report) {
+    const int64_t sequence = config.data.sequence_tokens;
+    if (sequence == 0) return;
+    const std::string unit = "data.sequence_tokens";
+    check_multiple("data.val_micro_batch_tokens", config.data.val_micro_batch_tokens, unit, sequence, report);
+    for (size_t k = 0; k < config.schedule.stages.size(); ++k) {
+        const Stage& stage = config.schedule.stages[k];
+        const std::string path = join_path("schedule.stages", k);
+        check_multiple(path + ".batch_tokens", stage.batch_tokens, "data.rows times " + unit,
+                       config.data.rows * sequence, report);
+        if (stage.max_seq_len != sequence)
+            report.fail(path + ".max_seq_len", "is not the length of a sequence",
+                        {std::to_string(stage.max_seq_len), unit + " = " + std::to_string(sequence), ""});
+    }
+    for (size_t i = 0; i < config.model.layers.size(); ++i) {
+        const auto& attn = config.model.layers[i].attn;
+        if (attn && attn->kind == AttentionConfig::Kind::paired)
+            report.fail(join_path("model.layers", i) + ".attn.kind", "paired heads do not know sequences",
+                        {"\"paired\"", "causal, or data.sequence_tokens 0", ""});
+    }
+}
+
 }  // namespace
 
 void validate_data(const Config& config, const Report& report) {
@@ -110,13 +133,21 @@ void validate_data(const Config& config, const Report& report) {
                     {std::to_string(data.vocab_size), "1 .. " + std::to_string(config.model.vocab_size), ""});
     check_multiple("data.val_tokens", data.val_tokens, "data.val_micro_batch_tokens",
                    data.val_micro_batch_tokens, report);
+    check_sequences(config, report);
 }
 
 void validate_schedule(const Config& config, const Report& report) {
     const auto& stages = config.schedule.stages;
     if (stages.empty()) report.fail("schedule.stages", "there is no stage", {"", "one at least", ""});
     check_starts("schedule.stages", stages, report);
-    check_starts("schedule.lr.stages", config.schedule.lr.stages, report);
+    const int64_t scheduled = config.schedule.scheduled_steps;
+    check_lr("schedule.lr", config.schedule.lr, scheduled, report);
+    if (config.schedule.matrix_lr)
+        check_lr("schedule.matrix_lr", *config.schedule.matrix_lr, scheduled, report);
+    if (config.schedule.total_steps() < 1)
+        report.fail("schedule.extension_steps", "no step is left",
+                    {std::to_string(config.schedule.extension_steps),
+                     "at least " + std::to_string(1 - scheduled), ""});
     for (size_t k = 0; k < stages.size(); ++k) {
         const std::string path = join_path("schedule.stages", k);
         check_multiple(path + ".batch_tokens", stages[k].batch_tokens, "data.rows", config.data.rows, report);
@@ -127,7 +158,6 @@ void validate_schedule(const Config& config, const Report& report) {
         check_row_holds_targets(path, stages[k], config.data.rows, report);
     }
     check_prefix_table(config, report);
-    check_cooldown(config.schedule, report);
     check_tie(config, report);
 }
 

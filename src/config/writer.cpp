@@ -38,7 +38,7 @@ class Writer final : public Fields {
     void pick(Key key, size_t& index, std::span<const char* const> names) override {
         object_[key.name] = names[index];
     }
-    void integers(Key key, std::vector<int64_t>& values, IntRange) override {
+    void layers(Key key, std::vector<int64_t>& values) override {
         if (!values.empty()) object_[key.name] = values;
     }
     void texts(Key key, std::vector<std::string>& values) override {

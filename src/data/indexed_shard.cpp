@@ -13,9 +13,10 @@ std::shared_ptr<const IndexedShard> load_indexed_shard(const std::filesystem::pa
     Shard shard(path);
     shard.prefetch();
     shard.check_tokens(layout.vocab_size);
-    auto starts = bos_index(shard.tokens(), layout.bos_id);
+    const bool stream = layout.sequence_tokens > 0;
+    auto starts = stream ? std::vector<uint32_t>() : bos_index(shard.tokens(), layout.bos_id);
     shard.check_unchanged();
-    if (starts.empty()) {
+    if (starts.empty() && !stream) {
         throw UserError(fmt::format("{}: none of its {} tokens starts a document (data.bos_id is {})",
                                     path.string(), shard.tokens().size(), layout.bos_id));
     }

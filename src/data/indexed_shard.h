@@ -15,17 +15,21 @@ namespace speedrun {
 struct DataLayout {
     int64_t vocab_size = 0;  // every token is < vocab_size
     uint16_t bos_id = 0;     // first token of every document
+    // Rows are cut from the stream of tokens in sequences of so many, wherever documents begin; 0: they are
+    // made of documents.
+    int64_t sequence_tokens = 0;
 };
 
 struct IndexedShard {
     Shard shard;
-    std::vector<uint32_t> starts;  // positions of bos_id
+    std::vector<uint32_t> starts;  // positions of bos_id, where rows are made of documents
 
     Documents documents() const { return {starts, static_cast<int64_t>(shard.tokens().size())}; }
 };
 
 // Maps the shard, checks that every token is in the vocabulary, indexes it; afterwards its pages are mapped
-// and in memory. UserError if it is malformed, has a token >= vocab_size or no bos_id.
+// and in memory. UserError if it is malformed, has a token >= vocab_size or, where documents
+// matter, no bos_id.
 std::shared_ptr<const IndexedShard> load_indexed_shard(const std::filesystem::path& path,
                                                        const DataLayout& layout);
 

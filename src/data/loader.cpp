@@ -19,6 +19,16 @@ void require_room(const std::filesystem::path& shard, int64_t token, int64_t doc
                     row.cu_seqlens_entries - 1));
 }
 
+// A step of the shard's documents, or of its stream of tokens, from position.document on.
+std::optional<StepPlan> plan_of(const IndexedShard& shard, int64_t first, const StepShape& shape,
+                                const DataLayout& layout) {
+    const Documents documents = shard.documents();
+    if (layout.sequence_tokens > 0)
+        return plan_stream_step(documents.tokens, first, shape.rows, shape.row.tokens,
+                                layout.sequence_tokens);
+    return plan_step(documents, first, shape.rows, shape.row.tokens, shape.max_seq_len);
+}
+
 void check_position(const LoaderPosition& p, bool ok, int64_t limit, const char* field, int64_t found) {
     if (ok) return;
     throw UserError(fmt::format(
@@ -29,7 +39,7 @@ void check_position(const LoaderPosition& p, bool ok, int64_t limit, const char*
 }  // namespace
 
 DataLayout data_layout(const DataConfig& data) {
-    return {data.vocab_size, static_cast<uint16_t>(data.bos_id)};
+    return {data.vocab_size, static_cast<uint16_t>(data.bos_id), data.sequence_tokens};
 }
 RowShape val_row(const DataConfig& data) {
     return {data.val_micro_batch_tokens, data.max_num_docs.entries(data.val_micro_batch_tokens)};
@@ -44,8 +54,7 @@ TrainLoader::TrainLoader(std::vector<std::filesystem::path> shards, DataLayout l
 std::optional<std::pair<StepPlan, int64_t>> TrainLoader::plan_next(const StepShape& shape) {
     int64_t document = position_.document;
     for (int64_t index = position_.shard; index < shards_.size(); ++index, document = 0) {
-        auto plan = plan_step(shards_.at(index).documents(), document, shape.rows, shape.row.tokens,
-                              shape.max_seq_len);
+        auto plan = plan_of(shards_.at(index), document, shape, layout_);
         if (plan) return {{std::move(*plan), index}};
     }
     return std::nullopt;
@@ -83,7 +92,8 @@ void TrainLoader::seek(const LoaderPosition& p) {
     check_position(p, p.step >= 0, INT64_MAX, "step", p.step);
     check_position(p, p.shard >= 0 && p.shard < shards_.size(), shards_.size() - 1, "shard", p.shard);
     if (p.document != 0) {  // at document 0 the shard need not be opened yet
-        const auto documents = static_cast<int64_t>(shards_.at(p.shard).starts.size());
+        const Documents all = shards_.at(p.shard).documents();
+        const auto documents = layout_.sequence_tokens > 0 ? all.tokens : std::ssize(all.starts);
         check_position(p, p.document > 0 && p.document <= documents, documents, "document", p.document);
     }
     position_ = p;
@@ -96,13 +106,13 @@ DataBudget measure_data(std::vector<std::filesystem::path> files, DataLayout lay
     budget.steps_needed = static_cast<int64_t>(steps.size());
     for (const StepShape& shape : steps) budget.tokens_needed += shape.batch_tokens();
     for (int64_t index = 0; index < shards.size() && budget.steps_served < budget.steps_needed; ++index) {
-        const Documents documents = shards.at(index).documents();
+        const IndexedShard& shard = shards.at(index);
         ++budget.shards;
-        budget.shard_tokens += documents.tokens;
+        budget.shard_tokens += shard.documents().tokens;
         int64_t document = 0;
         while (budget.steps_served < budget.steps_needed) {
             const StepShape& shape = steps[static_cast<size_t>(budget.steps_served)];
-            const auto plan = plan_step(documents, document, shape.rows, shape.row.tokens, shape.max_seq_len);
+            const auto plan = plan_of(shard, document, shape, layout);
             if (!plan) break;
             for (const auto& row : plan->rows)
                 require_room(shards.files()[static_cast<size_t>(index)], row.front().begin,
@@ -149,7 +159,7 @@ ValLoader::ValLoader(const std::vector<std::filesystem::path>& shards, DataLayou
     }
     for (const Place place : places_)
         require_room(shards_[place.shard].path(), place.token,
-                     documents_of_val_batch(tokens_at(place), layout.bos_id), row_);
+                     std::ssize(val_batch_starts(tokens_at(place), layout)), row_);
     for (const Shard& shard : shards_) shard.check_unchanged();
 }
 
@@ -161,7 +171,8 @@ std::span<const uint16_t> ValLoader::tokens_at(Place place) const {
 Batch ValLoader::at(int64_t index) const {
     check(index >= 0 && index < size(), "validation micro-batch out of range");
     const Place place = places_[static_cast<size_t>(index)];
-    Batch batch = make_val_batch(tokens_at(place), row_, layout_.bos_id);
+    const std::span<const uint16_t> tokens = tokens_at(place);
+    Batch batch = make_val_batch(tokens, val_batch_starts(tokens, layout_), row_);
     shards_[place.shard].check_unchanged();
     return batch;
 }

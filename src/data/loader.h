@@ -22,7 +22,7 @@ RowShape val_row(const DataConfig& data);
 // Where a loader stands: all that is needed to go on from there.
 struct LoaderPosition {
     int64_t shard = 0;     // index in the list of shards
-    int64_t document = 0;  // next document of that shard
+    int64_t document = 0;  // next document of that shard; of a stream, its next token
     int64_t step = 0;      // steps served so far
     bool operator==(const LoaderPosition&) const = default;
 };
@@ -32,8 +32,9 @@ struct RowShare {
     int64_t index = 0, count = 1;
 };
 
-// BOS-aligned training batches. Which tokens a step gets does not depend on the number of ranks: when a shard
-// runs out within a step, all rows of that step's call are dropped and the step is taken from the next shard.
+// BOS-aligned training batches, or (track 3) runs of tokens. Which tokens a step gets does not depend on the
+// number of ranks: when a shard runs out within a step, all rows of that step's call are dropped and the step
+// is taken from the next shard.
 class TrainLoader {
   public:
     // Throws UserError if a shard is bad when it is reached (the first one: at the first step).
@@ -81,7 +82,8 @@ int64_t require_enough_data(const std::vector<std::filesystem::path>& shards, co
                             std::span<const StepShape> steps);
 
 // Validation micro-batches: contiguous tokens, nothing truncated, documents split at BOS inside the
-// micro-batch. What precedes the first BOS is a segment of its own (an empty one where BOS is at position 0).
+// micro-batch, or streams into sequences. What precedes the first BOS is a segment of its own (an empty one
+// where BOS is at position 0).
 // The last target is the token that follows in the shard. A micro-batch does not cross shards: what is left
 // of a shard then is skipped.
 class ValLoader {

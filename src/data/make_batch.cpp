@@ -46,16 +46,21 @@ Batch make_train_batch(std::span<const uint16_t> tokens, std::span<const Segment
     return batch;
 }
 
-int64_t documents_of_val_batch(std::span<const uint16_t> row, uint16_t bos_id) {
-    return 1 + static_cast<int64_t>(bos_index(row.first(row.size() - 1), bos_id).size());
+std::vector<int32_t> val_batch_starts(std::span<const uint16_t> row, const DataLayout& layout) {
+    const std::span<const uint16_t> inputs = row.first(row.size() - 1);
+    std::vector<int32_t> starts{0};
+    const auto tokens = static_cast<int64_t>(inputs.size());
+    if (layout.sequence_tokens > 0) {
+        for (int64_t at = layout.sequence_tokens; at < tokens; at += layout.sequence_tokens)
+            starts.push_back(static_cast<int32_t>(at));
+        return starts;
+    }
+    for (const uint32_t at : bos_index(inputs, layout.bos_id)) starts.push_back(static_cast<int32_t>(at));
+    return starts;
 }
 
-Batch make_val_batch(std::span<const uint16_t> row, const RowShape& shape, uint16_t bos_id) {
+Batch make_val_batch(std::span<const uint16_t> row, std::span<const int32_t> starts, const RowShape& shape) {
     check(static_cast<int64_t>(row.size()) == shape.tokens + 1, "a row of the wrong length");
-    std::vector<int32_t> starts{0};
-    for (const uint32_t at : bos_index(row.first(row.size() - 1), bos_id)) {
-        starts.push_back(static_cast<int32_t>(at));
-    }
     Batch batch = widen(row);
     fill_cu_seqlens(batch.cu_seqlens, starts, shape);
     return batch;

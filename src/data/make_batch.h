@@ -1,8 +1,10 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "data/batch.h"
+#include "data/indexed_shard.h"
 #include "data/packing.h"
 
 namespace speedrun {
@@ -12,9 +14,11 @@ namespace speedrun {
 Batch make_train_batch(std::span<const uint16_t> tokens, std::span<const Segment> segments,
                        const RowShape& row);
 
-// The micro-batch of T + 1 contiguous tokens, documents split at BOS. UserError as above.
-Batch make_val_batch(std::span<const uint16_t> tokens, const RowShape& row, uint16_t bos_id);
-// How many documents that has, what precedes the first BOS counted as one.
-int64_t documents_of_val_batch(std::span<const uint16_t> tokens, uint16_t bos_id);
+// The micro-batch of T + 1 contiguous tokens with documents at `starts`, ascending from 0. UserError as
+// above.
+Batch make_val_batch(std::span<const uint16_t> tokens, std::span<const int32_t> starts, const RowShape& row);
+// Where the documents of such a micro-batch start: at each BOS, what precedes the first one counting as one;
+// or every layout.sequence_tokens.
+std::vector<int32_t> val_batch_starts(std::span<const uint16_t> tokens, const DataLayout& layout);
 
 }  // namespace speedrun

@@ -26,4 +26,20 @@ std::optional<StepPlan> plan_step(const Documents& documents, int64_t first, int
     return plan;
 }
 
+std::optional<StepPlan> plan_stream_step(int64_t tokens, int64_t first, int64_t rows, int64_t row_tokens,
+                                         int64_t sequence_tokens) {
+    check(first >= 0 && rows > 0 && sequence_tokens > 0 && row_tokens % sequence_tokens == 0,
+          "plan_stream_step: a row is a number of sequences");
+    StepPlan plan{std::vector<std::vector<Segment>>(static_cast<size_t>(rows)), first};
+    int64_t& next = plan.next_document;
+    if (first + rows * row_tokens + 1 >= tokens) return std::nullopt;
+    for (auto& row : plan.rows) {
+        const int64_t end = next + row_tokens;
+        for (; next < end; next += sequence_tokens)
+            row.push_back({static_cast<uint32_t>(next), static_cast<uint32_t>(next + sequence_tokens)});
+        ++row.back().end;  // the last target
+    }
+    return plan;
+}
+
 }  // namespace speedrun

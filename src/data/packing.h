@@ -50,4 +50,10 @@ struct StepPlan {
 std::optional<StepPlan> plan_step(const Documents& documents, int64_t first, int64_t rows, int64_t row_tokens,
                                   int64_t max_seq_len);
 
+// The same of a stream of `tokens` tokens cut into sequences of `sequence_tokens` wherever documents begin
+// (track 3): the rows are one run of tokens from token `first` on, `next_document` is the token after it.
+// Empty unless the stream holds two tokens more than the run, as train_gpt_simple.py has it.
+std::optional<StepPlan> plan_stream_step(int64_t tokens, int64_t first, int64_t rows, int64_t row_tokens,
+                                         int64_t sequence_tokens);
+
 }  // namespace speedrun

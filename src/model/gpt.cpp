@@ -32,7 +32,7 @@ GPT::GPT(const Config& config, int64_t max_tokens, at::Device device)
     : device_(device),
       graph_(compile(config)),
       parameters_(config, graph_, device),
-      rotary_(config.model, config.schedule.block_size, max_tokens, device),
+      rotary_(config.model, config.schedule.block_size, max_tokens, device, config.data.sequence_tokens),
       training_batches_(device),
       other_batches_(device),
       scalars_(graph_.scalars(), parameters_, config.numerics.activations, device),

@@ -18,8 +18,12 @@ int64_t rotary_positions(const ModelConfig& model, int64_t max_tokens) {
     return std::ranges::any_of(model.layers, is_paired) ? 2 * max_tokens : max_tokens;
 }
 
-Rotary::Rotary(const ModelConfig& model, int64_t block_size, int64_t max_tokens, at::Device device)
-    : rope_(model.rope), block_size_(block_size), attn_scale_(model.rope.softmax_scale_init) {
+Rotary::Rotary(const ModelConfig& model, int64_t block_size, int64_t max_tokens, at::Device device,
+               int64_t period)
+    : rope_(model.rope),
+      block_size_(block_size),
+      period_(period),
+      attn_scale_(model.rope.softmax_scale_init) {
     const auto dtype = scalar_type(rope_.table_dtype);
     const auto options = at::TensorOptions().dtype(dtype).device(device);
     cos_ = at::empty({rotary_positions(model, max_tokens), model.head_dim / 2}, options);
@@ -67,7 +71,9 @@ void Rotary::fill_tables() {
     if (cos_.is_meta()) return;
     // On the device: a stage begins with this, and 16 million cosines take a host a tenth of a second.
     const at::Tensor freq = at::from_blob(angular_freq_.data(), {cos_.size(1)}, at::kFloat).to(cos_.device());
-    const at::Tensor theta = at::outer(at::arange(cos_.size(0), freq.options()), freq);
+    at::Tensor position = at::arange(cos_.size(0), freq.options());
+    if (period_ > 0) position = position.remainder(period_);
+    const at::Tensor theta = at::outer(position, freq);
     cos_.copy_(theta.cos());
     sin_.copy_(theta.sin());
 }

@@ -17,7 +17,9 @@ int64_t rotary_positions(const ModelConfig& model, int64_t max_tokens);
 // fp32 as the reference forms them, and the tables stored in rope.table_dtype.
 class Rotary {
   public:
-    Rotary(const ModelConfig& model, int64_t block_size, int64_t max_tokens, at::Device device);
+    // Positions begin again every `period` tokens; 0: they do not.
+    Rotary(const ModelConfig& model, int64_t block_size, int64_t max_tokens, at::Device device,
+           int64_t period = 0);
 
     void reset(
         int64_t window);  // tables for a model whose long window has been `window` blocks from the start
@@ -39,7 +41,7 @@ class Rotary {
     void fill_tables();
 
     ModelConfig::Rope rope_;
-    int64_t block_size_;
+    int64_t block_size_, period_;
     int64_t window_ = 0;
     double attn_scale_;
     std::vector<float> angular_freq_;

@@ -111,7 +111,7 @@ Optimizer::BucketState Optimizer::make_bucket(const Config& config, const Bucket
         const Parameter& parameter = table_[piece.param];
         const Parameter part = part_of(parameter, piece, bucket.rule);
         const OptimParamConfig row = row_of_part(config, parameter.config, piece);
-        state.shards.push_back({piece, part, make_rule(config.optimizer, row, part), 0, 0});
+        state.shards.push_back({piece, part, bucket.rule, make_rule(config.optimizer, row, part)});
     }
     return state;
 }
@@ -264,6 +264,40 @@ void Optimizer::step(const StepSettings& settings, StepProbe* probe) {
     table_.refresh_fp8(settings.step);
 }
 
+void Optimizer::run_ahead(const StepSettings& settings) {
+    if (!config_.lookahead) return;
+    for (BucketState& bucket : buckets_)
+        for (Shard& shard : bucket.shards) shard.rule->run_ahead(shard.part, rule_step(shard, settings));
+    if (settings.lookahead != 0) gather_used();
+}
+
+void Optimizer::read_average(double weight) {
+    for (BucketState& bucket : buckets_)
+        for (Shard& shard : bucket.shards) {
+            const at::Tensor average = shard.rule->averaged(shard.part, weight);
+            if (!average.defined()) continue;
+            if (shard.part.used.is_same(shard.part.value)) shard.kept = shard.part.value.clone();
+            shard.part.used.copy_(average);
+        }
+    gather_used();
+}
+
+void Optimizer::restore_values() {
+    for (BucketState& bucket : buckets_)
+        for (Shard& shard : bucket.shards) {
+            shard.part.used.copy_(shard.kept.defined() ? shard.kept : shard.part.value);
+            shard.kept.reset();
+        }
+    gather_used();
+}
+
+// What forward reads, from the ranks that own it.
+void Optimizer::gather_used() {
+    for (BucketState& bucket : buckets_)
+        if (!bucket.bucket.replicated)
+            communicator_.all_gather(bucket.used, bucket.counts, bucket.bucket.name)->wait();
+}
+
 // A parameter of several buckets steps once.
 void Optimizer::count_step(const StepSettings& settings) {
     std::set<std::string> stepping;
@@ -305,7 +339,13 @@ const Optimizer::Shard* Optimizer::only_shard(const std::string& param) const {
 
 RuleStep Optimizer::rule_step(const Shard& shard, const StepSettings& settings) const {
     const auto steps = step_counts_.at(shard.piece.param).item<int64_t>();
-    return {settings.lr_scale, settings.muon_momentum, std::max<int64_t>(1, steps), {}, settings.step};
+    return {.lr_scale = shard.kind == Rule::matrix ? settings.matrix_lr_scale : settings.lr_scale,
+            .momentum = settings.muon_momentum,
+            .t = std::max<int64_t>(1, steps),
+            .run_step = settings.step,
+            .lookahead = settings.lookahead,
+            .averages = settings.averages,
+            .restarts_average = settings.restarts_average};
 }
 
 void Optimizer::update(BucketState& bucket, const StepSettings& settings) {

@@ -71,6 +71,14 @@ class Optimizer {
     // 0-dim, on the device, so that asking does not wait for it. Between the last backward and step() or
     // skip().
     at::Tensor gradient_sum();
+    // Before a step's forward: values run ahead by settings.lookahead of their average step, where the config
+    // has optimizer.lookahead. All ranks call it.
+    void run_ahead(const StepSettings& settings);
+    // Around a validation with optimizer.tail_ema: what forward reads becomes (1 - weight) value + weight
+    // average, and is the value again after restore_values(). All ranks call both.
+    void read_average(double weight);
+    void restore_values();
+
     // Instead of step(), after gradients that are not finite on some rank: forgets them, Adam's sums too. All
     // ranks call it.
     void skip();
@@ -102,9 +110,12 @@ class Optimizer {
     struct Shard {  // a piece this rank owns: views of its values, gradients and copies, and its rule
         Piece piece;
         Parameter part;
+        OptimParamConfig::Rule kind;
         std::unique_ptr<UpdateRule> rule;
         int64_t numbers_at = 0,
                 number_count = 0;  // its step_numbers() among numbers_, where steps are captured
+        at::Tensor kept =
+            {};  // between read_average() and restore_values(): the value, where it was replaced
     };
     struct BucketState {
         Bucket bucket;
@@ -124,6 +135,7 @@ class Optimizer {
     RowExchange* rows_of(const std::string& param) const;
     void reduce(BucketState& bucket);
     void finish_reduction(BucketState& bucket);
+    void gather_used();
     RuleStep rule_step(const Shard& shard, const StepSettings& settings) const;
     void bring_numbers(const StepSettings& settings);
     void update(BucketState& bucket, const StepSettings& settings);

@@ -8,6 +8,7 @@
 #include "config/matrix_rules.h"
 #include "optim/adam.h"
 #include "optim/matrix_pipeline.h"
+#include "optim/surrounded.h"
 #include "util/error.h"
 
 namespace speedrun {
@@ -40,6 +41,19 @@ class KeepsValues final : public UpdateRule {
     RuleCost cost(bool) const override { return {}; }
 };
 
+std::unique_ptr<UpdateRule> make_bare_rule(const OptimizerConfig& config, const OptimParamConfig& row,
+                                           const Parameter& part) {
+    if (row.rule == OptimParamConfig::Rule::adam) return std::make_unique<Adam>(config.adam, row, part);
+    if (row.rule == OptimParamConfig::Rule::none) return std::make_unique<KeepsValues>();
+    static constexpr auto kMakers = makers(std::make_index_sequence<matrix_rules.size()>());
+    const auto& [matrices, rows, cols] = row.matrix_view;
+    check(matrices * rows * cols == part.value.numel(),
+          row.param + ": matrix_view has another number of elements");
+    const size_t index = matrix_rule_index(config.matrix.rule);
+    check(index < kMakers.size(), "no matrix rule \"" + config.matrix.rule + "\"");
+    return kMakers[index]({config.matrix, row, part});
+}
+
 }  // namespace
 
 int64_t UpdateRule::state_bytes() const {
@@ -50,15 +64,7 @@ int64_t UpdateRule::state_bytes() const {
 
 std::unique_ptr<UpdateRule> make_rule(const OptimizerConfig& config, const OptimParamConfig& row,
                                       const Parameter& part) {
-    if (row.rule == OptimParamConfig::Rule::adam) return std::make_unique<Adam>(config.adam, row, part);
-    if (row.rule == OptimParamConfig::Rule::none) return std::make_unique<KeepsValues>();
-    static constexpr auto kMakers = makers(std::make_index_sequence<matrix_rules.size()>());
-    const auto& [matrices, rows, cols] = row.matrix_view;
-    check(matrices * rows * cols == part.value.numel(),
-          row.param + ": matrix_view has another number of elements");
-    const size_t index = matrix_rule_index(config.matrix.rule);
-    check(index < kMakers.size(), "no matrix rule \"" + config.matrix.rule + "\"");
-    return kMakers[index]({config.matrix, row, part});
+    return surround(make_bare_rule(config, row, part), config, row, part);
 }
 
 std::string rule_name(const OptimizerConfig& config, OptimParamConfig::Rule rule) {

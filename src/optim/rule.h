@@ -22,6 +22,9 @@ struct RuleStep {
     // The rule's step_numbers() where they are read when the step runs, fp64; undefined: nowhere.
     at::Tensor on_device = {};
     int64_t run_step = 0;  // of the run, from 0: what shapes by step count in
+    // Of what surrounds rules (surrounded.h); as StepSettings has them.
+    double lookahead = 0;
+    bool averages = false, restarts_average = false;
 
     // Element `index` of a rule's step_numbers().
     ops::StepNumber number(const std::vector<double>& numbers, size_t index) const {
@@ -47,6 +50,11 @@ class UpdateRule {
     // One step; the gradient is zero and the compute copy up to date afterwards.
     virtual void step(Parameter& part, const RuleStep& step) = 0;
 
+    // Before the forward of a step: what must be done to values, from which the compute copy is made anew.
+    virtual void run_ahead(Parameter&, const RuleStep&) {}
+    // What a validation reads instead of the value; undefined: the value.
+    virtual at::Tensor averaged(const Parameter&, double /*weight*/) const { return {}; }
+
     // All by which this step differs from others. Of a rule that has them a step can be recorded, and run
     // again with others; empty: of this one it cannot.
     virtual std::vector<double> step_numbers(const RuleStep&) const { return {}; }
@@ -61,7 +69,8 @@ class UpdateRule {
     int64_t state_bytes() const;
 };
 
-// The rule that `row` asks for. On the meta device it has shapes and costs, and takes no memory.
+// The rule that `row` asks for, with what the config has around it. On the meta device it has shapes and
+// costs, and takes no memory.
 std::unique_ptr<UpdateRule> make_rule(const OptimizerConfig& config, const OptimParamConfig& row,
                                       const Parameter& part);
 

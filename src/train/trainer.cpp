@@ -293,7 +293,9 @@ std::span<const std::filesystem::path> Trainer::train_shards_read() const {
 bool Trainer::validate_now(const StepSettings& settings, Reporter* reporter, Interrupt& interrupt) {
     clock_.stop();
     const auto stop = [&] { return interrupt.poll().has_value(); };
+    if (settings.readout > 0) optimizer_.read_average(settings.readout);
     const auto loss = validate_unless(stop, model_, val_loader_, settings, communicator_);
+    if (settings.readout > 0) optimizer_.restore_values();
     if (loss && reporter) reporter->validation(settings.step, *loss, clock_.stopped_ms(), tokens_);
     if (loss) last_val_loss_ = loss;
     clock_.start();
@@ -349,6 +351,7 @@ void Trainer::look_up(const std::vector<Batch>& batches) {
 
 std::vector<at::Tensor> Trainer::gradients(const std::vector<Batch>& batches, const StepSettings& settings) {
     look_up(batches);
+    optimizer_.run_ahead(settings);
     optimizer_.begin(settings);
     GradReady grad_ready;
     if (optimizer_.reduces_early())

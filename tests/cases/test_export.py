@@ -27,11 +27,13 @@ sys.path.insert(0, str(REPOSITORY / "src/app/export"))
 from hf.configuration_speedrun import SpeedrunConfig
 from hf.modeling_speedrun import SpeedrunForCausalLM
 
+TRACK_3 = 3
 # Between them they have every part that a plan can name.
 RECORDS = {43: "golden_tiny", 62: "record_62_tiny", 73: "record_73_tiny", 77: "record_77_tiny", 82: "record_82_tiny",
-           89: "record_89_tiny"}
+           89: "record_89_tiny", TRACK_3: "track_3_tiny"}
 # The first leave a text 32 tokens to look back on, the others are the track's own.
-SETTINGS = {43: ["data.rows=64"], 77: ["model.rope.table_dtype=bf16"]}
+SETTINGS = {43: ["data.rows=64"], 77: ["model.rope.table_dtype=bf16"],
+            TRACK_3: ["data.sequence_tokens=0"]}  # rows are documents here
 BOS = 499  # of the tiny configs, which have 500 tokens
 PROMPT = "It's 1984 -\n\n  a cafe"
 
@@ -169,7 +171,7 @@ def check_bits_per_byte(exported: Exported) -> None:
 
 
 def case_models(case: Case) -> None:
-    """Losses, greedy text, padded batches and tokens are the program's, for models of six records."""
+    """Losses, greedy text, padded batches and tokens are the program's, for models of six records and of track 3."""
     small_tokenizer(case / "tokenizer")
     for record in RECORDS:
         exported = Exported(case, record)

@@ -43,7 +43,7 @@ TEST(Errors, UnknownKeysNameTheNearest) {
         {R"("model": {"layer_defaults": {"attn": {"out_gat": "x"}}})",
          {"model.layer_defaults.attn.out_gat: unknown key", "\"out_gate\""}},
         {R"("model": {"output": {"softcap": {"d": 1}}})",
-         {"model.output.softcap.d: unknown key", "allowed: a, b, c"}},
+         {"model.output.softcap.d: unknown key", "allowed: form, a, b, c"}},
         {R"("objective": {"grad_devisor": 8})", {"objective.grad_devisor", "\"grad_divisor\""}},
         {R"("numerics": {"lm_head": {"xscale": 8}})", {"numerics.lm_head.xscale", "\"x_scale\""}},
         {R"("optimizer": {"adam": {"beta": 1}})", {"optimizer.adam.beta: unknown key", "\"betas\""}},

@@ -42,9 +42,9 @@ TEST(Records, Record43HasTheReferencesNumbers) {
     ASSERT_TRUE(m.input.smear.has_value());
     EXPECT_EQ(text_of(*m.input.smear, c), "scalars.smear*sigmoid(smear_gate@e[:12])");
     EXPECT_EQ(m.output.head, "lm_head");
-    EXPECT_EQ(m.output.softcap_a, 30);
-    EXPECT_EQ(m.output.softcap_b, 0);
-    EXPECT_EQ(m.output.softcap_c, 7.5);
+    EXPECT_EQ(m.output.softcap.a, 30);
+    EXPECT_EQ(m.output.softcap.b, 0);
+    EXPECT_EQ(m.output.softcap.c, 7.5);
     EXPECT_EQ(text_of(m.output.mix, c), "1.0 x + -scalars.backout h8");
 
     EXPECT_EQ(c.objective.accumulation, ObjectiveConfig::Accumulation::sum_then_divide);

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <fstream>
+#include <numeric>
 #include <random>
 
 #include "data/loader_model.h"
@@ -293,6 +294,71 @@ TEST(Loader, AShardThatIsCutWhileInUseIsNamed) {
         EXPECT_EQ(train.position(), before);
         expect_user_error([&] { static_cast<void>(val.at(99)); }, {"changed while in use"});
     }
+}
+
+// Tokens that count from 0.
+Tokens counting(int64_t count) {
+    Tokens tokens(static_cast<size_t>(count));
+    std::iota(tokens.begin(), tokens.end(), uint16_t{0});
+    return tokens;
+}
+
+constexpr DataLayout kStream{1000, kBosId, /*sequence_tokens=*/4};
+
+TEST(StreamLoader, CutsRowsFromTheStreamWhereverDocumentsBegin) {
+    const TemporaryFolder dir;
+    TrainLoader loader(write_all(dir, {counting(40)}), kStream);
+    const StepShape shape = step_of(8, 16, 4, /*entries=*/3);
+    for (const int64_t first : {0, 16}) {
+        const auto batches = loader.next_step(shape);
+        ASSERT_EQ(batches.size(), 2U);
+        for (size_t row = 0; row < 2; ++row) {
+            const auto begin = static_cast<int32_t>(first + 8 * static_cast<int64_t>(row));
+            EXPECT_EQ(batches[row].inputs.front(), begin);
+            EXPECT_EQ(batches[row].targets.back(), begin + 8);
+            EXPECT_EQ(batches[row].cu_seqlens, (std::vector<int32_t>{0, 4, 8}));
+        }
+    }
+    EXPECT_EQ(loader.position(), (LoaderPosition{0, 32, 2}));
+    expect_user_error([&] { loader.next_step(shape); }, {"training data ends before step 2"});
+}
+
+// train_gpt_simple.py goes on to the next shard where pos + batch + 1 >= len(tokens).
+TEST(StreamLoader, LeavesTheLastStepOfAShardThatHasOneTokenMoreThanItsSteps) {
+    const TemporaryFolder dir;
+    const StepShape shape = step_of(8, 16, 4, 3);
+    const auto second_shard_of = [&](int64_t tokens) {
+        TrainLoader loader(write_all(dir, {counting(tokens), counting(40)}), kStream);
+        loader.next_step(shape);
+        loader.next_step(shape);
+        return loader.position().shard;
+    };
+    EXPECT_EQ(second_shard_of(33), 1);
+    EXPECT_EQ(second_shard_of(34), 0);
+}
+
+TEST(StreamLoader, GoesOnFromAPositionAndRefusesOneBeyondTheShard) {
+    const TemporaryFolder dir;
+    const auto files = write_all(dir, {counting(60)});
+    TrainLoader one(files, kStream), two(files, kStream, {1, 2});
+    const StepShape shape = step_of(8, 16, 4, 3);
+    one.next_step(shape);
+    two.seek(one.position());
+    EXPECT_EQ(two.next_step(shape).front().inputs, one.next_step(shape)[1].inputs);
+    expect_user_error([&] { two.seek({0, 61, 1}); }, {"document is 61", "0 to 60"});
+}
+
+TEST(StreamLoader, ValidatesInSequences) {
+    const TemporaryFolder dir;
+    const ValLoader loader(write_all(dir, {counting(40)}), kStream, {8, 3}, 32);
+    ASSERT_EQ(loader.size(), 4);
+    EXPECT_EQ(loader.at(3).inputs.front(), 24);
+    EXPECT_EQ(loader.at(3).cu_seqlens, (std::vector<int32_t>{0, 4, 8}));
+    expect_user_error(
+        [&] {
+            ValLoader(write_all(dir, {counting(40)}), kStream, {8, 2}, 32);
+        },
+        {"has 2 documents", "allows 1"});
 }
 
 }  // namespace

@@ -36,27 +36,28 @@ void for_each_kernel(const Body& body) {
 // Loss and gradient in fp64. Sums of V exponentials in fp32 are off by less than (V / 1024 + 40) roundings;
 // expf and the divisions by 8 more.
 void expect_softcap_loss(const auto& kernel, int64_t tokens, int64_t vocab, at::ScalarType dtype,
-                         bool strided) {
+                         bool strided, const Softcap& cap = {30, 0.5, 7.5}) {
     const Setting s{tokens, vocab, dtype, strided};
-    const Softcap cap{30, 0.5, 7.5};
     const Buffer logits = s.buffer();
     logits.view.mul_(10);
     const Buffer kept{logits};
     const at::Tensor targets = at::randint(vocab, {tokens}, at::kLong), loss = at::empty({tokens});
     const at::Tensor z = leaf(logits.view);
-    const at::Tensor expected =
-        at::nll_loss(at::log_softmax(at::sigmoid((z + cap.b) / cap.c) * cap.a, 1), targets, {}, 0);
+    const at::Tensor capped = cap.form == Softcap::Form::rsqrt
+                                  ? cap.a * z * (z.square() + cap.a * cap.a).rsqrt()
+                                  : at::sigmoid((z + cap.b) / cap.c) * cap.a;
+    const at::Tensor expected = at::nll_loss(at::log_softmax(capped, 1), targets, {}, 0);
     expected.sum().backward();
     const double unit = s.arithmetic() * (static_cast<double>(vocab) / 1024 + 48);
 
     kernel(logits.view, Targets(targets), cap, 0.25, loss, at::Tensor());
-    expect_within(loss, expected.detach(), (expected.detach().abs() + 2 * cap.a) * unit, "loss");
+    expect_within(loss, expected.detach(), (expected.detach().abs() + 2 * cap.height()) * unit, "loss");
     const at::Tensor alone = loss.clone();
     kernel(logits.view, Targets(targets), cap, 0.25, loss, logits.view);
     EXPECT_TRUE(at::equal(loss, alone));
     const at::Tensor gradient = 0.25 * z.grad();
-    // 1 - s loses digits where s is near 1, and p - 1 where p is: both are below 0.25 A / C.
-    expect_within(logits.view, gradient, gradient.abs() * s.store() + 0.25 * cap.a / cap.c * 4 * unit,
+    // 1 - s loses digits where s is near 1, and p - 1 where p is: both are below 0.25 of the slope.
+    expect_within(logits.view, gradient, gradient.abs() * s.store() + 0.25 * cap.slope() * 4 * unit,
                   "gradient");
     EXPECT_TRUE(logits.rest_untouched());
 }
@@ -95,6 +96,9 @@ TEST(SoftcapLoss, IsLossAndGradient) {
             for (const bool strided : {false, true})
                 for (const int64_t vocab : {7, 1024, 8200})
                     expect_softcap_loss(kernel, 3, vocab, dtype, strided);
+        for (const auto dtype : {at::kFloat, at::kBFloat16})
+            for (const int64_t vocab : {7, 1024})
+                expect_softcap_loss(kernel, 3, vocab, dtype, false, {.a = 15, .form = Softcap::Form::rsqrt});
         expect_softcap_loss(kernel, 1, 50304, at::kBFloat16, false);
         // more than the shared memory of a block holds
         expect_softcap_loss(kernel, 1, 60000, at::kFloat, false);

@@ -22,6 +22,7 @@ struct Head {
     Targets::Tail tail = Targets::Tail::drop;
     at::Tensor prefix_of{};  // undefined: none has one
     double prefix_weight = 0;
+    at::Tensor bias{};  // undefined: none
 
     Targets weighted() const {
         return {targets, at::tensor(weights, at::kFloat), tail, prefix_of,
@@ -31,7 +32,8 @@ struct Head {
 
 struct Result {
     at::Tensor loss, dx, dw;
-    at::Tensor dx_terms, dw_terms;  // the sums of the magnitudes of the terms dx and dw are sums of
+    at::Tensor dx_terms, dw_terms;            // the sums of the magnitudes of the terms dx and dw are sums of
+    at::Tensor dbias = {}, dbias_terms = {};  // where there is a bias
 };
 
 Head random_head(int64_t tokens, int64_t vocab, int64_t d, at::ScalarType dtype, double logits_std = 3) {
@@ -40,11 +42,29 @@ Head random_head(int64_t tokens, int64_t vocab, int64_t d, at::ScalarType dtype,
             at::randint(vocab, {tokens}, at::kLong)};
 }
 
+bool is_rsqrt(const Softcap& cap) {
+    return cap.form == Softcap::Form::rsqrt;
+}
+
+at::Tensor capped_by_formula(const at::Tensor& z, const Softcap& cap) {
+    return is_rsqrt(cap) ? cap.a * z * (z.square() + cap.a * cap.a).rsqrt()
+                         : cap.a * ((z + cap.b) / cap.c).sigmoid();
+}
+
+// The magnitude of its derivative, of the capped logits.
+at::Tensor slope_of(const at::Tensor& y, const Softcap& cap) {
+    return is_rsqrt(cap) ? (1 - (y / cap.a).square()).clamp_min(0).pow(1.5)
+                         : (y * (cap.a - y) / (cap.a * cap.c)).abs();
+}
+
 // Autograd in fp64.
 Result autograd(const Head& head) {
     const at::Tensor x = head.x.to(at::kDouble).clone().requires_grad_();
     const at::Tensor w = head.w.to(at::kDouble).clone().requires_grad_();
-    const at::Tensor y = head.softcap.a * ((x.mm(w.t()) + head.softcap.b) / head.softcap.c).sigmoid();
+    at::Tensor bias = head.bias;
+    if (bias.defined()) bias = bias.to(at::kDouble).clone().requires_grad_();
+    const at::Tensor z = bias.defined() ? x.mm(w.t()) + bias : x.mm(w.t());
+    const at::Tensor y = capped_by_formula(z, head.softcap);
     const int64_t rows = x.size(0);
     const at::Tensor log_p = y.log_softmax(1), log_sum = y.logsumexp(1);
     at::Tensor loss = at::zeros({rows}, at::kDouble), kept = at::zeros({rows}, at::kDouble),
@@ -71,10 +91,13 @@ Result autograd(const Head& head) {
     }
     ((loss + kept).sum() * head.grad_scale).backward();
 
-    const at::Tensor cap = y.detach();
-    const double factor = std::abs(head.grad_scale / (head.softcap.a * head.softcap.c));
-    const at::Tensor dz = magnitude * (cap * (head.softcap.a - cap)).abs() * factor;
-    return {loss.detach(), x.grad(), w.grad(), dz.mm(w.detach().abs()), dz.t().mm(x.detach().abs())};
+    const at::Tensor dz = magnitude * slope_of(y.detach(), head.softcap) * std::abs(head.grad_scale);
+    Result result{loss.detach(), x.grad(), w.grad(), dz.mm(w.detach().abs()), dz.t().mm(x.detach().abs())};
+    if (bias.defined()) {
+        result.dbias = bias.grad();
+        result.dbias_terms = dz.sum(0);
+    }
+    return result;
 }
 
 Result ours(const Head& head, at::ScalarType dw_dtype, const at::Tensor& dw_before = {}) {
@@ -84,7 +107,9 @@ Result ours(const Head& head, at::ScalarType dw_dtype, const at::Tensor& dw_befo
              {},
              {}};
     if (dw_before.defined()) r.dw.copy_(dw_before);
-    head_loss_backward(head.x, head.w, head.weighted(), head.softcap, head.grad_scale, r.loss, r.dx, r.dw);
+    if (head.bias.defined()) r.dbias = at::zeros(head.bias.sizes(), dw_dtype);
+    head_loss_backward(head.x, {head.w, head.bias}, head.weighted(), head.softcap, head.grad_scale, r.loss,
+                       r.dx, {r.dw, r.dbias});
     return r;
 }
 
@@ -121,8 +146,13 @@ void expect_equals_autograd(const Head& head, const std::string& what) {
         EXPECT_LE(error(found.dw, wanted.dw, wanted.dw_terms),
                   tolerance + (dw_dtype == at::kBFloat16 ? bf16_rounding : 0))
             << what;
+        if (wanted.dbias.defined()) {
+            EXPECT_LE(error(found.dbias, wanted.dbias, wanted.dbias_terms),
+                      tolerance + (dw_dtype == at::kBFloat16 ? bf16_rounding : 0))
+                << what;
+        }
         const at::Tensor loss = at::empty_like(found.loss);
-        head_loss(head.x, head.w, head.weighted(), head.softcap, loss);
+        head_loss(head.x, {head.w, head.bias}, head.weighted(), head.softcap, loss);
         EXPECT_LE(largest(loss - wanted.loss), loss_tolerance) << what;
     }
 }
@@ -157,6 +187,36 @@ TEST(HeadLoss, EqualsAutogradForOtherSoftcapsAndGradScales) {
                                    "A " + std::to_string(softcap.a) + " B " + std::to_string(softcap.b));
         }
     }
+}
+
+TEST(HeadLoss, EqualsAutogradForTheRsqrtCapAndABias) {
+    at::manual_seed(21);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+        for (const auto& [tokens, vocab, a] : {std::tuple{1, 5, 15.0}, {40, 300, 15.0}, {600, 129, 4.0}})
+            for (const bool biased : {false, true}) {
+                Head head = random_head(tokens, vocab, 32, dtype);
+                head.softcap = {.a = a, .form = Softcap::Form::rsqrt};
+                if (biased) head.bias = at::randn({vocab}).to(dtype);
+                expect_equals_autograd(head, std::to_string(tokens) + " tokens");
+            }
+    Head sigmoid = random_head(300, 200, 32, at::kFloat);
+    sigmoid.bias = at::randn({200});
+    expect_equals_autograd(sigmoid, "sigmoid and a bias");
+}
+
+TEST(HeadLoss, FormsAgreeAboutTheRsqrtCapAndABias) {
+    at::manual_seed(22);
+    Head head = random_head(5000, 50, 16, at::kFloat);  // several chunks of the reference too
+    head.softcap = {.a = 15, .form = Softcap::Form::rsqrt};
+    head.bias = at::randn({50});
+    const Result one = ours(head, at::kFloat), exact = autograd(head);
+    Result two{at::empty({5000}), at::empty({5000, 16}), at::zeros({50, 16}), {}, {}, at::zeros({50}), {}};
+    head_loss_backward_reference(head.x, {head.w, head.bias}, head.weighted(), head.softcap, 1, two.loss,
+                                 two.dx, {two.dw, two.dbias});
+    EXPECT_LE(largest(one.loss - two.loss), 2 * fp32_tolerance);
+    EXPECT_LE(error(one.dx, two.dx.to(at::kDouble), exact.dx_terms), 2 * fp32_tolerance);
+    EXPECT_LE(error(one.dw, two.dw.to(at::kDouble), exact.dw_terms), 2 * fp32_tolerance);
+    EXPECT_LE(error(one.dbias, two.dbias.to(at::kDouble), exact.dbias_terms), 2 * fp32_tolerance);
 }
 
 // Some of a token's targets are one token; some rows are shorter than the list of weights; some lie at the
@@ -361,6 +421,9 @@ TEST(HeadLoss, RefusesTargetsOutsideTheVocabularyAndWrongShapes) {
     head.targets = at::zeros({6}, at::kLong);
     EXPECT_THROW(ours(head, at::kFloat), InternalError);
     head.targets = at::zeros({5}, at::kInt);
+    EXPECT_THROW(ours(head, at::kFloat), InternalError);
+    head.targets = at::zeros({5}, at::kLong);
+    head.bias = at::zeros({29});
     EXPECT_THROW(ours(head, at::kFloat), InternalError);
 }
 

@@ -2,12 +2,15 @@
 // Initial weights of the ladder's golden runs, as their Python generators make them: what is common to all
 // stations follows from the config, the rest is a table.
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <map>
 #include <numeric>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "data/shard.h"
 #include "model/parameters.h"
 #include "support/golden_inputs.h"
 #include "util/error.h"
@@ -15,9 +18,9 @@
 
 namespace speedrun::golden {
 
-// One station of the ladder: a record that the Python was run for.
+// One station of the ladder: a record that the Python was run for, or a run of track 3.
 struct Station {
-    int64_t record;
+    int64_t record;    // 0: none, and `track_3` says which run it is
     std::string salt;  // in front of every name, in the generator
     int64_t val_tokens;
     // Standard deviation by the end of a parameter's name in the reference; the longest end counts. "d": in
@@ -28,7 +31,31 @@ struct Station {
     bool embed_follows_head = false;  // and remains that while they are tied
     bool banks_are_padded = false;    // with zeros, and projections back begin at half the spread
     bool long_document_first = false;
+    // Of training, by names of the generator and numbers of tokens; the validation shard is "val" or, like
+    // them, has a name of six digits.
+    std::vector<std::pair<std::string, int64_t>> train_shards = {{"train1", 90000}};
+    std::string val_shard = "val";
+    std::string track_3 = {};
+
+    std::string name() const { return record == 0 ? track_3 : "record_" + std::to_string(record); }
+    // A config that extends the run's own, and the Python's numbers.
+    std::string config() const { return SPEEDRUN_SOURCE_DIR "/tests/golden/" + name() + "_tiny.json"; }
+    std::string numbers() const {
+        return SPEEDRUN_SOURCE_DIR "/tests/golden/" +
+               (record == 0 ? track_3 : "record" + std::to_string(record)) + ".json";
+    }
 };
+
+// train_1.bin, train_2.bin, ... and val_0.bin
+inline void write_shards(const Station& station, const std::filesystem::path& folder) {
+    const auto tokens = [&](const std::string& name, int64_t count) {
+        return make_tokens(station.salt, name, count, station.long_document_first);
+    };
+    int index = 0;
+    for (const auto& [name, count] : station.train_shards)
+        write_shard(folder / ("train_" + std::to_string(++index) + ".bin"), tokens(name, count));
+    write_shard(folder / "val_0.bin", tokens(station.val_shard, station.val_tokens));
+}
 
 // What a bank's element i of `count` has of its parameter's spread, where banks_are_padded.
 inline double share_of_spread(const std::string& name, int64_t i, int64_t count) {
@@ -118,6 +145,26 @@ inline void write_initial_weights(const Station& station, const ParameterTable& 
     for (const Parameter& p : made)
         tensors.push_back({p.name, "F32", p.shape, std::as_bytes(std::span(p.values))});
     write_safetensors(path, tensors);
+}
+
+// A run of track 3: the baseline, "track_3", or result 46, "track_3_r46". The first shard is a token too
+// short for a fifth step.
+inline Station track_3(const std::string& run = "track_3") {
+    const double root_of_third = std::sqrt(0.33);
+    Station track{0,
+                  "",
+                  3000,
+                  {{"embed.weight", 1}, {"proj.weight", 0.05}, {".bias", 0.1}, {".gains", 0.1}},
+                  {{"attn.q.weight", root_of_third},
+                   {"attn.k.weight", root_of_third},
+                   {"attn.v.weight", root_of_third},
+                   {"mlp.fc.weight", root_of_third},
+                   {"attn.proj.weight", 0.5},
+                   {"mlp.proj.weight", 0.25}}};
+    track.train_shards = {{"train_000001", 2561}, {"train_000002", 6000}};
+    track.val_shard = "val_000000";
+    track.track_3 = run;
+    return track;
 }
 
 inline const std::vector<Station>& stations() {

@@ -23,14 +23,8 @@ namespace {
 class Ladder : public ::testing::TestWithParam<golden::Station> {
   protected:
     explicit Ladder(const std::vector<std::string>& overrides = {})
-        : number_(std::to_string(GetParam().record)),
-          golden_(read_json(SPEEDRUN_SOURCE_DIR "/tests/golden/record" + number_ + ".json")),
-          config_(
-              load_config(SPEEDRUN_SOURCE_DIR "/tests/golden/record_" + number_ + "_tiny.json", overrides)) {
-        write_shard(folder_ / "train_1.bin",
-                    golden::make_tokens(GetParam().salt, "train1", 90000, GetParam().long_document_first));
-        write_shard(folder_ / "val_0.bin", golden::make_tokens(GetParam().salt, "val", GetParam().val_tokens,
-                                                               GetParam().long_document_first));
+        : golden_(read_json(GetParam().numbers())), config_(load_config(GetParam().config(), overrides)) {
+        golden::write_shards(GetParam(), folder_.path());
         config_.data.train = folder_ / "train_*.bin";
         config_.data.val = folder_ / "val_*.bin";
         const bool prefixes = !config_.data.prefix_table.empty();  // relative to the project's folder
@@ -240,7 +234,6 @@ class Ladder : public ::testing::TestWithParam<golden::Station> {
 
     bool tied_ = false;  // in the step that is compared
     TemporaryFolder folder_;
-    std::string number_;
     json golden_;
     Config config_;
     std::unique_ptr<Communicator> communicator_ = make_self_communicator();

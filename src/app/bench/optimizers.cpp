@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "util/files.h"
 #include "util/folder_lock.h"
 #include "util/process_setup.h"
+#include "util/text.h"
 
 namespace speedrun {
 namespace {
@@ -38,7 +40,7 @@ cxxopts::Options optimizers_options() {
     add("config", "what is trained", cxxopts::value<std::string>()->default_value("configs/race.json"));
     add("set", "override a value for all runs", cxxopts::value<std::vector<std::string>>());
     add("out", "folder of the race", cxxopts::value<std::string>()->default_value("runs/race"));
-    add("rules", "one that races, once for each; all but track 3's if not given",
+    add("rules", "one that races, once for each, or track_3 for all of its; all but those if not given",
         cxxopts::value<std::vector<std::string>>());
     add("neighbours", "learning rates tried on each side of the published one; 0: no sweep",
         cxxopts::value<std::string>()->default_value("1"));
@@ -49,20 +51,28 @@ cxxopts::Options optimizers_options() {
     return options;
 }
 
+template <size_t n>
+std::vector<std::string> names_of(const std::array<MatrixRule, n>& rules) {
+    std::vector<std::string> names;
+    for (const MatrixRule& rule : rules) names.emplace_back(rule.name);
+    return names;
+}
+
+// "track_3" stands for all of its results' rules.
 std::vector<std::string> rules_of(const cxxopts::ParseResult& args) {
-    std::vector<std::string> all;
-    for (const MatrixRule& rule : matrix_rules) all.emplace_back(rule.name);
-    auto wanted = value_or_empty<std::vector<std::string>>(args, "rules");
-    for (const std::string& rule : wanted)
-        if (std::ranges::find(all, rule) == all.end()) {
-            std::string allowed;
-            for (const std::string& name : all) allowed += " " + name;
-            throw UserError("bench optimizers: --rules \"" + rule + "\"; allowed:" + allowed);
-        }
-    if (!wanted.empty()) return wanted;
-    all.clear();  // those of track 3 are combinations of the others' parts
-    for (const MatrixRule& rule : published_rules) all.emplace_back(rule.name);
-    return all;
+    const std::vector<std::string> all = names_of(matrix_rules), of_track_3 = names_of(track3_rules);
+    std::vector<std::string> wanted;
+    for (const std::string& rule : value_or_empty<std::vector<std::string>>(args, "rules")) {
+        if (rule == "track_3")
+            wanted.insert(wanted.end(), of_track_3.begin(), of_track_3.end());
+        else if (std::ranges::find(all, rule) != all.end())
+            wanted.push_back(rule);
+        else
+            throw UserError("bench optimizers: --rules " + in_quotes(rule) + "; allowed: track_3, " +
+                            joined(all));
+    }
+    // Without a choice those of track 3 stay away: they are combinations of the others' parts.
+    return wanted.empty() ? names_of(published_rules) : wanted;
 }
 
 RaceSetup setup_of(const cxxopts::ParseResult& args) {

@@ -48,13 +48,17 @@ std::vector<StepSettings> selected(const Config& config, int64_t every) {
 }  // namespace
 
 std::string schedule_text(const Config& config, int64_t every) {
-    const int64_t adam = config.optimizer.adam.every_n_steps, validation = config.schedule.eval.every;
+    const auto& eval = config.schedule.eval;
+    const int64_t adam = config.optimizer.adam.every_n_steps;
     std::string text =
         std::to_string(config.schedule.total_steps()) + " steps; Adam updates " +
         (adam == 1 ? "in every one"
                    : "where step % " + std::to_string(adam) + " == " + std::to_string(adam - 1)) +
         "; validation " +
-        (validation > 0 ? "before every " + std::to_string(validation) + "th step and " : "") +
+        (eval.every > 0 ? "before every " + std::to_string(eval.every) + "th step and " : "") +
+        (eval.late_every > 0
+             ? fmt::format("every {}th from {:g} of the run on and ", eval.late_every, eval.late_from)
+             : "") +
         "at the end\n";
     TextTable rows{{"step", "batch tokens", "longest document", "window short", "window long", "yarn window",
                     "lr scale", "momentum", "adam", "validates"}};

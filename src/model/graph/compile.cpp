@@ -9,6 +9,7 @@
 #include "model/nodes/coef_net.h"
 #include "model/nodes/dynamic_composition.h"
 #include "model/nodes/embed.h"
+#include "model/nodes/gain.h"
 #include "model/nodes/head.h"
 #include "model/nodes/key_offset.h"
 #include "model/nodes/linear.h"
@@ -35,7 +36,8 @@ class Compiler {
             layer(model_.layers[i], join_path("model.layers", i));
         nets(-1);
         set_x(mix(model_.output.mix, "model.output.mix", all_sources()));
-        return build_.finish(build_.add<HeadNode>(build_.normed(x_, "model.output.norm")));
+        const ValueId last = normed(x_, model_.output.norm_gain, "model.output");
+        return build_.finish(build_.add<HeadNode>(last));
     }
 
   private:
@@ -48,7 +50,7 @@ class Compiler {
             const TermCoefficient coefficient = build_.term(*in.smear, {{"e", e}}, "model.input.smear");
             e = build_.add<SmearNode>("model.input.smear", e, coefficient).output();
         }
-        set_x(build_.normed(e, "model.input.norm"));
+        set_x(normed(e, in.norm_gain, "model.input"));
         add_source("x0", x_);
         if (!in.value_embeds.empty()) value_embeds(build_.whole(in.value_embeds, "model.input.value_embeds"));
         if (in.bigram) bigram(*in.bigram);
@@ -180,7 +182,7 @@ class Compiler {
     // Gates come before the products, so that their gradients are added to those that products write.
     ValueId attention(const AttentionConfig& attn, const std::string& path) {
         check_kind(attn, path);
-        const ValueId a = normed_input(attn.input, path);
+        const ValueId a = normed_input(attn.input, attn.norm_gain, path);
         Sources sources = all_sources();
         sources["a"] = a;
         std::optional<TermCoefficient> out_gate;
@@ -202,7 +204,7 @@ class Compiler {
             y = build_.add<MixNode>(path + ".out_gate", std::vector{MixNode::Term{*out_gate, y}}).output();
         return build_
             .add<LinearNode>(path + ".o", y, attn.o, MatrixLayout::out_in, model_.d_model,
-                             StepPart::attention, path + ".o")
+                             StepPart::attention, path + ".o", attn.o_bias)
             .output();
     }
 
@@ -227,9 +229,12 @@ class Compiler {
     struct Projections {
         ValueId q, k, v;
     };
-    // Matrices that follow each other are multiplied at once.
+    // Matrices that follow each other are multiplied at once, unless one has a bias.
     Projections projections(const AttentionConfig& attn, ValueId a, const std::string& path) {
         const std::array matrices{&attn.q, &attn.k, &attn.v};
+        const std::array biases{&attn.q_bias, &attn.k_bias, &attn.v_bias};
+        const bool biased =
+            std::ranges::any_of(biases, [](const WeightRef* bias) { return !bias->param.empty(); });
         constexpr std::array names{".q", ".k", ".v"};
         const int64_t d = model_.d_model;
         std::array<ValueId, 3> found{};
@@ -240,17 +245,18 @@ class Compiler {
                 attn.kind == AttentionConfig::Kind::paired && attn.v_terms.empty() && first < 2
                     ? 2
                     : matrices.size();
-            while (end < most && follows(*matrices[end - 1], *matrices[end], d)) ++end;
+            while (!biased && end < most && follows(*matrices[end - 1], *matrices[end], d)) ++end;
             const auto count = static_cast<int64_t>(end - first);
             std::string name = path + ".";
             for (size_t i = first; i < end; ++i) name += names[i] + 1;
             check_matrices(std::span(matrices).subspan(first, end - first), path, names[first]);
             WeightRef weight = *matrices[first];
             weight.shape = {count * d, d};
-            const ValueId whole = build_
-                                      .add<LinearNode>(name, a, weight, MatrixLayout::out_in, count * d,
-                                                       StepPart::attention, path + names[first])
-                                      .output();
+            const ValueId whole =
+                build_
+                    .add<LinearNode>(name, a, weight, MatrixLayout::out_in, count * d, StepPart::attention,
+                                     path + names[first], *biases[first])
+                    .output();
             for (size_t i = first; i < end; ++i)
                 found[i] = count == 1 ? whole
                                       : build_.declare_part(path + names[i], whole,
@@ -291,13 +297,18 @@ class Compiler {
     }
 
     ValueId mlp(const MlpConfig& mlp, const std::string& path) {
-        return build_.add<MlpNode>(path, mlp, normed_input(mlp.input, path)).output();
+        return build_.add<MlpNode>(path, mlp, normed_input(mlp.input, mlp.norm_gain, path)).output();
     }
 
     // What a branch reads: the norm of a source, of x where it names none.
-    ValueId normed_input(const std::string& source, const std::string& path) {
-        const ValueId input = source.empty() ? x_ : find(sources_, source, path + ".input");
-        return build_.normed(input, path + ".norm");
+    ValueId normed_input(const std::string& source, const WeightRef& gain, const std::string& path) {
+        return normed(source.empty() ? x_ : find(sources_, source, path + ".input"), gain, path);
+    }
+
+    ValueId normed(ValueId value, const WeightRef& gain, const std::string& path) {
+        const ValueId normed = build_.normed(value, path + ".norm");
+        if (gain.param.empty()) return normed;
+        return build_.add<GainNode>(path + ".norm_gain", normed, gain).output();
     }
 
     void branch_used(bool present, const std::string& source,

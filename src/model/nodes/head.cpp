@@ -7,17 +7,28 @@
 #include "model/pass.h"
 #include "ops/cpu/head_loss.h"
 #include "util/error.h"
+#include "util/text.h"
 
 namespace speedrun {
 
 static_assert(most_mtp_targets == ops::most_targets);
 
+namespace {
+
+ops::Softcap softcap_of(const ModelConfig::Output::Softcap& config) {
+    using Form = ModelConfig::Output::Softcap::Form;
+    return {config.a, config.b, config.c,
+            config.form == Form::rsqrt ? ops::Softcap::Form::rsqrt : ops::Softcap::Form::sigmoid};
+}
+
+}  // namespace
+
 HeadNode::HeadNode(GraphBuilder& build, ValueId x)
     : Node("model.output.head", "head", StepPart::head),
       x_(x),
       weight_(build.whole(build.model().output.head, "model.output.head")),
-      softcap_{build.model().output.softcap_a, build.model().output.softcap_b,
-               build.model().output.softcap_c},
+      bias_(build.model().output.head_bias),
+      softcap_(softcap_of(build.model().output.softcap)),
       vocab_(build.model().vocab_size),
       d_(build.model().d_model),
       grad_item_(build.grad_item(weight_)) {
@@ -25,6 +36,11 @@ HeadNode::HeadNode(GraphBuilder& build, ValueId x)
     if (head.format == NumericsConfig::Head::Format::fp8)
         fp8_ = {head.x_scale, head.w_scale, head.grad_scale};
     build.use(*this, weight_, WeightUse::Kind::multiplied, {vocab_, d_}, name());
+    if (!bias_.param.empty())
+        build.use(*this, bias_, WeightUse::Kind::multiplied, {vocab_}, "model.output.head_bias");
+    if (!bias_.param.empty() && fp8_)
+        build.report().fail("model.output.head_bias", "a head in 8-bit floats has no bias",
+                            {in_quotes(bias_.param), "absent, or another numerics.lm_head.format", ""});
     build.read(*this, x, GraphBuilder::Read::forward);
 }
 
@@ -54,27 +70,38 @@ std::string HeadNode::shape() const {
     return std::to_string(d_) + "x" + std::to_string(vocab_);
 }
 
+ops::HeadWeight HeadNode::used(const Pass& pass) const {
+    const ParameterTable& parameters = pass.parameters;
+    return {parameters.used(weight_), bias_.param.empty() ? at::Tensor() : parameters.used(bias_)};
+}
+
+ops::HeadWeight HeadNode::grad(Pass& pass) const {
+    const ParameterTable& parameters = pass.parameters;
+    return {parameters.grad(weight_), bias_.param.empty() ? at::Tensor() : parameters.grad(bias_)};
+}
+
 void HeadNode::forward(Pass& pass) const {
     Workspace& ws = pass.workspace;
-    const at::Tensor w = pass.parameters.used(weight_);  // [V, d]
     if (pass.wanted_logits >= 0) {
         pass.logits = logits(pass);
         return;
     }
     if (!ws.training()) {
-        ops::head_loss(ws.value(x_), w, pass.targets, softcap_, pass.loss_per_token);
+        ops::head_loss(ws.value(x_), used(pass), pass.targets, softcap_, pass.loss_per_token);
         return;
     }
     const auto dx = ws.grad_target(x_);
     check(!dx.accumulate, "the head is the only reader of its input");
-    ops::head_loss_backward(ws.value(x_), w, pass.targets, softcap_, pass.grad_scale, pass.loss_per_token,
-                            dx.tensor, pass.parameters.grad(weight_), fp8_);
+    ops::head_loss_backward(ws.value(x_), used(pass), pass.targets, softcap_, pass.grad_scale,
+                            pass.loss_per_token, dx.tensor, grad(pass), fp8_);
 }
 
 at::Tensor HeadNode::logits(Pass& pass) const {
     const at::Tensor x = pass.workspace.value(x_)[pass.wanted_logits].to(at::kFloat);  // [d]
-    const at::Tensor z = at::mv(pass.parameters.used(weight_).to(at::kFloat), x);
-    return at::sigmoid((z + softcap_.b) / softcap_.c) * softcap_.a;
+    const ops::HeadWeight head = used(pass);
+    at::Tensor z = at::mv(head.w.to(at::kFloat), x);
+    if (head.bias.defined()) z.add_(head.bias);
+    return ops::capped(z, softcap_);
 }
 
 }  // namespace speedrun

@@ -18,11 +18,13 @@ class HeadNode final : public Node {
     void backward(Pass&) const override {}
 
   private:
+    ops::HeadWeight used(const Pass& pass) const;
+    ops::HeadWeight grad(Pass& pass) const;
     at::Tensor logits(Pass& pass) const;
     int64_t gpu_bytes(int64_t rows, int64_t item) const;
 
     ValueId x_;
-    WeightRef weight_;
+    WeightRef weight_, bias_;  // bias_ naming no parameter: none
     ops::Softcap softcap_;
     std::optional<ops::Fp8Scales> fp8_;
     int64_t vocab_, d_, grad_item_;

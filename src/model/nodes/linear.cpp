@@ -2,15 +2,18 @@
 
 #include "model/nodes/product_scratch.h"
 #include "model/pass.h"
+#include "ops/affine.h"
 #include "ops/gemm.h"
 
 namespace speedrun {
 
 LinearNode::LinearNode(GraphBuilder& build, const std::string& name, ValueId x, const WeightRef& weight,
-                       MatrixLayout layout, int64_t out, StepPart part, const std::string& path)
+                       MatrixLayout layout, int64_t out, StepPart part, const std::string& path,
+                       const WeightRef& bias)
     : Node(name, "linear", part),
       x_(x),
       weight_(weight),
+      bias_(bias),
       layout_(layout),
       in_(build.value(x).channels),
       out_(out),
@@ -18,6 +21,7 @@ LinearNode::LinearNode(GraphBuilder& build, const std::string& name, ValueId x, 
     const bool out_in = layout == MatrixLayout::out_in;
     build.use(*this, weight, WeightUse::Kind::multiplied,
               out_in ? std::vector{out_, in_} : std::vector{in_, out_}, path);
+    if (!bias.param.empty()) build.use(*this, bias, WeightUse::Kind::multiplied, {out_}, path + "_bias");
     build.read(*this, x, GraphBuilder::Read::forward_and_backward);
     y_ = build.declare(*this, name, out_);
 }
@@ -45,7 +49,9 @@ at::Tensor LinearNode::in_out(const at::Tensor& weight) const {
 
 void LinearNode::forward(Pass& pass) const {
     Workspace& ws = pass.workspace;
-    ops::gemm(ws.value(x_), in_out(pass.parameters.used(weight_)), ws.allocate(y_));  // [T, out]
+    const at::Tensor y = ws.allocate(y_);  // [T, out]
+    ops::gemm(ws.value(x_), in_out(pass.parameters.used(weight_)), y);
+    if (!bias_.param.empty()) ops::add_bias(y, pass.parameters.used(bias_));
 }
 
 void LinearNode::backward(Pass& pass) const {
@@ -56,6 +62,7 @@ void LinearNode::backward(Pass& pass) const {
         ops::gemm(dy.t(), ws.value(x_), dw, /*accumulate=*/true);
     else
         ops::gemm(ws.value(x_).t(), dy, dw, /*accumulate=*/true);
+    if (!bias_.param.empty()) ops::add_bias_backward(dy, pass.parameters.grad(bias_));
     const auto [dx, accumulate] = ws.grad_target(x_);  // [T, in]
     ops::gemm(dy, in_out(pass.parameters.used(weight_)).t(), dx, accumulate);
 }

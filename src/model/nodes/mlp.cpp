@@ -2,6 +2,7 @@
 
 #include "model/nodes/product_scratch.h"
 #include "model/pass.h"
+#include "ops/affine.h"
 #include "ops/gemm.h"
 #include "ops/relu2.h"
 
@@ -26,6 +27,15 @@ void add_weight_gradient(const at::Tensor& x, const at::Tensor& dy, MatrixLayout
         ops::gemm(dy.t(), x, dw, /*accumulate=*/true);
 }
 
+// Biases that name no parameter are none.
+void add_bias(Pass& pass, const WeightRef& bias, const at::Tensor& y) {
+    if (!bias.param.empty()) ops::add_bias(y, pass.parameters.used(bias));
+}
+
+void add_bias_gradient(Pass& pass, const WeightRef& bias, const at::Tensor& dy) {
+    if (!bias.param.empty()) ops::add_bias_backward(dy, pass.parameters.grad(bias));
+}
+
 }  // namespace
 
 MlpNode::MlpNode(GraphBuilder& build, const std::string& name, const MlpConfig& mlp, ValueId x)
@@ -40,6 +50,11 @@ MlpNode::MlpNode(GraphBuilder& build, const std::string& name, const MlpConfig& 
               name + ".fc");
     build.use(*this, mlp.proj, WeightUse::Kind::multiplied, stored_shape(mlp.proj_layout, hidden_, d_),
               name + ".proj");
+    const auto use_bias = [&](const WeightRef& bias, int64_t channels, const char* key) {
+        if (!bias.param.empty()) build.use(*this, bias, WeightUse::Kind::multiplied, {channels}, name + key);
+    };
+    use_bias(mlp.fc_bias, hidden_, ".fc_bias");
+    use_bias(mlp.proj_bias, d_, ".proj_bias");
     const NumericsConfig::Mlp& numerics = build.config().numerics.mlp;
     build.read(*this, x, Read::forward_and_backward);
     if (numerics.save_for_backward == NumericsConfig::Mlp::Saved::pre_and_post) {
@@ -115,6 +130,7 @@ void MlpNode::forward(Pass& pass) const {
         fp8.multiply(ws.value(x_), fp8_fc_, pre);
     else
         ops::gemm(ws.value(x_), fc_in_out(pass.parameters.used(config_.fc)), pre);
+    add_bias(pass, config_.fc_bias, pre);
     const at::Tensor post = pre_ >= 0 ? ws.allocate(post_) : pre, out = ws.allocate(out_);  // out [T, d]
     if (fp8_proj_ >= 0 && ws.training()) {
         fp8.multiply_relu2(pre, post, fp8_proj_, out);
@@ -122,12 +138,14 @@ void MlpNode::forward(Pass& pass) const {
         ops::relu2(pre, post);
         ops::gemm(post, proj_in_out(pass.parameters.used(config_.proj)), out);
     }
+    add_bias(pass, config_.proj_bias, out);
 }
 
 void MlpNode::backward(Pass& pass) const {
     Workspace& ws = pass.workspace;
     const at::Tensor dout = ws.grad(out_), post = ws.value(post_);  // [T, d], [T, hidden]
     add_weight_gradient(post, dout, config_.proj_layout, pass.parameters.grad(config_.proj));
+    add_bias_gradient(pass, config_.proj_bias, dout);
     const at::Tensor dpre = ws.grad_target(pre_ >= 0 ? pre_ : post_).tensor;  // first of post
     ops::gemm(dout, proj_in_out(pass.parameters.used(config_.proj)).t(), dpre);
     if (pre_ >= 0)
@@ -135,6 +153,7 @@ void MlpNode::backward(Pass& pass) const {
     else
         ops::relu2_backward_of_output(dpre, post, dpre);
     add_weight_gradient(ws.value(x_), dpre, config_.fc_layout, pass.parameters.grad(config_.fc));
+    add_bias_gradient(pass, config_.fc_bias, dpre);
     const auto [dx, accumulate] = ws.grad_target(x_);
     ops::gemm(dpre, fc_in_out(pass.parameters.used(config_.fc)).t(), dx, accumulate);
 }

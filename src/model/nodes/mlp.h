@@ -3,8 +3,9 @@
 
 namespace speedrun {
 
-// relu(x fc)^2 proj. In training its products may be of 8-bit floats (numerics.mlp), forward; backward is in
-// the activations' dtype from x, and pre = x fc and post = relu(pre)^2, or post alone.
+// relu(x fc + fc_bias)^2 proj + proj_bias. In training its products may be of 8-bit floats (numerics.mlp),
+// forward; backward is in the activations' dtype from x, and pre = x fc + fc_bias and post = relu(pre)^2, or
+// post alone.
 class MlpNode final : public Node {
   public:
     MlpNode(GraphBuilder& build, const std::string& name, const MlpConfig& mlp, ValueId x);

@@ -1,7 +1,7 @@
-// With e_tv = exp(y_tv - A/2) of the capped logits y = A s, S_t = sum_v e_tv, W_t the sum of the weights of
-// t's targets, w_tv that of v among them and g the gradient scale, the gradient of the summed loss with
-// respect to the logits z before the cap is
-//   dz_tv = g A / C W_t / S_t * (e_tv - S_t w_tv / W_t) * s_tv (1 - s_tv) = scale_t * q_tv.
+// With e_tv = exp(y_tv - A/2) of the capped logits y = A s, s and A being the cap's share and height,
+// S_t = sum_v e_tv, W_t the sum of the weights of t's targets, w_tv that of v among them and g the gradient
+// scale, the gradient of the summed loss with respect to the logits z before the cap is
+//   dz_tv = g slope W_t / S_t * (e_tv - S_t w_tv / W_t) * bend(s_tv) = scale_t * q_tv.
 // q knows S_t only at the targets, and the scale is a factor of the token. So one pass over the vocabulary
 // makes e and q and already multiplies q by w; dx's rows are scaled at the end, and dw is the product of q^T
 // and the scaled x. For a chunk of tokens this keeps q [V, chunk], never [V, T], and runs three GEMMs, each
@@ -68,7 +68,7 @@ class HeadPass {
         : p_(problem),
           out_(gradients),
           memory_(memory),
-          cap_(problem.softcap.a, problem.softcap.b, problem.softcap.c),
+          cap_(problem.softcap),
           chunk_(tokens_of_chunk(problem.d)),
           blocks_((problem.vocab + block_rows - 1) / block_rows),
           slots_(std::min<int64_t>(at::get_num_threads(), blocks_)) {
@@ -141,6 +141,7 @@ class HeadPass {
         std::sort(by_target_.begin(), by_target_.end());
         target_z_.resize(elements(tokens_, target_slots));
         if (out_ == nullptr) return;
+        scales_.resize(elements(width_, 1));
         q_ = memory_.q.template get<T>(elements(p_.vocab, width_));
         scaled_x_ = memory_.scaled_x.template get<T>(elements(width_, p_.d));
         packed_scaled_x_ = memory_.packed_scaled_x.template get<T>(elements(width_, p_.d));
@@ -155,6 +156,7 @@ class HeadPass {
             const int64_t rows = std::min(block_rows, end - row);
             T* const q = out_ == nullptr ? nullptr : q_ + row * width_;
             cpu::brgemm(rows, width_, p_.d, p_.w + row * p_.d, p_.d, packed_x_, width_, z, width_, false);
+            if (p_.bias != nullptr) add_bias(z, row, rows);
             softcap_pass(cap_, z, rows, width_, q, slot.block_sums.data());
             for (size_t t = 0; t < slot.sums.size(); ++t) slot.sums[t] += slot.block_sums[t];
             for (auto it = std::lower_bound(by_target_.begin(), by_target_.end(), std::pair{row, int64_t{0}});
@@ -165,6 +167,11 @@ class HeadPass {
             }
             if (q != nullptr) add_dx(slot, q, row, rows, !first);
         }
+    }
+
+    void add_bias(float* z, int64_t row, int64_t rows) const {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t t = 0; t < width_; ++t) z[i * width_ + t] += p_.bias[row + i];
     }
 
     void add_dx(Slot<T>& slot, const T* q, int64_t row, int64_t rows, bool accumulate) {
@@ -184,13 +191,15 @@ class HeadPass {
         at::parallel_for(0, tokens_, 8, [&](int64_t first, int64_t last) {
             for (int64_t t = first; t < last; ++t) finish_token(t);
         });
-        if (out_ != nullptr) std::fill(scaled_x_ + tokens_ * p_.d, scaled_x_ + width_ * p_.d, T(0.0F));
+        if (out_ == nullptr) return;
+        std::fill(scales_.begin() + tokens_, scales_.end(), 0.0F);
+        std::fill(scaled_x_ + tokens_ * p_.d, scaled_x_ + width_ * p_.d, T(0.0F));
     }
 
     // One of a token's targets; several of its targets may be the same token.
     struct Target {
         int64_t token;
-        double weight, s;  // s: sigmoid of the cap
+        double weight, s;  // s: share of the cap's height
         float q;
     };
 
@@ -204,22 +213,22 @@ class HeadPass {
             if (same != end)
                 same->weight += weight;
             else
-                targets[count++] = {token, weight, 1 / (1 + std::exp(-(z + p_.softcap.b) / p_.softcap.c)), 0};
+                targets[count++] = {token, weight, p_.softcap.share(z), 0};
         });
         return count;
     }
 
     void finish_token(int64_t t) {
-        const auto& [a, b, c] = p_.softcap;
+        const double height = p_.softcap.height();
         double sum = 0;
         for (int64_t i = 0; i < slots_; ++i)
             sum += memory_.slots[static_cast<size_t>(i)].sums[static_cast<size_t>(t)];
         std::array<Target, target_slots> memory;
         const std::span<Target> targets(memory.data(), collect_targets(t, memory));
-        const double log_sum = std::log(sum) + a / 2;
+        const double log_sum = std::log(sum) + height / 2;
         double loss = 0, normaliser = 0;
         for (const Target& target : targets) {
-            loss += target.weight * (log_sum - a * target.s);
+            loss += target.weight * (log_sum - height * target.s);
             normaliser += target.weight;
         }
         p_.loss[begin_ + t] = static_cast<float>(loss);
@@ -227,10 +236,13 @@ class HeadPass {
 
         if (p_.keep_normaliser) normaliser = all_weights(t);
         for (auto& [token, weight, s, q] : targets) {
-            q = static_cast<float>((std::exp(a * s - a / 2) - sum * weight / normaliser) * s * (1 - s));
+            q = static_cast<float>((std::exp(height * (s - 0.5)) - sum * weight / normaliser) *
+                                   p_.softcap.bend(s));
             q_[token * width_ + t] = static_cast<T>(q);
         }
-        write_dx(t, targets, static_cast<float>(out_->grad_scale * a / c * normaliser / sum));
+        scales_[static_cast<size_t>(t)] =
+            static_cast<float>(out_->grad_scale * p_.softcap.slope() * normaliser / sum);
+        write_dx(t, targets, scales_[static_cast<size_t>(t)]);
     }
 
     void write_dx(int64_t t, std::span<const Target> targets, float scale) {
@@ -258,10 +270,21 @@ class HeadPass {
             float* const dw = out_->dw_fp32 == nullptr && only_chunk ? sums : sums + row * p_.d;
             cpu::brgemm(rows, p_.d, width_, q_ + row * width_, width_, packed_scaled_x_, p_.d, dw, p_.d,
                         out_->dw_fp32 != nullptr || begin_ > 0);
+            if (out_->dbias != nullptr) add_dbias(row, rows);
             if (out_->dw_fp32 != nullptr || !last_chunk) continue;
             at::BFloat16* const to = out_->dw_bf16 + row * p_.d;
             for (int64_t i = 0; i < rows * p_.d; ++i)
                 to[i] = narrow<at::BFloat16>(static_cast<float>(to[i]) + dw[i]);
+        }
+    }
+
+    void add_dbias(int64_t row, int64_t rows) const {
+        for (int64_t v = row; v < row + rows; ++v) {
+            const T* const q = q_ + v * width_;
+            float sum = 0;
+            for (int64_t t = 0; t < width_; ++t)
+                sum += static_cast<float>(q[t]) * scales_[static_cast<size_t>(t)];
+            out_->dbias[v] += sum;
         }
     }
 
@@ -276,6 +299,7 @@ class HeadPass {
     int64_t width_ = 0;  // tokens_ rounded up: the added ones have x = 0 and are left out of the results
     std::vector<std::pair<int64_t, int64_t>> by_target_;  // (target, token * target_slots + slot), sorted
     std::vector<float> target_z_;                         // logits of each token's targets, before the cap
+    std::vector<float> scales_;                           // scale_t [width]
     T* packed_x_ = nullptr;                               // x^T [d, width]
     T* q_ = nullptr;                                      // [vocab, width]
     T* scaled_x_ = nullptr;                               // scale_t x [width, d]

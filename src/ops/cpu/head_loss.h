@@ -9,11 +9,12 @@
 namespace speedrun::ops::cpu {
 
 // What head_loss works on: contiguous arrays, T = float or bf16 (with has_bf16_brgemm() and an even d),
-// |softcap.a| <= SoftcapPass::max_height.
+// |softcap.height()| <= SoftcapPass::max_height.
 template <class T>
 struct HeadProblem {
     const T* x;                   // [tokens, d]
     const T* w;                   // [vocab, d]
+    const float* bias;            // [vocab]; null: none
     const int64_t* targets;       // [tokens], each in [0, vocab)
     std::vector<double> weights;  // of a token's own target and of those of the tokens after it
     bool keep_normaliser;         // Targets::Tail
@@ -32,6 +33,7 @@ struct HeadGradients {
     T* dx;
     float* dw_fp32;
     at::BFloat16* dw_bf16;
+    float* dbias;  // [vocab], added to; null where there is no bias
 };
 
 // gradients null: the loss only.

@@ -33,6 +33,9 @@ raw::SoftcapLoss softcap_loss_of(const at::Tensor& logits, const Targets& target
     loss.a = static_cast<float>(softcap.a);
     loss.b = static_cast<float>(softcap.b);
     loss.c = static_cast<float>(softcap.c);
+    loss.rsqrt = softcap.form == Softcap::Form::rsqrt;
+    loss.height = static_cast<float>(softcap.height());
+    loss.slope = static_cast<float>(softcap.slope());
     loss.loss = floats(loss_per_token, logits.size(0), "softcap_loss: loss_per_token");
     loss.grad_scale = static_cast<float>(grad_scale);
     return loss;

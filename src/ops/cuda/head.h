@@ -6,7 +6,7 @@
 
 namespace speedrun::ops::cuda {
 
-// The largest |A| of a soft cap whose exponentials fp32 holds.
+// The largest |height| of a soft cap whose exponentials fp32 holds.
 inline constexpr double most_softcap = 40;
 
 // Of logits [T, V]: loss_per_token [T] and, where `gradient` [T, V] is defined, grad_scale * d(sum

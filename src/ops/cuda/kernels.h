@@ -186,7 +186,10 @@ struct SoftcapLoss {
     // has one.
     const int64_t* prefix_of = nullptr;
     const float* prefix_weight = nullptr;
+    // ops::Softcap: its numbers, form, height() and slope().
     float a = 0, b = 0, c = 1;
+    bool rsqrt = false;
+    float height = 0, slope = 0;
     float* loss = nullptr;
     Rows gradient;
     float grad_scale = 1;

@@ -18,18 +18,33 @@ __device__ __forceinline__ float block_sum(float x) {
     return warp_sum(sums[lane_index()]);
 }
 
+// A soft cap: a capped logit is height times its share, from 0 to 1, but for what all logits have in common.
 // In powers of two, which are one instruction each: special functions, 16 a cycle, are what this kernel waits
 // for.
 struct Cap {
-    float slope, shift;        // of a logit: -log2(e) / c, -b log2(e) / c
-    float height, abs_height;  // a log2(e), |a| log2(e)
+    float slope, shift;        // SigmoidCap: of a logit, -log2(e) / c, -b log2(e) / c; RsqrtCap: 1 / a, 0
+    float height, abs_height;  // height log2(e), |height| log2(e)
 
-    // A capped logit as a share of its height: sigmoid((z + b) / c).
-    __device__ float share(float z) const { return reciprocal(1 + exp2_fast(slope * z + shift)); }
-    // exp(capped - |a|) of share * scale
+    // exp(height (share - 1)) of share * scale, or for a negative height exp(height share)
     __device__ float exponential(float share, float scale = 1) const {
         return exp2_fast(height * scale * share - abs_height);
     }
+};
+
+struct SigmoidCap : Cap {
+    // sigmoid((z + b) / c)
+    __device__ float share(float z) const { return reciprocal(1 + exp2_fast(slope * z + shift)); }
+    // The share's derivative by z, but for a factor, made of s (1 - s).
+    __device__ static float bend(float product) { return product; }
+};
+
+struct RsqrtCap : Cap {
+    // (1 + z / sqrt(z^2 + a^2)) / 2
+    __device__ float share(float z) const {
+        const float u = fminf(fmaxf(slope * z, -0x1p60F), 0x1p60F);  // whose square is finite
+        return z != z ? z : 0.5F + 0.5F * u * rsqrtf(1 + u * u);
+    }
+    __device__ static float bend(float product) { return 8 * product * sqrtf(product); }
 };
 
 constexpr float kSteps = 65535, kWhole = 8388608;  // of 16 bits; 2^23
@@ -96,8 +111,8 @@ struct TokenTargets {
     float weights[kMostTargets + 1], shares[kMostTargets + 1];
     float normaliser;  // what the softmax of the gradient is multiplied by
 
-    template <class T>
-    __device__ void read(const SoftcapLoss& loss, const T* logits, const Cap& cap, int64_t t) {
+    template <class T, class SomeCap>
+    __device__ void read(const SoftcapLoss& loss, const T* logits, const SomeCap& cap, int64_t t) {
         const int64_t left = loss.targets_left - t;
         count = left < loss.weight_count ? static_cast<int>(left) : loss.weight_count;
         normaliser = 0;
@@ -130,14 +145,14 @@ struct TokenTargets {
 
 constexpr int kOwnShared = kWarps * sizeof(float) + sizeof(TokenTargets);  // and block_sum's
 
-// A block a row. A capped logit is at most |a| away from 0, so exp(capped - |a|) neither overflows nor, for
-// |a| <= 40, vanishes: no pass for the largest one. The first `held` logits are kept in shared memory, so
-// that they are read once and written once, and two blocks take turns on a multiprocessor; those beyond are
-// read twice.
-template <class T, class G, int N>
+// A block a row. A capped logit is within |height| of 0, so exp(capped - |height|) neither overflows nor, for
+// |height| <= 40, vanishes: no pass for the largest one. The first `held` logits are kept in shared memory,
+// so that they are read once and written once, and two blocks take turns on a multiprocessor; those beyond
+// are read twice.
+template <class T, class G, int N, class SomeCap>
 __global__ void __launch_bounds__(kThreads, 2)
-    softcap_loss_kernel(RowsOf<const T> logits, SoftcapLoss problem, Cap cap, RowsOf<G> gradient, float slope,
-                        float inverse_scale, Shape shape, int held) {
+    softcap_loss_kernel(RowsOf<const T> logits, SoftcapLoss problem, SomeCap cap, RowsOf<G> gradient,
+                        float slope, float inverse_scale, Shape shape, int held) {
     constexpr int stride = kThreads * N;
     const int64_t t = blockIdx.x;
     const int first = static_cast<int>(threadIdx.x) * N, cols = static_cast<int>(shape.cols);
@@ -161,24 +176,24 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (threadIdx.x == 0) targets.read(problem, from, cap, t);  // gradients may be written over them
     sum = block_sum(sum);
     if (threadIdx.x == 0) {
-        const float log_sum = logf(sum) + fabsf(problem.a);
+        const float log_sum = logf(sum) + fabsf(problem.height);
         float loss = 0;
         for (int k = 0; k < targets.count; ++k)
-            loss += targets.weights[k] * (log_sum - problem.a * targets.shares[k]);
+            loss += targets.weights[k] * (log_sum - problem.height * targets.shares[k]);
         problem.loss[t] = loss;
     }
     if (!gradient.data) return;
 
-    // slope s (1 - s) p, of all as if none were a target.
+    // slope bend(s) p, of all as if none were a target.
     slope *= targets.normaliser;
     const float over_sum = slope / sum;
     const auto write = [&](int i, float unit, const auto& share) {
-        const float scale = over_sum * unit * unit, one = 1 / unit;
+        const float squared = unit * unit, one = 1 / unit;
         float gradients[N];
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             const float s = share(k);
-            gradients[k] = scale * (s * (one - s)) * cap.exponential(s, unit);
+            gradients[k] = over_sum * cap.bend(squared * (s * (one - s))) * cap.exponential(s, unit);
         }
         store_pack(gradient[t] + i, stored<G>(gradients, inverse_scale));
     };
@@ -197,7 +212,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int k = 0; k < targets.count; ++k) {
         const float weight = targets.whole_weight(k), s = targets.shares[k];
         if (weight < 0) continue;
-        const float one[1] = {slope * s * (1 - s) * (cap.exponential(s) / sum - weight / targets.normaliser)};
+        const float one[1] = {slope * cap.bend(s * (1 - s)) *
+                              (cap.exponential(s) / sum - weight / targets.normaliser)};
         store_pack(gradient[t] + targets.tokens[k], stored<G>(one, inverse_scale));
     }
 }
@@ -210,18 +226,17 @@ int logits_held(int64_t cols) {
     return static_cast<int>(std::min(packs * N, cols));
 }
 
-void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream) {
-    constexpr float log2_e = 1.44269504F;
-    const Cap cap{-log2_e / loss.c, -loss.b * log2_e / loss.c, loss.a * log2_e, std::fabs(loss.a) * log2_e};
+template <class SomeCap>
+void launch_softcap_loss(const SoftcapLoss& loss, const SomeCap& cap, Shape shape, Stream stream) {
     const bool packed = packs(loss.logits, shape.cols) && packs(loss.gradient, shape.cols) &&
                         (!loss.gradient.data || loss.gradient.type == loss.logits.type);
     with_packs(loss.logits.type, packed, [&]<class T, int N>(T, std::integral_constant<int, N>) {
         const auto run = [&]<class G>(RowsOf<G> gradient) {
             const int held = gradient.data ? logits_held<T, N>(shape.cols) : 0;
             const int shared_bytes = held / N * static_cast<int>(sizeof(KeptOf<T, N>));
-            launch_with_shared(softcap_loss_kernel<T, G, N>, shape.rows, kThreads, shared_bytes, stream,
-                               rows_of<const T>(loss.logits), loss, cap, gradient,
-                               loss.grad_scale * loss.a / loss.c, 1 / loss.fp8_scale, shape, held);
+            launch_with_shared(softcap_loss_kernel<T, G, N, SomeCap>, shape.rows, kThreads, shared_bytes,
+                               stream, rows_of<const T>(loss.logits), loss, cap, gradient,
+                               loss.grad_scale * loss.slope, 1 / loss.fp8_scale, shape, held);
         };
         if (loss.gradient_fp8)
             run(RowsOf<uint8_t>{loss.gradient_fp8, shape.cols});
@@ -230,6 +245,17 @@ void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream) {
         else
             run(rows_of<T>(loss.gradient));
     });
+}
+
+void softcap_loss(const SoftcapLoss& loss, Shape shape, Stream stream) {
+    constexpr float log2_e = 1.44269504F;
+    const float height = loss.height * log2_e;
+    if (loss.rsqrt)
+        launch_softcap_loss(loss, RsqrtCap{{1 / loss.a, 0, height, std::fabs(height)}}, shape, stream);
+    else
+        launch_softcap_loss(
+            loss, SigmoidCap{{-log2_e / loss.c, -loss.b * log2_e / loss.c, height, std::fabs(height)}}, shape,
+            stream);
 }
 
 const Registration register_softcap_loss(&Kernels::softcap_loss, softcap_loss);

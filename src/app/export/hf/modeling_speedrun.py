@@ -157,7 +157,7 @@ class ForwardPass:
             if not layer["skip_layer"]:
                 self.layer(layer)
         self.nets(-1)
-        return self.norm(self.mix(self.plan["output"].get("mix")))
+        return self.norm(self.mix(self.plan["output"].get("mix")), self.plan["output"])
 
     def weight(self, text: str) -> Tensor:
         """A part of a parameter, or of a slice of one: "mlp_bank[3,1]", "qk_bank[6:9]", "scalars.sa[3,1]"."""
@@ -181,8 +181,12 @@ class ForwardPass:
             return self.values["x"]
         return sum(times(self.coefficient(c), self.values[name]) for c, name in terms)
 
-    def norm(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], eps=self.plan["norm_eps"])
+    def norm(self, x: Tensor, place: dict | None = None) -> Tensor:
+        """With the gains that the plan has at this place, if any."""
+        return F.rms_norm(x, x.shape[-1:], self.optional(place or {}, "norm_gain"), self.plan["norm_eps"])
+
+    def optional(self, place: dict, key: str) -> Tensor | None:
+        return self.weight(place[key]) if key in place else None
 
     # ---- from tokens to the stream
 
@@ -191,7 +195,7 @@ class ForwardPass:
         e = values["e"] = F.embedding(self.tokens, self.weight(plan["tied_to"] if self.end["tied"] else plan["token"]))
         if plan["smear"] is not None:
             e = e + times(self.coefficient(plan["smear"]), previous(e))
-        values["x"] = values["x0"] = self.norm(e)
+        values["x"] = values["x0"] = self.norm(e, plan)
         if "value_embeds" in plan:
             for k, table in enumerate(self.model.banks[plan["value_embeds"]].of(self.model)):
                 values[f"ve.{k}"] = F.embedding(self.tokens, table)
@@ -257,13 +261,14 @@ class ForwardPass:
         fc, proj = self.weight(plan["fc"]), self.weight(plan["proj"])
         fc = fc if plan["fc_layout"] == "in_out" else fc.mT
         proj = proj if plan["proj_layout"] == "in_out" else proj.mT
-        return F.relu(self.norm(self.values[plan.get("input", "x")]) @ fc).square() @ proj
+        hidden = F.linear(self.norm(self.values[plan.get("input", "x")], plan), fc.mT, self.optional(plan, "fc_bias"))
+        return F.linear(F.relu(hidden).square(), proj.mT, self.optional(plan, "proj_bias"))
 
     # ---- attention, on [batch, tokens, heads, head_dim]
 
     def attention(self, plan: dict) -> Tensor:
-        a = self.values["a"] = self.norm(self.values[plan.get("input", "x")])
-        q, k, v = (F.linear(a, self.projection(plan[name])) for name in "qkv")
+        a = self.values["a"] = self.norm(self.values[plan.get("input", "x")], plan)
+        q, k, v = (F.linear(a, self.projection(plan[name]), self.optional(plan, name + "_bias")) for name in "qkv")
         q, k = (self.rotate(self.norm(self.by_head(x)), plan["kind"]) for x in (q, k))
         for moved in plan.get("key_offset", []):  # these channels come from the token before
             channels = slice(*moved["channels"])
@@ -282,7 +287,7 @@ class ForwardPass:
         y = y.flatten(-2)
         if plan["out_gate"] is not None:
             y = times(self.coefficient(plan["out_gate"]), y)
-        return F.linear(y, self.projection(plan["o"]))
+        return F.linear(y, self.projection(plan["o"]), self.optional(plan, "o_bias"))
 
     def projection(self, text: str) -> Tensor:
         """[out, in]; its rows may be those of several entries."""
@@ -367,7 +372,11 @@ class SpeedrunForCausalLM(PreTrainedModel, GenerationMixin):
     def logits(self, x: Tensor) -> Tensor:
         output = self.config.model["output"]
         cap, head = output["softcap"], self.banks[output["head"]].of(self)
-        return cap["a"] * torch.sigmoid((F.linear(x, head) + cap["b"]) / cap["c"])
+        bias = self.banks[output["head_bias"]].of(self) if "head_bias" in output else None
+        z = F.linear(x, head, bias)
+        if cap["form"] == "rsqrt":
+            return cap["a"] * z * torch.rsqrt(z.square() + cap["a"] ** 2)
+        return cap["a"] * torch.sigmoid((z + cap["b"]) / cap["c"])
 
     # ---- generate()
 
