@@ -1,4 +1,4 @@
-// Ops that ATen has for GPUs alone, written by their definitions.
+// Ops that ATen has for GPUs alone, or for CPUs too slowly, written by their definitions.
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
@@ -18,6 +18,20 @@ Tensor& mm_with_dtype(const Tensor& a, const Tensor& b, at::ScalarType, Tensor& 
 Tensor& addmm_with_dtype(const Tensor& addend, const Tensor& a, const Tensor& b, at::ScalarType,
                          const at::Scalar& beta, const at::Scalar& alpha, Tensor& out) {
     return out.copy_(addend.addmm(a.to(at::kFloat), b.to(at::kFloat), beta, alpha));
+}
+
+// A CPU has this one, but where its processor does not multiply 8-bit floats it takes a minute a step.
+Tensor scaled_product(const Tensor& a, const Tensor& b, const Tensor& scale_a, const Tensor& scale_b) {
+    return a.to(at::kFloat).mm(b.to(at::kFloat)).mul_(scale_a * scale_b);
+}
+Tensor scaled_mm(const Tensor& a, const Tensor& b, const Tensor& scale_a, const Tensor& scale_b,
+                 const MaybeTensor&, const MaybeTensor&, std::optional<at::ScalarType> dtype, bool) {
+    return scaled_product(a, b, scale_a, scale_b).to(*dtype);
+}
+Tensor& scaled_mm_out(const Tensor& a, const Tensor& b, const Tensor& scale_a, const Tensor& scale_b,
+                      const MaybeTensor&, const MaybeTensor&, std::optional<at::ScalarType>, bool,
+                      Tensor& out) {
+    return out.copy_(scaled_product(a, b, scale_a, scale_b));
 }
 
 // [T, H, D] on the GPU as fp32 [H, T, D] on the host.
@@ -77,6 +91,8 @@ std::tuple<Tensor, Tensor, Tensor> flash_attention_backward(
 TORCH_LIBRARY_IMPL(aten, CUDA, library) {
     library.impl("mm.dtype_out", &mm_with_dtype);
     library.impl("addmm.dtype_out", &addmm_with_dtype);
+    library.impl("_scaled_mm", &scaled_mm);
+    library.impl("_scaled_mm.out", &scaled_mm_out);
     library.impl("_flash_attention_forward", &flash_attention);
     library.impl("_flash_attention_backward", &flash_attention_backward);
 }
