@@ -214,18 +214,20 @@ struct LrStage {
     double mul = 1;     // what the schedule falls from
 };
 
+struct LrSchedule {
+    // scale = mul until cooldown; then mul * w + floor * (1 - w), w being the power `exponent` (track 3's
+    // PowerCool: 1.2) of what falls from 1 to 0 in the last cooldown_frac of scheduled_steps, or (record
+    // 65) from step cooldown_start on
+    double cooldown_frac = 0, floor = 0, clamp_x = 0.9999, exponent = 1;
+    int64_t cooldown_start = -1;  // -1: cooldown_frac says it
+    std::vector<LrStage> stages;  // ascending, the first at 0; empty: mul is 1
+};
+
 struct ScheduleConfig {
     // A run whose extension_steps are below 0 ends before its schedule does.
     int64_t scheduled_steps = 0, extension_steps = 0, block_size = 0;
-    struct Lr {
-        // scale = mul until cooldown; then mul * w + floor * (1 - w), w being the power `exponent` (track 3's
-        // PowerCool: 1.2) of what falls from 1 to 0 in the last cooldown_frac of scheduled_steps, or (record
-        // 65) from step cooldown_start on
-        double cooldown_frac = 0, floor = 0, clamp_x = 0.9999, exponent = 1;
-        int64_t cooldown_start = -1;  // -1: cooldown_frac says it
-        std::vector<LrStage> stages;  // ascending, the first at 0; empty: mul is 1
-    } lr;
-    std::optional<Lr> matrix_lr;  // of matrices; none: as lr
+    LrSchedule lr;
+    std::optional<LrSchedule> matrix_lr;  // of matrices; none: as lr
     std::vector<Stage> stages;
     // Where model.input.tied_to names a table: the step after which model.input.token, with its optimizer
     // state, becomes a copy of it, and is what later steps look up (record 53).

@@ -9,6 +9,21 @@
 
 namespace speedrun {
 
+// Singular values become their p-th powers, nearly, not 1: p = end + (start - end) / (1 + exp((step / steps -
+// middle) / width)).
+struct SpectralPower {
+    double start = 0, end = 0, middle = 0, width = 1;
+    int64_t steps = 1;
+};
+
+// Rows as lengths times directions, p = g v / |v|, each with an update of its own.
+struct RowNorms {
+    double target = 1;  // what |v| counts as at the end, at first g
+    double power = 1;   // of the share of `steps` gone
+    int64_t steps = 1;
+    double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;  // of Adam, for g
+};
+
 // `rule` is a name in matrix_rules.h, whose row there chooses what follows; a config may give any part beside
 // it. What a rule does not have, it does not look at. docs/optimizers.md has the formulas.
 struct MatrixConfig {
@@ -84,13 +99,7 @@ struct MatrixConfig {
         double norm_safety = 1.02, norm_eps = 1e-6;
         // a, b, c of each iteration, the last three for all after them; empty: those of the method
         std::vector<double> coefficients = {};
-        // Singular values become their p-th powers, nearly, not 1: p = end + (start - end) / (1 +
-        // exp((step / steps - middle) / width)).
-        struct Power {
-            double start = 0, end = 0, middle = 0, width = 1;
-            int64_t steps = 1;
-        };
-        std::optional<Power> power = {};
+        std::optional<SpectralPower> power = {};
     } orthogonalize;
     double contra = 0;  // X -= contra * u / ||u||_2, as long as before
     enum class Signs { keep, gradient, momentum } signs = Signs::keep;
@@ -133,13 +142,6 @@ struct MatrixConfig {
         double floor = 0;                // u is at least so long, relative to p
         enum class FloorOf { matrix, rows } floor_of = FloorOf::matrix;
     } length;
-    // Rows as lengths times directions, p = g v / |v|, each with an update of its own.
-    struct RowNorms {
-        double target = 1;  // what |v| counts as at the end, at first g
-        double power = 1;   // of the share of `steps` gone
-        int64_t steps = 1;
-        double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;  // of Adam, for g
-    };
     std::optional<RowNorms> row_norms;
 };
 

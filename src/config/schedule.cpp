@@ -17,7 +17,7 @@ size_t stage_at(const std::vector<S>& stages, int64_t step) {
 }
 
 // Flat, then linear to `floor`, then flat (clamp_x keeps the extension just above the floor).
-double lr_scale(const ScheduleConfig::Lr& lr, int64_t scheduled_steps, int64_t step) {
+double lr_scale(const LrSchedule& lr, int64_t scheduled_steps, int64_t step) {
     const double mul = lr.stages.empty() ? 1 : lr.stages[stage_at(lr.stages, step)].mul;
     if (lr.cooldown_start >= 0) {
         if (step < lr.cooldown_start) return mul;

@@ -21,7 +21,7 @@ void visit_momentum(Fields& f, MatrixConfig::Momentum& momentum) {
     f.integer({"cooldown_steps", "from max back to min", optional_key}, momentum.cooldown_steps, steps_range);
 }
 
-void visit_power(Fields& f, MatrixConfig::Orthogonalize::Power& power) {
+void visit_power(Fields& f, SpectralPower& power) {
     constexpr NumberRange exponent{-1, 1};
     f.number({"start", "p long before the middle", optional_key}, power.start, exponent);
     f.number({"end", "p long after it", optional_key}, power.end, exponent);
@@ -145,7 +145,7 @@ void visit_length(Fields& f, MatrixConfig::Length& length) {
              std::array{"matrix", "rows"});
 }
 
-void visit_row_norms(Fields& f, MatrixConfig::RowNorms& norms) {
+void visit_row_norms(Fields& f, RowNorms& norms) {
     f.number({"target", "what the directions' length counts as at the end", optional_key}, norms.target,
              above_zero);
     f.number({"power", "of the share of `steps` gone", optional_key}, norms.power, above_zero);

@@ -42,7 +42,7 @@ void visit_lr_stage(Fields& f, LrStage& stage) {
     f.number({"mul", "multiplies every learning rate"}, stage.mul, not_negative);
 }
 
-void visit_lr(Fields& f, ScheduleConfig::Lr& lr) {
+void visit_lr(Fields& f, LrSchedule& lr) {
     f.number({"cooldown_frac", "share of scheduled_steps the decay takes"}, lr.cooldown_frac, {0, 1});
     f.integer({"cooldown_start", "first step of the decay, where cooldown_frac is 0; -1: none", optional_key},
               lr.cooldown_start, {-1, max_steps});

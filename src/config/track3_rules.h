@@ -185,7 +185,7 @@ inline constexpr auto track3_rules = std::to_array<MatrixRule>({
                                          2.2779, -1.6198,  0.3985,  1.8726, -1.2307, 0.3585,
                                          1.8564, -1.2132,  0.3568,  1.8750, -1.2500, 0.3750};
          c.scale_factor = MatrixConfig::ScaleFactor::longer_side;
-         c.row_norms = MatrixConfig::RowNorms{.target = 2.496, .power = 1.2, .steps = 3165};
+         c.row_norms = RowNorms{.target = 2.496, .power = 1.2, .steps = 3165};
      }},
     {"r27_soaph", "result 27: SOAP, arXiv 2409.11321, on the hyperball", track3::parts,
      [](MatrixConfig& c) {
@@ -203,8 +203,8 @@ inline constexpr auto track3_rules = std::to_array<MatrixRule>({
      [](MatrixConfig& c) {
          track3::muon(c, 0.02, 0.025);
          c.momentum.form = MatrixConfig::Momentum::Form::accumulate;
-         c.orthogonalize.power = MatrixConfig::Orthogonalize::Power{
-             .start = 0.25, .end = -0.25, .middle = 0.04, .width = 0.04, .steps = 3200};
+         c.orthogonalize.power =
+             SpectralPower{.start = 0.25, .end = -0.25, .middle = 0.04, .width = 0.04, .steps = 3200};
      }},
     {"r36_muon", "results 36 and train_gpt_simple.py: result 6 with other numbers", track3::parts,
      [](MatrixConfig& c) { track3::muon(c, 0.025, 0.05); }},

@@ -69,7 +69,7 @@ void check_row_holds_targets(const std::string& path, const Stage& stage, int64_
                     {std::to_string(targets), "at most " + std::to_string(tokens), ""});
 }
 
-void check_lr(const std::string& lr_path, const ScheduleConfig::Lr& lr, int64_t scheduled_steps,
+void check_lr(const std::string& lr_path, const LrSchedule& lr, int64_t scheduled_steps,
               const Report& report) {
     check_starts(lr_path + ".stages", lr.stages, report);
     if (lr.cooldown_start < 0) return;

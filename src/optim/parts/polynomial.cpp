@@ -16,9 +16,7 @@
 namespace speedrun {
 namespace {
 
-using Power = MatrixConfig::Orthogonalize::Power;
-
-double exponent(const Power& power, int64_t step) {
+double exponent(const SpectralPower& power, int64_t step) {
     const double at = static_cast<double>(step) / static_cast<double>(power.steps);
     return power.end + (power.start - power.end) / (1 + std::exp((at - power.middle) / power.width));
 }

@@ -90,7 +90,7 @@ class RowNormsPart final : public PipelinePart {
         return work.step.lr_muls.defined() ? u * of_matrices(work.step.lr_muls) : u;
     }
 
-    MatrixConfig::RowNorms config_;
+    RowNorms config_;
     int64_t work_bytes_;
     at::Tensor length_, counts_as_, first_;  // g, a and its first value, [n, rows, 1], fp32
     at::Tensor exp_avg_, exp_avg_sq_;        // of h
