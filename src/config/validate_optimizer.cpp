@@ -183,11 +183,30 @@ void check_span(const std::string& path, int64_t from, int64_t until, const Repo
                     {std::to_string(until), "more than from = " + std::to_string(from), ""});
 }
 
-void check_around_rules(const OptimizerConfig& optimizer, const std::vector<std::string>& params,
-                        const Report& report) {
-    if (const auto& ahead = optimizer.lookahead)
+// A lookahead and an average follow every step of every value, all of its bits.
+void check_follows_every_step(const Config& config, const std::string& path, const Report& report) {
+    const int64_t every = config.optimizer.adam.every_n_steps;
+    if (every != 1)
+        report.fail("optimizer.adam.every_n_steps", path + " follows every step",
+                    {std::to_string(every), "1, or no " + path, ""});
+    if (config.schedule.freeze.steps > 0 || !config.model.input.tied_to.empty())
+        report.fail(path, "parameters rest in some steps, by schedule.freeze or model.input.tied_to",
+                    {"", "null, or neither of these", ""});
+    for (const ParamConfig& param : config.model.params)
+        if (param.master == ParamConfig::Master::mantissa)
+            report.fail("model.params." + param.name + ".master",
+                        path + " follows values without 16 more bits",
+                        {"\"bf16+u16\"", "value, or no " + path, ""});
+}
+
+void check_around_rules(const Config& config, const std::vector<std::string>& params, const Report& report) {
+    const OptimizerConfig& optimizer = config.optimizer;
+    if (const auto& ahead = optimizer.lookahead) {
         check_span("optimizer.lookahead", ahead->from, ahead->until, report);
+        check_follows_every_step(config, "optimizer.lookahead", report);
+    }
     if (!optimizer.tail_ema) return;
+    check_follows_every_step(config, "optimizer.tail_ema", report);
     const TailEmaConfig& tail = *optimizer.tail_ema;
     check_span("optimizer.tail_ema", tail.from, tail.until, report);
     for (size_t k = 0; k < tail.without.size(); ++k)
@@ -214,7 +233,7 @@ void validate_optimizer(const Config& config, const Report& report) {
             report.fail("optimizer.params", "no row for parameter " + in_quotes(name),
                         {"", "one for each of model.params", ""});
     check_matrix(config.optimizer.matrix, report);
-    check_around_rules(config.optimizer, names, report);
+    check_around_rules(config, names, report);
 }
 
 }  // namespace speedrun

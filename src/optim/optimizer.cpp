@@ -212,7 +212,9 @@ void Optimizer::skip() {
         bucket.reduction.reset();
         if (bucket.rows) bucket.rows->clear();
         bucket.grad.zero_();
+        for (Shard& shard : bucket.shards) shard.rule->turn_back(shard.part);
     }
+    if (config_.lookahead) gather_used();
 }
 
 void Optimizer::reduce(BucketState& bucket) {

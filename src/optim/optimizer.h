@@ -79,8 +79,8 @@ class Optimizer {
     void read_average(double weight);
     void restore_values();
 
-    // Instead of step(), after gradients that are not finite on some rank: forgets them, Adam's sums too. All
-    // ranks call it.
+    // Instead of step(), after gradients that are not finite on some rank: forgets them, Adam's sums too, and
+    // how far values ran ahead. All ranks call it.
     void skip();
 
     // From each rank's gradients, summed over its micro-batches: reduces, scales and updates, matrices every

@@ -52,6 +52,8 @@ class UpdateRule {
 
     // Before the forward of a step: what must be done to values, from which the compute copy is made anew.
     virtual void run_ahead(Parameter&, const RuleStep&) {}
+    // Instead of the step that the forward led to: values are again what they were before it.
+    virtual void turn_back(Parameter&) {}
     // What a validation reads instead of the value; undefined: the value.
     virtual at::Tensor averaged(const Parameter&, double /*weight*/) const { return {}; }
 

@@ -29,6 +29,12 @@ void Surrounded::run_ahead(Parameter& part, const RuleStep& step) {
     if (!part.used.is_same(part.value)) part.used.copy_(part.value);
 }
 
+void Surrounded::turn_back(Parameter& part) {
+    if (!previous_.defined()) return;
+    part.value.copy_(previous_);
+    if (!part.used.is_same(part.value)) part.used.copy_(part.value);
+}
+
 void Surrounded::step(Parameter& part, const RuleStep& step) {
     rule_->step(part, step);
     if (previous_.defined()) {

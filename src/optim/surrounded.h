@@ -14,6 +14,7 @@ class Surrounded final : public UpdateRule {
                const Parameter& part);
 
     void run_ahead(Parameter& part, const RuleStep& step) override;
+    void turn_back(Parameter& part) override;
     // The rule's step, and what follows from where it leads.
     void step(Parameter& part, const RuleStep& step) override;
     // (1 - weight) value + weight average

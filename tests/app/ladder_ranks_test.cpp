@@ -87,6 +87,8 @@ TEST_P(LadderRuns, GoesOnFromEveryTransitionWithTheSameBits) {
     EXPECT_EQ(contents(folder_ / "whole" / "checkpoints" / last / "weights.safetensors") == weights, true);
     std::set<int64_t> cuts{config.schedule.untie_after_step + 1};
     if (config.schedule.stages.size() == 1) cuts.insert(config.schedule.total_steps() / 2);
+    if (const auto& ahead = config.optimizer.lookahead) cuts.insert({ahead->from, ahead->until});
+    if (const auto& tail = config.optimizer.tail_ema) cuts.insert({tail->from, tail->from + 1, tail->until});
     for (size_t k = 1; k < config.schedule.stages.size(); ++k) cuts.insert(config.schedule.stages[k].start);
     for (const int64_t cut : cuts) {
         SCOPED_TRACE(cut);

@@ -36,6 +36,20 @@ inline Config load(const std::filesystem::path& file, const Overrides& overrides
     return load_config(file, overrides);
 }
 
+// The file with these overrides is refused by a UserError whose text holds every one of `parts`.
+inline void expect_refused(const std::filesystem::path& file, const Overrides& overrides,
+                           const std::vector<std::string>& parts) {
+    SCOPED_TRACE(overrides.front());
+    try {
+        load(file, overrides);
+        ADD_FAILURE() << "accepted";
+    } catch (const UserError& error) {
+        for (const std::string& part : parts)
+            EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
+                << part << " not in: " << error.what();
+    }
+}
+
 // Files of one test.
 class ConfigFiles {
   public:
