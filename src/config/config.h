@@ -45,6 +45,9 @@ struct DataConfig {
         std::vector<Size> sizes;
         int64_t entries(int64_t tokens) const;
     } max_num_docs;
+    // Of the cu_seqlens of a micro-batch of so many tokens: as max_num_docs says, or one for each sequence
+    // and one for the end.
+    int64_t cu_seqlens_entries(int64_t tokens) const;
 };
 
 // ---- objective, numerics
@@ -214,6 +217,7 @@ struct LrStage {
     double mul = 1;     // what the schedule falls from
 };
 
+// What multiplies learning rates, step by step.
 struct LrSchedule {
     // scale = mul until cooldown; then mul * w + floor * (1 - w), w being the power `exponent` (track 3's
     // PowerCool: 1.2) of what falls from 1 to 0 in the last cooldown_frac of scheduled_steps, or (record

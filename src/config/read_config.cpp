@@ -60,6 +60,10 @@ int64_t DataConfig::MaxNumDocs::entries(int64_t tokens) const {
     return multiple * std::max<int64_t>(1, (tokens / divisor + multiple - 1) / multiple);
 }
 
+int64_t DataConfig::cu_seqlens_entries(int64_t tokens) const {
+    return sequence_tokens > 0 ? tokens / sequence_tokens + 1 : max_num_docs.entries(tokens);
+}
+
 const ParamConfig& ModelConfig::param(const std::string& name) const {
     const auto found = std::find_if(params.begin(), params.end(),
                                     [&](const ParamConfig& param) { return param.name == name; });

@@ -42,7 +42,7 @@ DataLayout data_layout(const DataConfig& data) {
     return {data.vocab_size, static_cast<uint16_t>(data.bos_id), data.sequence_tokens};
 }
 RowShape val_row(const DataConfig& data) {
-    return {data.val_micro_batch_tokens, data.max_num_docs.entries(data.val_micro_batch_tokens)};
+    return {data.val_micro_batch_tokens, data.cu_seqlens_entries(data.val_micro_batch_tokens)};
 }
 
 TrainLoader::TrainLoader(std::vector<std::filesystem::path> shards, DataLayout layout, RowShare share,

@@ -26,9 +26,8 @@ std::vector<StepShape> step_shapes(const Config& config) {
 }
 
 StepShape step_shape(const DataConfig& data, const StepSettings& settings) {
-    return {data.rows,
-            {settings.row_tokens, data.max_num_docs.entries(settings.row_tokens)},
-            settings.max_seq_len};
+    return {
+        data.rows, {settings.row_tokens, data.cu_seqlens_entries(settings.row_tokens)}, settings.max_seq_len};
 }
 
 int64_t grad_accum_steps(const Config& config, int64_t world_size) {

@@ -113,7 +113,7 @@ int64_t fp8_scale_bytes(const Config& config, int64_t rank) {
 int64_t batch_bytes(const Config& config, int64_t world_size) {
     const int64_t tokens = row_lengths(config).back();
     return 4 * config.data.rows / world_size *
-           (tokens * (4 + 8) + 4 * config.data.max_num_docs.entries(tokens));
+           (tokens * (4 + 8) + 4 * config.data.cu_seqlens_entries(tokens));
 }
 
 // Validation micro-batches go round the ranks; there may be fewer of them.

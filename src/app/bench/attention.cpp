@@ -30,7 +30,7 @@ at::Tensor document_starts(const Config& config, int64_t tokens) {
     std::mt19937_64 random(1);
     const int64_t longest = config.schedule.stages.front().max_seq_len;
     std::exponential_distribution<double> length(2.3 / static_cast<double>(longest));
-    const auto entries = static_cast<size_t>(config.data.max_num_docs.entries(tokens));
+    const auto entries = static_cast<size_t>(config.data.cu_seqlens_entries(tokens));
     std::vector<int32_t> starts;
     for (int64_t t = 0; t < tokens && starts.size() + 1 < entries;) {
         starts.push_back(static_cast<int32_t>(t));
