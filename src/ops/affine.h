@@ -5,7 +5,7 @@ namespace speedrun::ops {
 
 // What norms with gains and products with biases have of torch's affine layers (track 3). Tensors of rows
 // [T, C] and of channels [C], fp32, bf16 or fp64, on any device, by plain ATen calls. Sums over tokens are
-// taken in fp32 (fp64 for fp64) and rounded once.
+// taken in fp32 (fp64 for fp64) and rounded once. InternalError for shapes that do not fit.
 
 // y[t, c] = x[t, c] * gain[c]
 void multiply_gain(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& y);

@@ -81,7 +81,10 @@ nlohmann::ordered_json schedule_json(const Config& config, int64_t every) {
                          {"window_long", s.window_long},
                          {"yarn_window", s.yarn_window},
                          {"lr_scale", s.lr_scale},
+                         {"matrix_lr_scale", s.matrix_lr_scale},
                          {"muon_momentum", s.muon_momentum},
+                         {"lookahead", s.lookahead},
+                         {"readout", s.readout},
                          {"adam_steps", s.adam_steps},
                          {"validate", s.validate},
                          {"trains", s.trains}});
